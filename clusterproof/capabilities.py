@@ -1,0 +1,141 @@
+"""What a cluster may claim to do beyond what every cluster must, and how a claim is recognised.
+
+Detection asks for the claim, not whether it works: a claim that does not work is a broken promise. What every cluster
+must do needs no capability here.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from clusterproof import kinds
+from clusterproof.client import Client
+from clusterproof.errors import ApiError
+from clusterproof.kinds import Kind
+
+
+class Level(enum.StrEnum):
+    """Whether a cluster has to have it."""
+
+    CORE = "core"
+    """Every cluster MUST; missing, its promises are broken and not unsupported."""
+    EXTENDED = "extended"
+    """Optional; missing, its promises are unsupported."""
+
+
+class Finding(NamedTuple):
+    """Whether a claim was found, and what was found or looked for."""
+
+    found: bool
+    evidence: str
+
+
+class Survey:
+    """What detection looks at, read once and only when asked for."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    @cached_property
+    def groups(self) -> set[str]:
+        """Every API group that discovery names."""
+        return {group["name"] for group in self.client.get("/apis")["groups"]}
+
+    @cached_property
+    def ingress_classes(self) -> list[dict[str, Any]]:
+        return self._items(kinds.INGRESS_CLASS)
+
+    @cached_property
+    def storage_classes(self) -> list[dict[str, Any]]:
+        return self._items(kinds.STORAGE_CLASS)
+
+    @cached_property
+    def nodes(self) -> list[dict[str, Any]]:
+        return self._items(kinds.NODE)
+
+    @cached_property
+    def declared(self) -> dict[str, str]:
+        """Data of the ConfigMap `clusterproof` in `kube-public`, where a cluster may declare what it can do."""
+        try:
+            return self.client.get(kinds.CONFIG_MAP.path("kube-public", "clusterproof")).get("data") or {}
+        except ApiError:
+            return {}
+
+    def _items(self, kind: Kind) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.client.get(kind.path())["items"]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """Something a cluster claims to do. Promises require it; users declare it by name."""
+
+    name: str
+    """What users type: `storage.dynamic`."""
+    meaning: str
+    """One sentence, for lists and reports."""
+    detect: Callable[[Survey], Finding] = field(repr=False, compare=False)
+    level: Level = Level.EXTENDED
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _group(name: str) -> Callable[[Survey], Finding]:
+    def detect(survey: Survey) -> Finding:
+        return Finding(name in survey.groups, f"{'found' if name in survey.groups else 'no'} API group {name}")
+
+    return detect
+
+
+def _ingress(survey: Survey) -> Finding:
+    names = [each["metadata"]["name"] for each in survey.ingress_classes]
+    return Finding(bool(names), f"found IngressClass {', '.join(names)}" if names else "no IngressClass")
+
+
+def _default_storage(survey: Survey) -> Finding:
+    mark = "storageclass.kubernetes.io/is-default-class"
+    names = [
+        each["metadata"]["name"]
+        for each in survey.storage_classes
+        if (each["metadata"].get("annotations") or {}).get(mark) == "true"
+    ]
+    return Finding(
+        bool(names), f"found default StorageClass {', '.join(names)}" if names else "no default StorageClass"
+    )
+
+
+def _dual_stack(survey: Survey) -> Finding:
+    families = {":" in cidr for node in survey.nodes for cidr in node["spec"].get("podCIDRs") or []}
+    return Finding(len(families) == 2, f"{'found' if len(families) == 2 else 'no'} pod networks of both families")
+
+
+def _only_declared(survey: Survey) -> Finding:
+    return Finding(False, "not declared, and it cannot be detected")
+
+
+INGRESS = Capability("network.ingress", "Web requests reach Services by host and path through one address.", _ingress)
+LOAD_BALANCER = Capability("network.loadbalancer", "A LoadBalancer Service gets an address.", _only_declared)
+NETWORK_POLICY = Capability("network.policy", "NetworkPolicies are enforced.", _only_declared)
+DUAL_STACK = Capability("network.dualstack", "Pods and Services have addresses of both families.", _dual_stack)
+GATEWAY = Capability("network.gateway", "Routes of the Gateway API are served.", _group("gateway.networking.k8s.io"))
+DYNAMIC_STORAGE = Capability(
+    "storage.dynamic", "A claim without a volume gets one from a default class.", _default_storage
+)
+SNAPSHOTS = Capability("storage.snapshots", "Volumes can be snapshot and cloned.", _group("snapshot.storage.k8s.io"))
+METRICS = Capability("scale.metrics", "CPU and memory use of nodes and pods is served.", _group("metrics.k8s.io"))
+CUSTOM_METRICS = Capability(
+    "scale.custom-metrics", "Metrics of an application's own are served.", _group("custom.metrics.k8s.io")
+)
+VPA = Capability("scale.vpa", "Requests of pods follow their use.", _group("autoscaling.k8s.io"))
+NODES = Capability("scale.nodes", "Nodes come and go with what the pods need.", _only_declared)
+CERT_MANAGER = Capability("extend.cert-manager", "Certificates are issued into Secrets.", _group("cert-manager.io"))
+USERNS = Capability("pods.userns", "Pods can have a user namespace of their own.", _only_declared)
+MCS = Capability("federation.mcs", "Services are exported to other clusters.", _group("multicluster.x-k8s.io"))
+
+ALL: dict[str, Capability] = {each.name: each for each in list(globals().values()) if isinstance(each, Capability)}
+"""Every capability by name."""

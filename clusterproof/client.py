@@ -1,0 +1,353 @@
+"""Speaking to the API server in raw JSON, over the official client's connections and credentials.
+
+The typed models of the official client are left out: they cost a second at first use, and a conformance suite wants to
+see exactly what the server said.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import urllib3
+from kubernetes.client import ApiClient, Configuration
+from kubernetes.config.kube_config import load_kube_config
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    MaxRetryError,
+    NameResolutionError,
+    NewConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from clusterproof.errors import ApiError, NeverHappened, SurroundingsError
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 30.0
+
+
+class Event(NamedTuple):
+    """One event of a watch."""
+
+    type: str
+    """ADDED, MODIFIED, DELETED or BOOKMARK."""
+    object: dict[str, Any]
+
+
+class ExecResult(NamedTuple):
+    """What a command in a container said and how it ended."""
+
+    stdout: str
+    stderr: str
+    code: int
+    """Exit code of the command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer of the server, whatever its status."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Looked up without regard to case."""
+    body: bytes = field(repr=False)
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode(errors="replace")
+
+    def json(self) -> dict[str, Any]:
+        """The body as JSON; ValueError when it is something else."""
+        parsed: dict[str, Any] = json.loads(self.body)
+        return parsed
+
+
+class _Patience(urllib3.Retry):
+    """Obeys `Retry-After` of a busy server (429, 503), within limits; repeats nothing else."""
+
+    @classmethod
+    def default(cls) -> _Patience:
+        return cls(total=4, connect=0, read=0, redirect=0, other=0, allowed_methods=None, raise_on_status=False)
+
+    def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
+        seconds = super().get_retry_after(response)
+        return None if seconds is None else min(seconds, 5.0)
+
+
+class Client:
+    """One identity at one API server. Use one per thread."""
+
+    total_requests = 0
+    """Requests of all clients in this process."""
+
+    def __init__(self, configuration: Configuration, *, user: str = "") -> None:
+        self.configuration = configuration
+        self.user = user
+        """Who it speaks as, for messages; empty for the kubeconfig's user."""
+        self.requests = 0
+        """Requests made so far, watches and commands included."""
+        self._pool: urllib3.PoolManager = ApiClient(configuration).rest_client.pool_manager
+        self._files: tempfile.TemporaryDirectory[str] | None = None
+
+    @classmethod
+    def from_kubeconfig(cls, path: str | Path, context: str = "") -> Client:
+        """The user of a kubeconfig's context, its current one by default: certificate, token or exec plugin."""
+        configuration = Configuration()
+        load_kube_config(str(path), context or None, configuration, persist_config=False)
+        return cls(configuration)
+
+    @property
+    def server(self) -> str:
+        """URL of the API server."""
+        return str(self.configuration.host)
+
+    def clone(self) -> Client:
+        """The same identity with connections of its own, for another thread."""
+        twin = Client(self.configuration, user=self.user)
+        twin._files = self._files
+        return twin
+
+    def as_user(self, user: str, *, token: str = "", certificate: tuple[str, str] | None = None) -> Client:
+        """Somebody else at the same server: by token, by (certificate, key) as PEM text, or by nothing: anonymous."""
+        other = Configuration()
+        for name in ("host", "ssl_ca_cert", "verify_ssl", "tls_server_name", "proxy", "no_proxy"):
+            setattr(other, name, getattr(self.configuration, name))
+        files = None
+        if token:
+            other.api_key["BearerToken"] = f"Bearer {token}"
+        if certificate:
+            files = tempfile.TemporaryDirectory(prefix="clusterproof-")
+            other.cert_file, other.key_file = (str(Path(files.name, name)) for name in ("crt", "key"))
+            for path, text in zip((other.cert_file, other.key_file), certificate, strict=True):
+                Path(path).write_text(text)
+        client = Client(other, user=user)
+        client._files = files
+        return client
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        query: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+        timeout: float = READ_SECONDS,
+    ) -> Response:
+        """Any request; the answer whatever its status. SurroundingsError when there is no answer."""
+        sent = {**self._headers(accept), **(headers or {})}
+        if body is not None:
+            sent["Content-Type"] = content_type
+        data = body if body is None or isinstance(body, str | bytes) else json.dumps(body)
+        answer = self._send(method, self._url(path, query), sent, data, timeout)
+        return Response(answer.status, answer.headers, answer.data)
+
+    def get(self, path: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """GET; ApiError on a status of 400 or more, as for the other verbs."""
+        return self._checked("GET", path, query=query)
+
+    def post(self, path: str, body: Any, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """POST: create."""
+        return self._checked("POST", path, body=body, query=query)
+
+    def put(self, path: str, body: Any, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """PUT: replace."""
+        return self._checked("PUT", path, body=body, query=query)
+
+    def patch(
+        self,
+        path: str,
+        body: Any,
+        query: Mapping[str, Any] | None = None,
+        *,
+        content_type: str = "application/merge-patch+json",
+    ) -> dict[str, Any]:
+        """PATCH: change in place."""
+        return self._checked("PATCH", path, body=body, query=query, content_type=content_type)
+
+    def delete(self, path: str, body: Any = None, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """DELETE; `body` may hold DeleteOptions."""
+        return self._checked("DELETE", path, body=body, query=query)
+
+    def watch(self, path: str, query: Mapping[str, Any] | None = None, *, within: float) -> Iterator[Event]:
+        """Changes as they happen, for at most about `within` seconds. The request is made before this returns.
+
+        ApiError when the watch is refused or ended by the server (410: its start is too old); SurroundingsError when
+        the connection is lost.
+        """
+        asked = {"watch": True, "timeoutSeconds": math.ceil(within), "allowWatchBookmarks": True, **(query or {})}
+        lines = self.stream(path, asked, within=within)
+        return self._events(lines, path)
+
+    def stream(self, path: str, query: Mapping[str, Any] | None = None, *, within: float) -> Iterator[str]:
+        """Lines of an answer as they arrive, until it ends or nothing came for `within` seconds."""
+        answer = self._send("GET", self._url(path, query), self._headers("*/*"), None, within, stream=True)
+        if answer.status >= 400:
+            self._raise(Response(answer.status, answer.headers, answer.data), "GET", path)
+        return self._lines(answer)
+
+    def exec(
+        self, path: str, command: Sequence[str], *, container: str = "", stdin: str = "", within: float = 60.0
+    ) -> ExecResult:
+        """Run a command in a pod; `path` is the pod's `exec` subresource. NeverHappened when it does not end."""
+        query = {"command": list(command), "stdout": True, "stderr": True, "stdin": bool(stdin)}
+        if container:
+            query["container"] = container
+        self._count()
+        # A socket of its own: the official client's stream() swaps a method of the ApiClient it is given.
+        return _exec(self.configuration, self._url(path, query), self._headers("*/*"), stdin, within)
+
+    def _checked(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        answer = self.request(method, path, **arguments)
+        if answer.status >= 400:
+            self._raise(answer, method, path)
+        return answer.json()
+
+    def _raise(self, answer: Response, method: str, path: str) -> None:
+        try:
+            status = answer.json()
+        except ValueError:
+            status = {"message": answer.text.strip()[:500]}
+        reason = status.get("reason") or "Unknown"
+        message, details = status.get("message", ""), status.get("details") or {}
+        raise ApiError(answer.status, reason, message, method, path, details, user=self.user)
+
+    def _url(self, path: str, query: Mapping[str, Any] | None) -> str:
+        if not query:
+            return self.server + path
+        plain = {key: str(value).lower() if isinstance(value, bool) else value for key, value in query.items()}
+        return f"{self.server}{path}?{urlencode(plain, doseq=True)}"
+
+    def _headers(self, accept: str) -> dict[str, str]:
+        headers = {"Accept": accept, "User-Agent": "clusterproof"}
+        # Also refreshes a token that is about to expire.
+        token = self.configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        if token:
+            headers["authorization"] = token
+        return headers
+
+    def _count(self) -> None:
+        self.requests += 1
+        Client.total_requests += 1
+
+    def _send(
+        self, method: str, url: str, headers: dict[str, str], body: Any, timeout: float, *, stream: bool = False
+    ) -> urllib3.BaseHTTPResponse:
+        self._count()
+        limits = urllib3.Timeout(connect=CONNECT_SECONDS, read=timeout)
+        try:
+            return self._pool.request(
+                method,
+                url,
+                body=body,
+                headers=headers,
+                timeout=limits,
+                retries=_Patience.default(),
+                redirect=False,
+                preload_content=not stream,
+            )
+        except HTTPError as error:
+            raise SurroundingsError(self._sentence(error)) from error
+
+    def _events(self, lines: Iterator[str], path: str) -> Iterator[Event]:
+        for line in lines:
+            event = Event(**json.loads(line))
+            if event.type == "ERROR":
+                status = event.object
+                message, reason = status.get("message", ""), status.get("reason", "Unknown")
+                raise ApiError(status.get("code", 500), reason, message, "WATCH", path, status.get("details") or {})
+            yield event
+
+    def _lines(self, answer: urllib3.BaseHTTPResponse) -> Iterator[str]:
+        rest = b""
+        try:
+            for chunk in answer.stream(65536):
+                *whole, rest = (rest + chunk).split(b"\n")
+                yield from (line.decode(errors="replace") for line in whole)
+        except ReadTimeoutError:
+            return
+        except HTTPError as error:
+            raise SurroundingsError(self._sentence(error)) from error
+        finally:
+            # What was not read cannot be read by the next request on this connection.
+            answer.close()
+        if rest:
+            yield rest.decode(errors="replace")
+
+    def _sentence(self, error: Exception) -> str:
+        cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
+        text = str(cause)
+        match cause:
+            case SSLError() if "CERTIFICATE_VERIFY_FAILED" in text and "match" in text:
+                return f"{self.server}: its certificate is for another name: {text}"
+            case SSLError() if "CERTIFICATE_VERIFY_FAILED" in text:
+                return (
+                    f"{self.server}: its certificate is not trusted by the kubeconfig's certificate authority: {text}"
+                )
+            case SSLError():
+                return f"{self.server}: TLS failed: {text}"
+            case NameResolutionError():
+                return f"{self.server}: its host name cannot be resolved"
+            case ConnectTimeoutError() | ReadTimeoutError():
+                return f"{self.server}: no answer in time: {text}"
+            case NewConnectionError():
+                return f"{self.server}: cannot connect: {text.rpartition(': ')[2]}"
+            case _:
+                return f"{self.server}: the connection was lost: {text}"
+
+
+def _exec(configuration: Configuration, url: str, headers: dict[str, str], stdin: str, within: float) -> ExecResult:
+    from kubernetes.stream.ws_client import create_websocket
+    from websocket import WebSocketBadStatusException, WebSocketException, WebSocketTimeoutException
+
+    deadline = monotonic() + within
+    received = {1: b"", 2: b"", 3: b""}
+    try:
+        socket = create_websocket(
+            configuration, url.replace("http", "ws", 1), headers | {"sec-websocket-protocol": "v5.channel.k8s.io"}
+        )
+    except WebSocketBadStatusException as refused:
+        message = (refused.resp_body or b"").decode(errors="replace")
+        raise ApiError(refused.status_code, "ExecRefused", message, "EXEC", url.partition("?")[0], {}) from refused
+    except (OSError, WebSocketException) as error:
+        raise SurroundingsError(f"{configuration.host}: cannot start a command: {error}") from error
+    try:
+        if stdin:
+            socket.send_binary(b"\x00" + stdin.encode())
+            # Version 5 of the protocol can close one channel: the end of the input.
+            socket.send_binary(b"\xff\x00")
+        while not received[3]:
+            socket.settimeout(max(0.01, deadline - monotonic()))
+            frame = socket.recv()
+            data = frame.encode() if isinstance(frame, str) else frame
+            if data and data[0] in received:
+                received[data[0]] += data[1:]
+    except WebSocketTimeoutException as error:
+        raise NeverHappened(f"the command did not end within {within:g} s; it said {received[1][-200:]!r}") from error
+    except (OSError, WebSocketException) as error:
+        raise SurroundingsError(f"{configuration.host}: lost the connection to a command: {error}") from error
+    finally:
+        socket.close()
+    return ExecResult(received[1].decode(errors="replace"), received[2].decode(errors="replace"), _code(received[3]))
+
+
+def _code(status: bytes) -> int:
+    said = json.loads(status)
+    if said.get("status") == "Success":
+        return 0
+    for cause in said.get("details", {}).get("causes", []):
+        if cause.get("reason") == "ExitCode":
+            return int(cause["message"])
+    raise ApiError(said.get("code", 500), said.get("reason", "Unknown"), said.get("message", ""), "EXEC", "", {})

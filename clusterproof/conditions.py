@@ -1,0 +1,231 @@
+"""Conditions for `eventually` and `consistently`: each answers None when met, else what is missing.
+
+Every condition on a workload compares `generation` to `observedGeneration`, so that a stale status never meets it.
+Conditions on pods end a wait at once: Hopeless when the pod has ended, SurroundingsError when its image cannot be had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from clusterproof.errors import Hopeless, SurroundingsError
+from clusterproof.objects import Object
+
+Condition = Callable[[Object], str | None]
+ListCondition = Callable[[list[Object]], str | None]
+C = TypeVar("C", bound=Callable[..., str | None])
+
+IMAGE_TROUBLE = ("ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
+"""Reasons of a waiting container whose image cannot be had; a single failed pull is not among them."""
+
+
+def image_trouble(pod: Object) -> str:
+    """Why a container's image cannot be had: `image NAME: ImagePullBackOff: ...`; empty when it can."""
+    statuses = [*(pod.status.get("initContainerStatuses") or []), *(pod.status.get("containerStatuses") or [])]
+    for container in statuses:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") in IMAGE_TROUBLE:
+            return f"image {container['image']}: {waiting['reason']}: {waiting.get('message', '')}"
+    return ""
+
+
+def ready(item: Object) -> str | None:
+    """A pod or node is Ready; for a pod also: not being deleted."""
+    if item.kind.kind == "Pod":
+        _can_still_run(item)
+        if item.deleting:
+            return "it is being deleted"
+    return _has(item, "Ready", "True")
+
+
+def running(pod: Object) -> str | None:
+    """A pod's containers have all been started."""
+    _can_still_run(pod)
+    phase = pod.status.get("phase")
+    return None if phase == "Running" else f"its phase is {phase}"
+
+
+def succeeded(pod: Object) -> str | None:
+    """A pod's containers have all ended with exit code 0."""
+    phase = pod.status.get("phase")
+    if phase == "Failed":
+        raise Hopeless(f"it failed: {pod.status.get('message') or pod.status.get('reason') or 'see its containers'}")
+    _image_is_there(pod)
+    return None if phase == "Succeeded" else f"its phase is {phase}"
+
+
+def scheduled(pod: Object) -> str | None:
+    """A pod has a node."""
+    return _has(pod, "PodScheduled", "True")
+
+
+def rolled_out(workload: Object) -> str | None:
+    """A Deployment, StatefulSet, DaemonSet or ReplicaSet runs its current template, every replica available."""
+    status = workload.status
+    if status.get("observedGeneration", 0) < workload.generation:
+        return f"its controller has not seen generation {workload.generation}"
+    if workload.kind.kind == "DaemonSet":
+        want, have = status.get("desiredNumberScheduled", 0), status.get("currentNumberScheduled", 0)
+        fresh, available = status.get("updatedNumberScheduled", 0), status.get("numberAvailable", 0)
+        have += status.get("numberMisscheduled", 0)
+    else:
+        want, have = workload.spec.get("replicas", 1), status.get("replicas", 0)
+        available = status.get("availableReplicas", 0)
+        fresh = have if workload.kind.kind == "ReplicaSet" else status.get("updatedReplicas", 0)
+    if fresh == available == have == want:
+        return None
+    return f"{fresh}/{want} pods run its template, {available}/{want} are available, {have} exist"
+
+
+def scaled(replicas: int) -> Condition:
+    """A workload has exactly this number of pods, all available."""
+
+    def scaled(workload: Object) -> str | None:
+        want = workload.spec.get("replicas")
+        return rolled_out(workload) if want == replicas else f"its spec asks for {want} replicas, not {replicas}"
+
+    return scaled
+
+
+def complete(job: Object) -> str | None:
+    """A Job has succeeded; Hopeless when it failed."""
+    failure = job.condition("Failed")
+    if failure.get("status") == "True":
+        raise Hopeless(f"it failed: {failure.get('reason')}: {failure.get('message')}")
+    return _job(job, "Complete")
+
+
+def failed(job: Object) -> str | None:
+    """A Job has failed; Hopeless when it succeeded."""
+    if job.condition("Complete").get("status") == "True":
+        raise Hopeless("it succeeded")
+    return _job(job, "Failed")
+
+
+def gone(item: Object | list[Object]) -> str | None:
+    """An object does not exist any more, or nothing is left of a selection."""
+    if isinstance(item, list):
+        return f"{len(item)} are still there" if item else None
+    if not item.raw:
+        return None
+    finalizers = item.metadata.get("finalizers")
+    if item.deleting:
+        return f"it is being deleted{', held by ' + ', '.join(finalizers) if finalizers else ''}"
+    return "it is still there"
+
+
+def count(number: int) -> ListCondition:
+    """A selection has exactly this number of objects, those being deleted not counted."""
+
+    def count(items: list[Object]) -> str | None:
+        alive = [item for item in items if not item.deleting]
+        return None if len(alive) == number else f"there are {len(alive)}, not {number}"
+
+    return _named(f"number exactly {number}", count)
+
+
+def all_ready(number: int) -> ListCondition:
+    """A selection has exactly this number of objects, all ready and none being deleted."""
+
+    def all_ready(items: list[Object]) -> str | None:
+        lacking = [f"{item.name}: {missing}" for item in items if (missing := ready(item))]
+        if len(items) != number:
+            return f"there are {len(items)}, not {number}"
+        return f"{len(lacking)}/{number} are not ready: {'; '.join(lacking[:3])}" if lacking else None
+
+    return _named(f"are {number}, all ready", all_ready)
+
+
+def phase(wanted: str) -> Condition:
+    """Its phase is this one: of a Pod, Namespace, PersistentVolumeClaim, ..."""
+
+    def phase(item: Object) -> str | None:
+        if item.kind.kind == "Pod" and wanted in ("Running", "Succeeded"):
+            _image_is_there(item)
+        seen = item.status.get("phase")
+        if item.kind.kind == "Pod" and seen != wanted and seen in ("Succeeded", "Failed"):
+            raise Hopeless(f"its phase is {seen}")
+        return None if seen == wanted else f"its phase is {seen}"
+
+    return _named(f"has phase {wanted}", phase)
+
+
+def has_condition(type: str, status: str = "True", reason: str = "") -> Condition:
+    """A status condition of its current generation has this status, and this reason where one is given."""
+
+    def has_condition(item: Object) -> str | None:
+        return _has(item, type, status, reason)
+
+    return _named(f"has condition {type}={status}{f' ({reason})' if reason else ''}", has_condition)
+
+
+def has_address(item: Object) -> str | None:
+    """An Ingress or a LoadBalancer Service was given an address."""
+    entries = (item.status.get("loadBalancer") or {}).get("ingress") or []
+    return None if any(e.get("ip") or e.get("hostname") for e in entries) else "its status carries no address"
+
+
+def endpoints(number: int) -> ListCondition:
+    """A selection of EndpointSlices carries exactly this number of ready addresses."""
+
+    def endpoints(slices: list[Object]) -> str | None:
+        addresses = ready_addresses(slices)
+        return None if len(addresses) == number else f"ready addresses are {sorted(addresses) or 'none'}, not {number}"
+
+    return _named(f"carry {number} ready addresses", endpoints)
+
+
+def ready_addresses(slices: list[Object]) -> set[str]:
+    """Addresses that EndpointSlices offer as ready. By the API, an unset condition means ready."""
+    return {
+        address
+        for piece in slices
+        for endpoint in piece.raw.get("endpoints") or []
+        if (endpoint.get("conditions") or {}).get("ready") is not False
+        for address in endpoint["addresses"]
+    }
+
+
+def equals(wanted: Any) -> Callable[[Any], str | None]:
+    """What was read equals this value."""
+
+    def equals(seen: Any) -> str | None:
+        return None if seen == wanted else f"it is {seen!r}, not {wanted!r}"
+
+    return _named(f"equals {wanted!r}", equals)
+
+
+def _named(name: str, condition: C) -> C:
+    condition.__name__ = name
+    return condition
+
+
+def _has(item: Object, type: str, status: str, reason: str = "") -> str | None:
+    found = item.condition(type)
+    if not found:
+        return f"it has no condition {type} yet"
+    if found.get("observedGeneration", item.generation) < item.generation:
+        return f"its condition {type} is about an older generation"
+    if found["status"] == status and reason in ("", found.get("reason")):
+        return None
+    return ": ".join(filter(None, (f"{type} is {found['status']}", found.get("reason"), found.get("message"))))
+
+
+def _job(job: Object, type: str) -> str | None:
+    if job.condition(type).get("status") == "True":
+        return None
+    counts = {key: job.status.get(key, 0) for key in ("active", "succeeded", "failed")}
+    return "its pods: " + ", ".join(f"{number} {key}" for key, number in counts.items())
+
+
+def _image_is_there(pod: Object) -> None:
+    if trouble := image_trouble(pod):
+        raise SurroundingsError(f"{pod}: {trouble}")
+
+
+def _can_still_run(pod: Object) -> None:
+    phase = pod.status.get("phase")
+    if phase in ("Succeeded", "Failed"):
+        raise Hopeless(f"its phase is {phase}")
+    _image_is_there(pod)

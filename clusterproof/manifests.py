@@ -1,0 +1,396 @@
+"""The objects that promises create, as plain manifests: named by the caller, labelled `app=<name>`.
+
+Every pod is fit for Pod Security `restricted`, ends within a second, and mounts no API token unless it names a service
+account. Whatever has no parameter goes in through `spec` (the pod's), `container` (the first container's) or `more`
+(the workload's own spec).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from clusterproof.kinds import Kind
+
+Manifest = dict[str, Any]
+
+RBAC = "rbac.authorization.k8s.io"
+
+
+def http_probe(port: int = 8080, path: str = "/", *, period: int = 1, failures: int = 3) -> Manifest:
+    """A readiness, liveness or startup probe by HTTP; `period` in seconds."""
+    return {"httpGet": {"port": port, "path": path}, "periodSeconds": period, "failureThreshold": failures}
+
+
+def pod_spec(
+    image: str,
+    *,
+    args: Sequence[str] | None = None,
+    command: Sequence[str] | None = None,
+    node: str = "",
+    restart_policy: str = "",
+    grace: int = 1,
+    volumes: Sequence[Manifest] = (),
+    mounts: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+    resources: Manifest | None = None,
+    readiness: Manifest | None = None,
+    liveness: Manifest | None = None,
+    ports: Sequence[int] = (),
+    service_account: str = "",
+    privileged: bool = False,
+    container: Mapping[str, Any] | None = None,
+    spec: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """The spec of a pod with one container, `main`.
+
+    `args` are for the image's program, `command` replaces it. `node` pins it there, through the scheduler. `mounts` maps
+    the name of a volume to its path. `privileged` makes it root on the node: needs Pod Security `privileged`.
+    """
+    main: Manifest = {"name": "main", "image": image, "imagePullPolicy": "IfNotPresent"}
+    parts: dict[str, Any] = {
+        "args": list(args) if args is not None else None,
+        "command": list(command) if command is not None else None,
+        "env": [{"name": name, "value": value} for name, value in (env or {}).items()],
+        "ports": [{"containerPort": port} for port in ports],
+        "volumeMounts": [{"name": name, "mountPath": path} for name, path in (mounts or {}).items()],
+        "resources": resources,
+        "readinessProbe": readiness,
+        "livenessProbe": liveness,
+    }
+    main |= {key: value for key, value in parts.items() if value}
+    main["securityContext"] = (
+        {"privileged": True} if privileged else {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    )
+    made: Manifest = {
+        "terminationGracePeriodSeconds": grace,
+        "enableServiceLinks": False,
+        "automountServiceAccountToken": bool(service_account),
+        "containers": [main | dict(container or {})],
+    }
+    if not privileged:
+        made["securityContext"] = {
+            "runAsNonRoot": True,
+            "runAsUser": 1000,
+            "runAsGroup": 1000,
+            "fsGroup": 1000,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+    if node:
+        made["affinity"] = _on_node(node)
+    if restart_policy:
+        made["restartPolicy"] = restart_policy
+    if volumes:
+        made["volumes"] = list(volumes)
+    if service_account:
+        made["serviceAccountName"] = service_account
+    return made | dict(spec or {})
+
+
+def pod(name: str, image: str, *, labels: Mapping[str, str] | None = None, **options: Any) -> Manifest:
+    """A Pod; options as for `pod_spec`."""
+    return _manifest("v1", "Pod", name, labels=labels, spec=pod_spec(image, **options))
+
+
+def deployment(
+    name: str,
+    image: str,
+    *,
+    replicas: int = 1,
+    labels: Mapping[str, str] | None = None,
+    strategy: Manifest | None = None,
+    more: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Manifest:
+    """A Deployment; `strategy` as in its spec; options as for `pod_spec`."""
+    own = {"replicas": replicas, **({"strategy": strategy} if strategy else {}), **(more or {})}
+    return _workload("Deployment", name, image, labels, own, options)
+
+
+def stateful_set(
+    name: str,
+    image: str,
+    *,
+    replicas: int = 1,
+    labels: Mapping[str, str] | None = None,
+    claims: Sequence[Manifest] = (),
+    more: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Manifest:
+    """A StatefulSet governed by the headless Service of its own name; `claims` as made by `pvc`."""
+    own: Manifest = {"replicas": replicas, "serviceName": name, **(more or {})}
+    if claims:
+        own["volumeClaimTemplates"] = list(claims)
+    return _workload("StatefulSet", name, image, labels, own, options)
+
+
+def daemon_set(
+    name: str,
+    image: str,
+    *,
+    labels: Mapping[str, str] | None = None,
+    more: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Manifest:
+    """A DaemonSet; options as for `pod_spec`."""
+    return _workload("DaemonSet", name, image, labels, dict(more or {}), options)
+
+
+def replica_set(
+    name: str, image: str, *, replicas: int = 1, labels: Mapping[str, str] | None = None, **options: Any
+) -> Manifest:
+    """A ReplicaSet; options as for `pod_spec`."""
+    return _workload("ReplicaSet", name, image, labels, {"replicas": replicas}, options)
+
+
+def job(
+    name: str,
+    image: str,
+    *,
+    labels: Mapping[str, str] | None = None,
+    completions: int = 1,
+    parallelism: int = 1,
+    more: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Manifest:
+    """A Job whose pods are not restarted in place; options as for `pod_spec`."""
+    return _manifest(
+        "batch/v1", "Job", name, spec=_job_spec(name, image, labels, completions, parallelism, more, options)
+    )
+
+
+def cron_job(
+    name: str,
+    image: str,
+    *,
+    schedule: str = "* * * * *",
+    labels: Mapping[str, str] | None = None,
+    more: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Manifest:
+    """A CronJob; `more` goes into its own spec, options are as for `pod_spec`."""
+    template = {"spec": _job_spec(name, image, labels, 1, 1, None, options)}
+    return _manifest("batch/v1", "CronJob", name, spec={"schedule": schedule, "jobTemplate": template, **(more or {})})
+
+
+def web(name: str, image: str, **options: Any) -> Manifest:
+    """A Deployment of a web server on port 8080 that answers `/hostname` and is ready when it serves."""
+    defaults = {"args": ["netexec", "--http-port=8080"], "ports": [8080], "readiness": http_probe()}
+    return deployment(name, image, **{**defaults, **options})
+
+
+def service(
+    name: str,
+    *,
+    port: int = 80,
+    target: int | str = 8080,
+    selector: Mapping[str, str] | None = None,
+    headless: bool = False,
+    type: str = "ClusterIP",
+    spec: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """A Service for the pods labelled `app=<name>`."""
+    made: Manifest = {
+        "type": type,
+        "selector": dict(selector) if selector is not None else {"app": name},
+        "ports": [{"name": "main", "port": port, "targetPort": target}],
+    }
+    if headless:
+        made["clusterIP"] = "None"
+    return _manifest("v1", "Service", name, spec=made | dict(spec or {}))
+
+
+def ingress(
+    name: str,
+    *,
+    rules: Sequence[Manifest] = (),
+    class_name: str = "",
+    annotations: Mapping[str, str] | None = None,
+    spec: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """An Ingress; `rules` as made by `rule`. Without class it is for the default class."""
+    made: Manifest = {"rules": list(rules)} if rules else {}
+    if class_name:
+        made["ingressClassName"] = class_name
+    manifest = _manifest("networking.k8s.io/v1", "Ingress", name, spec=made | dict(spec or {}))
+    if annotations:
+        manifest["metadata"]["annotations"] = dict(annotations)
+    return manifest
+
+
+def rule(host: str, paths: Mapping[str, str], *, port: int = 80, path_type: str = "Prefix") -> Manifest:
+    """A rule of an Ingress: for a host, which path goes to which Service."""
+    backends = [
+        {"path": path, "pathType": path_type, "backend": {"service": {"name": target, "port": {"number": port}}}}
+        for path, target in paths.items()
+    ]
+    return {"host": host, "http": {"paths": backends}} if host else {"http": {"paths": backends}}
+
+
+def config_map(
+    name: str, data: Mapping[str, str] | None = None, *, labels: Mapping[str, str] | None = None
+) -> Manifest:
+    """A ConfigMap."""
+    return _manifest("v1", "ConfigMap", name, labels=labels, data=dict(data or {}))
+
+
+def secret(name: str, data: Mapping[str, str] | None = None, *, type: str = "Opaque") -> Manifest:
+    """A Secret; `data` in plain text."""
+    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in (data or {}).items()}
+    return _manifest("v1", "Secret", name, type=type, data=encoded)
+
+
+def pvc(name: str, size: str = "64Mi", *, class_name: str | None = None, access: str = "ReadWriteOnce") -> Manifest:
+    """A PersistentVolumeClaim; without `class_name` the default class serves it."""
+    spec: Manifest = {"accessModes": [access], "resources": {"requests": {"storage": size}}}
+    if class_name is not None:
+        spec["storageClassName"] = class_name
+    return _manifest("v1", "PersistentVolumeClaim", name, spec=spec)
+
+
+def claim_volume(name: str, claim: str) -> Manifest:
+    """A pod's volume that is a claim."""
+    return {"name": name, "persistentVolumeClaim": {"claimName": claim}}
+
+
+def service_account(name: str) -> Manifest:
+    """A ServiceAccount."""
+    return _manifest("v1", "ServiceAccount", name)
+
+
+def rbac_rule(
+    verbs: Sequence[str], resources: Sequence[str], *, groups: Sequence[str] = ("",), names: Sequence[str] = ()
+) -> Manifest:
+    """A rule of a Role; `groups` are API groups, `names` limits it to objects of these names."""
+    rule = {"apiGroups": list(groups), "resources": list(resources), "verbs": list(verbs)}
+    return rule | ({"resourceNames": list(names)} if names else {})
+
+
+def role(name: str, rules: Sequence[Manifest]) -> Manifest:
+    """A Role; rules as made by `rbac_rule`."""
+    return _manifest(f"{RBAC}/v1", "Role", name, rules=list(rules))
+
+
+def cluster_role(name: str, rules: Sequence[Manifest], *, labels: Mapping[str, str] | None = None) -> Manifest:
+    """A ClusterRole; rules as made by `rbac_rule`."""
+    return _manifest(f"{RBAC}/v1", "ClusterRole", name, labels=labels, rules=list(rules))
+
+
+def subject(kind: str, name: str, namespace: str = "") -> Manifest:
+    """Who a binding is for: kind User, Group or ServiceAccount."""
+    if kind == "ServiceAccount":
+        return {"kind": kind, "name": name, "namespace": namespace}
+    return {"kind": kind, "name": name, "apiGroup": RBAC}
+
+
+def role_binding(name: str, role: str, subjects: Sequence[Manifest], *, role_kind: str = "Role") -> Manifest:
+    """A RoleBinding to a Role, or with `role_kind="ClusterRole"` to a ClusterRole; subjects as made by `subject`."""
+    return _binding("RoleBinding", name, role_kind, role, subjects)
+
+
+def cluster_role_binding(name: str, role: str, subjects: Sequence[Manifest]) -> Manifest:
+    """A ClusterRoleBinding; subjects as made by `subject`."""
+    return _binding("ClusterRoleBinding", name, "ClusterRole", role, subjects)
+
+
+def hpa(
+    name: str,
+    *,
+    target: str,
+    low: int = 1,
+    high: int = 4,
+    cpu: int = 50,
+    metrics: Sequence[Manifest] = (),
+    behavior: Manifest | None = None,
+    target_kind: str = "Deployment",
+) -> Manifest:
+    """A HorizontalPodAutoscaler of `target` between `low` and `high` replicas, by default for `cpu` percent of request."""
+    by_cpu = {
+        "type": "Resource",
+        "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": cpu}},
+    }
+    spec: Manifest = {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": target_kind, "name": target},
+        "minReplicas": low,
+        "maxReplicas": high,
+        "metrics": list(metrics) or [by_cpu],
+    }
+    if behavior:
+        spec["behavior"] = behavior
+    return _manifest("autoscaling/v2", "HorizontalPodAutoscaler", name, spec=spec)
+
+
+def crd(
+    group: str,
+    kind: str,
+    plural: str,
+    *,
+    schema: Manifest | None = None,
+    version: str = "v1",
+    scope: str = "Namespaced",
+    names: Mapping[str, Any] | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """A CustomResourceDefinition with one version.
+
+    `schema` is the object's openAPIV3Schema (by default anything goes), `names` adds short names and categories, `more`
+    goes into the version: subresources, printer columns, selectable fields.
+    """
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    served = {"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema or anything}}
+    spec = {
+        "group": group,
+        "scope": scope,
+        "names": {"kind": kind, "plural": plural, "singular": kind.lower(), "listKind": f"{kind}List", **(names or {})},
+        "versions": [served | dict(more or {})],
+    }
+    return _manifest("apiextensions.k8s.io/v1", "CustomResourceDefinition", f"{plural}.{group}", spec=spec)
+
+
+def custom_object(kind: Kind, name: str, **content: Any) -> Manifest:
+    """An object of a custom kind; `content` is what stands beside metadata, `spec` mostly."""
+    return _manifest(kind.api_version, kind.kind, name, **content)
+
+
+def _manifest(
+    api_version: str, kind: str, name: str, *, labels: Mapping[str, str] | None = None, **content: Any
+) -> Manifest:
+    metadata = {"name": name, "labels": {"app": name, **(labels or {})}}
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **content}
+
+
+def _template(name: str, image: str, labels: Mapping[str, str] | None, options: Manifest) -> Manifest:
+    return {"metadata": {"labels": {"app": name, **(labels or {})}}, "spec": pod_spec(image, **options)}
+
+
+def _workload(
+    kind: str, name: str, image: str, labels: Mapping[str, str] | None, own: Manifest, options: Manifest
+) -> Manifest:
+    template = _template(name, image, labels, options)
+    spec = {"selector": {"matchLabels": {"app": name}}, "template": template, **own}
+    return _manifest("apps/v1", kind, name, labels=labels, spec=spec)
+
+
+def _job_spec(
+    name: str,
+    image: str,
+    labels: Mapping[str, str] | None,
+    completions: int,
+    parallelism: int,
+    more: Mapping[str, Any] | None,
+    options: Manifest,
+) -> Manifest:
+    template = _template(name, image, labels, {"restart_policy": "Never", **options})
+    return {"completions": completions, "parallelism": parallelism, "template": template, **(more or {})}
+
+
+def _binding(kind: str, name: str, role_kind: str, role: str, subjects: Sequence[Manifest]) -> Manifest:
+    ref = {"apiGroup": RBAC, "kind": role_kind, "name": role}
+    return _manifest(f"{RBAC}/v1", kind, name, roleRef=ref, subjects=list(subjects))
+
+
+def _on_node(name: str) -> Manifest:
+    field = {"key": "metadata.name", "operator": "In", "values": [name]}
+    terms = {"nodeSelectorTerms": [{"matchFields": [field]}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}

@@ -1,0 +1,71 @@
+"""A namespace of its own for a promise: everything the promise creates in it goes with it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from clusterproof import kinds
+from clusterproof.client import Client
+from clusterproof.kinds import Kind
+from clusterproof.objects import MANAGER, Object, Selection
+from clusterproof.steps import step
+
+if TYPE_CHECKING:
+    from clusterproof.cluster import Cluster
+
+RUN_LABEL = "clusterproof.dev/run"
+"""Carried by every object that a run creates; its value is the run's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A namespace, seen with one identity's rights."""
+
+    name: str
+    cluster: Cluster
+    client: Client
+
+    def create(self, manifest: dict[str, Any]) -> Object:
+        """Create an object in this namespace, labelled with the run; ApiError when it is refused."""
+        kind = kinds.of(manifest)
+        with step(f"create {kind} {manifest['metadata'].get('name', '')}"):
+            return create(self.client, kind, manifest, self.cluster.run_id, self.name)
+
+    def object(self, kind: Kind, name: str) -> Object:
+        """A handle on an object that may or may not exist; makes no request."""
+        return Object(self.client, kind, name, self.name if kind.namespaced else "")
+
+    def get(self, kind: Kind, name: str) -> Object:
+        """Read an object; ApiError with status 404 when there is none."""
+        return self.object(kind, name).read()
+
+    def list(self, kind: Kind, labels: str = "", fields: str = "") -> list[Object]:
+        """The objects of a kind, by name."""
+        return self.select(kind, labels, fields).read()
+
+    def select(self, kind: Kind, labels: str = "", fields: str = "") -> Selection:
+        """The objects of a kind that match, to be waited for or read."""
+        return Selection(self.client, kind, self.name, labels, fields)
+
+    def pods(self, labels: str = "") -> Selection:
+        """The pods that match."""
+        return self.select(kinds.POD, labels)
+
+    def as_(self, client: Client) -> Namespace:
+        """The same namespace with another identity's rights."""
+        return dataclasses.replace(self, client=client)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def create(client: Client, kind: Kind, manifest: dict[str, Any], run_id: str, namespace: str = "") -> Object:
+    """POST a manifest with the run's label added; the object holds the server's answer."""
+    metadata = manifest["metadata"]
+    labelled = {**metadata, "labels": {**metadata.get("labels", {}), RUN_LABEL: run_id}}
+    raw = client.post(kind.path(namespace), {**manifest, "metadata": labelled}, {"fieldManager": MANAGER})
+    made = Object.of(client, raw, kind)
+    made.last_word = True
+    return made

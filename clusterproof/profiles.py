@@ -1,0 +1,66 @@
+"""Named parts of what is to be proven, and what each came to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from clusterproof.outcome import Outcome, ProfileVerdict, Result, Verdict, count
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A set of promises: by area, and by the prefix of the capabilities they need beyond core."""
+
+    name: str
+    meaning: str
+    areas: tuple[str, ...] = ()
+    """Areas that belong to it; empty for all."""
+    capabilities: tuple[str, ...] = ()
+    """Names, or prefixes ending in a dot, of extended capabilities that belong to it."""
+    every_capability: bool = False
+
+    def holds(self, area: str, capabilities: Iterable[str]) -> bool:
+        """Whether a promise of an area that needs these capabilities belongs to it."""
+        if self.areas and area not in self.areas:
+            return False
+        return self.every_capability or all(
+            any(name == mine or (mine.endswith(".") and name.startswith(mine)) for mine in self.capabilities)
+            for name in capabilities
+        )
+
+
+CORE = Profile("core", "What every cluster must do.")
+NETWORKING = Profile("networking", "Pods, Services and what leads to them.", ("network",), ("network.",))
+STORAGE = Profile("storage", "Volumes.", ("storage",), ("storage.",))
+AUTOSCALING = Profile("autoscaling", "Following the load.", ("scale",), ("scale.",))
+FULL = Profile("full", "Everything the suites know.", every_capability=True)
+
+ALL: dict[str, Profile] = {each.name: each for each in (CORE, NETWORKING, STORAGE, AUTOSCALING, FULL)}
+"""Every profile by name."""
+
+
+def verdict(profile: Profile, results: Iterable[Result], missing: Iterable[str]) -> ProfileVerdict | None:
+    """What a profile came to; `missing` are ids of its promises without a result. None when nothing of it was tried."""
+    mine = tuple(result for result in results if profile.holds(result.area, result.capabilities))
+    if not mine:
+        return None
+    broken = [result.id for result in mine if result.outcome is Outcome.BROKEN]
+    open_ends = [
+        f"{result.id} {result.outcome}" for result in mine if result.outcome in (Outcome.SKIPPED, Outcome.ERROR)
+    ]
+    open_ends += [f"{id} not run" for id in missing]
+    kept = sum(result.outcome is Outcome.KEPT for result in mine)
+    if broken:
+        judged, reason = Verdict.BROKEN, f"broken: {_some(broken)}"
+    elif open_ends:
+        judged, reason = Verdict.PARTIAL, f"not proven: {_some(open_ends)}"
+    elif not kept:
+        judged, reason = Verdict.PARTIAL, "not proven: the cluster claims none of it"
+    else:
+        judged, reason = Verdict.CONFORMANT, f"all {kept} promises that the cluster claims are kept"
+    return ProfileVerdict(profile.name, judged, count(mine), reason)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,48 @@
+"""What one promise did and measured, in order; collected while it runs, by the process that runs it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from clusterproof.outcome import Step
+
+
+@dataclass(slots=True)
+class Record:
+    """Collected while one promise runs."""
+
+    steps: list[Step] = field(default_factory=list)
+    measurements: dict[str, float] = field(default_factory=dict)
+    namespaces: list[str] = field(default_factory=list)
+
+
+current = Record()
+"""The record of the promise that runs now; one at a time in a process."""
+
+
+def restart() -> Record:
+    """Start the record of the next promise."""
+    global current
+    current = Record()
+    return current
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    """Name a part of a promise; it shows in the report with its duration, and as failed when it raises."""
+    record, started, clock = current, time.time(), time.monotonic()
+    try:
+        yield
+    except BaseException as error:
+        detail = str(error) or type(error).__name__
+        record.steps.append(Step(name, started, time.monotonic() - clock, False, detail))
+        raise
+    record.steps.append(Step(name, started, time.monotonic() - clock))
+
+
+def measure(name: str, value: float) -> None:
+    """Report a figure, by name with unit: `measure("time to recover (s)", 1.2)`."""
+    current.measurements[name] = value

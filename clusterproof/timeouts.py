@@ -1,0 +1,43 @@
+"""How long a sound cluster may take for each thing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds, each the most that a sound cluster may need. No success is ever required to be slow."""
+
+    request: float = 15.0
+    """One answer of the API server, or one look-up or web request inside the cluster."""
+    propagation: float = 15.0
+    """A change in the API to take effect where it is carried out: a Service's endpoints, a permission, an Ingress."""
+    object: float = 20.0
+    """A controller to react to an object: create what it owns, set its status, remove what is orphaned."""
+    pod: float = 60.0
+    """A created pod to be Ready, its image present on the node or quick to pull."""
+    pod_end: float = 45.0
+    """A deleted pod to be gone, its grace period of one second included."""
+    rollout: float = 120.0
+    """A workload of up to six pods to run a new template everywhere."""
+    job: float = 90.0
+    """A Job of a few short pods to end."""
+    cron: float = 90.0
+    """A schedule of once a minute to start its next Job."""
+    volume: float = 60.0
+    """A claim to get its volume."""
+    namespace: float = 90.0
+    """A deleted namespace with its content to be gone."""
+    definition: float = 20.0
+    """A CustomResourceDefinition to be Established and served."""
+    metrics: float = 90.0
+    """Resource metrics of a new pod to be served."""
+    scale: float = 180.0
+    """A HorizontalPodAutoscaler to follow a change of load by one step."""
+    recovery: float = 60.0
+    """What was deleted or has crashed to be replaced and Ready."""
+
+    def scaled(self, factor: float) -> Timeouts:
+        """Every budget times a factor."""
+        return Timeouts(**{each.name: getattr(self, each.name) * factor for each in fields(self)})
