@@ -1,0 +1,200 @@
+"""What a run found out, as data: every report is a reader of these classes and of nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+SCHEMA_VERSION = "1.0"
+"""Version of the result document; the major number changes when a reader of the old one would be misled."""
+
+
+class Outcome(enum.StrEnum):
+    """What is known about one promise after it was tried."""
+
+    KEPT = "kept"
+    """The promise was seen to hold."""
+    BROKEN = "broken"
+    """The cluster did not do what it promises."""
+    UNSUPPORTED = "unsupported"
+    """The capability is neither declared nor found; `reason` says what was looked for."""
+    SKIPPED = "skipped"
+    """The user asked not to prove it."""
+    ERROR = "error"
+    """The surroundings failed, so nothing was learned about the promise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing a promise did or waited for, in order."""
+
+    name: str
+    started: float
+    """Seconds since the epoch."""
+    seconds: float
+    passed: bool = True
+    detail: str = ""
+    """What was missing, when it did not pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A piece of evidence, kept only when a promise did not hold; already capped and redacted."""
+
+    name: str
+    media_type: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The outcome of one promise, or of one case of it."""
+
+    id: str
+    """Stable report id: `apps/deployment/rolling_update`, with `[case]` where there are several."""
+    nodeid: str
+    """The id pytest selects it by; differs between a checkout and an installed wheel."""
+    promise: str
+    """The sentence that must hold: the first sentence of the test's docstring."""
+    source: str
+    """Where Kubernetes documents it: a URL, or empty."""
+    tier: str
+    """smoke, normal, full or disruptive."""
+    capabilities: tuple[str, ...]
+    """Names of the capabilities it needs beyond what every cluster must do."""
+    outcome: Outcome
+    reason: str = ""
+    """One line: why it is not kept. Empty for kept."""
+    message: str = ""
+    """Everything the failure said, several lines."""
+    started: float = 0.0
+    """Seconds since the epoch."""
+    seconds: float = 0.0
+    """Wall time of set-up, call and teardown together."""
+    worker: str = ""
+    """Name of the process that proved it: `main`, `gw0`, ..."""
+    namespaces: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    measurements: dict[str, float] = field(default_factory=dict)
+    """Figures the promise reports, by name with unit: `{"time to recover (s)": 1.2}`."""
+    attachments: tuple[Attachment, ...] = ()
+    requests: int = 0
+    """API requests this promise made."""
+    pods: int = 0
+    """Pods that ran in its namespaces."""
+
+    @property
+    def area(self) -> str:
+        """First part of the id: `apps`."""
+        return self.id.split("/", 1)[0]
+
+    @property
+    def object(self) -> str:
+        """Middle part of the id, or the area where there is none: `deployment`."""
+        parts = self.id.split("[", 1)[0].split("/")
+        return parts[1] if len(parts) > 2 else parts[0]
+
+
+@dataclass(frozen=True, slots=True)
+class CapabilityFact:
+    """Whether the cluster under proof claims a capability, and how we know."""
+
+    name: str
+    level: str
+    """`core` or `extended`."""
+    supported: bool
+    evidence: str
+    """`declared by the embedded provider`, `found IngressClass contour`, `no default StorageClass`."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFact:
+    """One node as the run found it."""
+
+    name: str
+    version: str
+    """kubelet version, `v1.37.2`."""
+    os_image: str
+    kernel: str
+    runtime: str
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterFacts:
+    """The cluster as the run found it before the first promise."""
+
+    name: str
+    provider: str
+    server: str
+    """URL of the API server."""
+    version: str
+    """gitVersion of the API server."""
+    uid: str
+    """UID of namespace kube-system: the cluster's identity."""
+    nodes: tuple[NodeFact, ...]
+    capabilities: tuple[CapabilityFact, ...]
+
+
+class Verdict(enum.StrEnum):
+    """What a profile came to."""
+
+    CONFORMANT = "conformant"
+    """Every promise of the profile that the cluster claims is kept."""
+    BROKEN = "broken"
+    """At least one promise is broken."""
+    PARTIAL = "partial"
+    """Nothing is broken, but something was skipped, not run, or ended in an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileVerdict:
+    """The verdict of one profile and the counts it rests on."""
+
+    profile: str
+    verdict: Verdict
+    counts: dict[str, int]
+    """Number of results by outcome name."""
+    reason: str
+    """One line: which promises decided it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A whole run: the result document."""
+
+    id: str
+    suite_version: str
+    """Version of clusterproof."""
+    started: float
+    """Seconds since the epoch."""
+    seconds: float
+    complete: bool
+    """False when it was interrupted, stopped by -x, or lost a worker."""
+    arguments: tuple[str, ...]
+    """What pytest was called with, secrets left out."""
+    expected: tuple[str, ...]
+    """Ids of all promises that were selected, so that an omission shows."""
+    cluster: ClusterFacts | None
+    results: tuple[Result, ...]
+    profiles: tuple[ProfileVerdict, ...]
+    leaks: tuple[str, ...] = ()
+    """Objects of this run that were still there at its end: `kind namespace/name`."""
+    schema: str = SCHEMA_VERSION
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of results by outcome name, all outcomes present."""
+        return count(self.results)
+
+
+def count(results: tuple[Result, ...]) -> dict[str, int]:
+    """Number of results by outcome name, all outcomes present."""
+    return {outcome.value: sum(r.outcome is outcome for r in results) for outcome in Outcome}
+
+
+def to_json(value: Any) -> dict[str, Any]:
+    """A dataclass of this module as plain JSON values."""
+    return dataclasses.asdict(value)

@@ -1,0 +1,69 @@
+"""Where a cluster comes from. Suites never see a provider; the `cluster` fixture does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+GROUP = "clusterproof.providers"
+"""Entry-point group; the entry point's name is what users type after `--cluster`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the user asked the cluster to be; a provider that cannot make it raises `pytest.UsageError`."""
+
+    name: str
+    nodes: int = 2
+    """Nodes in all, the control plane's included where it runs pods."""
+    kubernetes_version: str = ""
+    """`1.37.2`; empty for the provider's default."""
+    kubeconfig: Path | None = None
+    """Only for clusters that exist already."""
+    context: str = ""
+    """Context in the kubeconfig; empty for its current one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to reach a cluster that a provider made or found. Plain data: it travels between processes as JSON."""
+
+    provider: str
+    name: str
+    kubeconfig: str
+    """Path of a kubeconfig file."""
+    context: str = ""
+    capabilities: tuple[str, ...] = ()
+    """Names of capabilities that the provider vouches for."""
+    images: dict[str, str] = field(default_factory=dict)
+    """Image map entries this cluster has under another name: `{"agnhost": "registry.example/agnhost:2.66"}`."""
+    ingress_address: str = ""
+    """`host:port` at which the runner reaches the ingress controller; empty to find it from Ingress status."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """What this provider needs to delete the cluster again."""
+
+
+class Provider(Protocol):
+    """Makes clusters, or finds them."""
+
+    def create(self, shape: Shape) -> Access:
+        """Block until the API answers and nodes are Ready. On failure nothing is left behind."""
+
+    def delete(self, access: Access) -> None:
+        """Remove what `create` made. Safe to call twice; leaves clusters alone that were only found."""
+
+    def collect_logs(self, access: Access, into: Path) -> None:
+        """Write the logs of the cluster's own components into a folder, one file each."""
+
+
+def load(name: str) -> Provider:
+    """The provider that is registered under a name; UsageError names those there are."""
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in found:
+        raise pytest.UsageError(f"--cluster={name}: no such provider; registered are {', '.join(sorted(found))}")
+    provider: Provider = found[name].load()()
+    return provider
