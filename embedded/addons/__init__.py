@@ -1,0 +1,69 @@
+"""Add-ons of an embedded cluster: one folder each, whose module has an `ADDON`.
+
+An add-on is its upstream's own manifests, read from the pinned module, with the few changes that the folder's module names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from clusterproof import kinds
+from clusterproof.client import Client
+from clusterproof.conditions import Condition, has_condition, rolled_out
+from clusterproof.kinds import Kind
+from clusterproof.objects import Object
+from clusterproof.wait import eventually
+
+from ..builder import Artifacts
+from ..state import ClusterState, EmbeddedError
+
+NAMES = ("dns", "metrics", "ingress", "storage")
+"""All there are, in the order in which they are started."""
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Addon:
+    """Something a cluster has beyond its nodes, and what it takes to have it."""
+
+    name: str
+    components: tuple[str, ...]
+    """Names from components.py."""
+    images: tuple[str, ...]
+    """Names from images.py."""
+    capabilities: tuple[str, ...]
+    """What the cluster can do with it."""
+    manifests: Callable[[ClusterState, Artifacts], Iterable[Manifest]]
+    workloads: tuple[tuple[Kind, str, str], ...]
+    """(kind, namespace, name) of what must be available for the add-on to work."""
+
+
+def named(names: Iterable[str]) -> list[Addon]:
+    """The add-ons of these names; EmbeddedError names those there are."""
+    unknown = sorted(set(names) - set(NAMES))
+    if unknown:
+        raise EmbeddedError(f"--addons: there is no {', '.join(unknown)}; choose from: {', '.join(NAMES)}")
+    found = [import_module(f"{__name__}.{name}").ADDON for name in NAMES if name in set(names)]
+    return list[Addon](found)
+
+
+def apply(cluster: ClusterState, artifacts: Artifacts, client: Client, names: Sequence[str]) -> None:
+    """Create all objects of these add-ons; they become ready on their own."""
+    for addon in named(names):
+        for manifest in addon.manifests(cluster, artifacts):
+            kind = kinds.of(manifest)
+            client.post(kind.path(manifest["metadata"].get("namespace", "")), manifest)
+        cluster.addons.append(addon.name)
+
+
+def await_ready(cluster: ClusterState, client: Client, names: Sequence[str], said: Callable[[str], None]) -> None:
+    """Wait until every workload of these add-ons is available."""
+    for addon in named(names):
+        for kind, namespace, name in addon.workloads:
+            works: Condition = has_condition("Available") if kind == kinds.API_SERVICE else rolled_out
+            eventually(Object(client, kind, name, namespace), works, within=120)
+        said(f"{addon.name} ready")

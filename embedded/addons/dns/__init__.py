@@ -1,0 +1,49 @@
+"""Cluster DNS: CoreDNS, from the manifest that comes with Kubernetes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from clusterproof import kinds
+
+from ... import images
+from ...builder import Artifacts
+from ...node import name_servers
+from ...state import ClusterState
+from .. import Addon, Manifest
+from ..manifests import container, of_kind, probe_often, read
+
+
+def _manifests(cluster: ClusterState, artifacts: Artifacts) -> Iterable[Manifest]:
+    found = read(artifacts.source("kubernetes") / "cluster/addons/dns/coredns/coredns.yaml.base")
+    deployment = of_kind(found, "Deployment")
+    dns = container(deployment, "coredns")
+    dns["image"] = images.REFERENCES["coredns"]
+    dns["resources"] = {"limits": {"memory": "170Mi"}, "requests": {"cpu": "50m", "memory": "70Mi"}}
+    probe_often(dns)
+    deployment["spec"]["replicas"] = 2
+    of_kind(found, "Service")["spec"]["clusterIP"] = str(cluster.dns_address)
+    corefile = of_kind(found, "ConfigMap")["data"]
+    corefile["Corefile"] = _corefile(corefile["Corefile"])
+    return found
+
+
+def _corefile(text: str) -> str:
+    """As kubeadm writes it: names of the cluster are not cached, so a changed Service is seen at once."""
+    text = text.replace("__DNS__DOMAIN__", "cluster.local")
+    uncached = "cache 30 {\n        disable success cluster.local\n        disable denial cluster.local\n    }"
+    text = text.replace("cache 30", uncached)
+    if not name_servers():  # CoreDNS does not start with nowhere to forward to
+        start, _, rest = text.partition("    forward .")
+        text = start + rest.partition("    }\n")[2]
+    return text
+
+
+ADDON = Addon(
+    name="dns",
+    components=("coredns",),
+    images=("coredns",),
+    capabilities=(),
+    manifests=_manifests,
+    workloads=((kinds.DEPLOYMENT, "kube-system", "coredns"),),
+)

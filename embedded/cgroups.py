@@ -1,0 +1,83 @@
+"""Control groups of embedded clusters: `/clusterproof/<cluster>/<node>` in every hierarchy, above the pods of that node.
+
+cgroup v1 has a hierarchy for each controller, v2 one for all; the kubelet wants its root to exist in every one of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+MOUNT = Path("/sys/fs/cgroup")
+TOP = "clusterproof"
+
+
+def is_v2() -> bool:
+    """Whether this machine has the unified hierarchy only."""
+    return (MOUNT / "cgroup.controllers").exists()
+
+
+def hierarchies() -> list[Path]:
+    """Mount points of all cgroup hierarchies that pods are put into."""
+    if is_v2():
+        return [MOUNT]
+    return [path for path in sorted(MOUNT.iterdir()) if path.is_dir() and not path.is_symlink()]
+
+
+def controllers() -> set[str]:
+    """Names of the controllers this machine has: cpu, memory, pids, ..."""
+    if is_v2():
+        return set((MOUNT / "cgroup.controllers").read_text().split())
+    return {name for path in MOUNT.iterdir() if path.is_dir() for name in path.name.split(",")}
+
+
+def path_of(cluster: str, node: str) -> str:
+    """A node's control group, as the kubelet's `cgroupRoot` wants it."""
+    return f"/{TOP}/{cluster}/{node}"
+
+
+def create(path: str) -> None:
+    """Make a control group in every hierarchy, ready to have children and processes."""
+    for mount in hierarchies():
+        parent = mount
+        for part in path.strip("/").split("/"):
+            if is_v2():
+                _delegate(parent)
+            child = parent / part
+            child.mkdir(exist_ok=True)
+            for name in ("cpuset.cpus", "cpuset.mems"):  # v1 starts them empty, and then no process may enter
+                if not is_v2() and (child / name).exists() and not (child / name).read_text().strip():
+                    (child / name).write_text((parent / name).read_text())
+            parent = child
+
+
+def remove(cluster: str) -> None:
+    """Remove a cluster's control groups; their processes must have ended. The shared parent goes with the last cluster."""
+    for mount in hierarchies():
+        for folder, _, _ in os.walk(mount / TOP / cluster, topdown=False):
+            _remove_group(Path(folder))
+        with contextlib.suppress(OSError):  # other clusters are in it
+            (mount / TOP).rmdir()
+
+
+def _delegate(group: Path) -> None:
+    """v2: let children of this group use its controllers."""
+    wanted = (group / "cgroup.controllers").read_text().split()
+    (group / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in wanted))
+
+
+def _remove_group(group: Path) -> None:
+    deadline = time.monotonic() + 2
+    while True:
+        try:
+            group.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:  # EBUSY: the kernel has not yet let go of the last process
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return

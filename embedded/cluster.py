@@ -1,0 +1,158 @@
+"""Starting and ending an embedded cluster, in the order that gets it Ready soonest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TypeVar
+
+from clusterproof import kinds
+from clusterproof.client import Client
+from clusterproof.conditions import ready
+from clusterproof.errors import NeverHappened, SurroundingsError
+from clusterproof.objects import Object, Selection
+from clusterproof.wait import eventually
+
+from . import addons, builder, cgroups, network, preflight, process, seed, state
+from .controlplane import ControlPlane
+from .node import NodeProcesses
+from .state import ClusterState, EmbeddedError, Node
+
+BASE = ("kubernetes", "etcd", "containerd", "cni-plugins", "agnhost")
+BASE_IMAGES = ("pause", "agnhost", "agnhost-old")
+
+Progress = Callable[[str], None]
+T = TypeVar("T")
+
+
+def build(kubernetes_version: str, names: Sequence[str], progress: Progress) -> tuple[builder.Artifacts, Path]:
+    """Everything a cluster with these add-ons needs: programs, and the folder with its images. Fast when it is cached."""
+    chosen = addons.named(names)
+    components = [*BASE, *(component for addon in chosen for component in addon.components)]
+    artifacts = builder.ensure(components, kubernetes_version, progress)
+    images = seed.obtain([*BASE_IMAGES, *(image for addon in chosen for image in addon.images)], artifacts, progress)
+    return artifacts, images
+
+
+def up(
+    name: str, nodes: int, kubernetes_version: str, names: Sequence[str], progress: Progress, owner: int = 0
+) -> ClusterState:
+    """Start a cluster; all nodes are Ready and the add-ons answer when this returns.
+
+    `owner` is the process id of the run that it ends with; 0 for one that stays until `down`.
+    Raises EmbeddedError, and leaves nothing behind, when that does not succeed.
+    """
+    preflight.check()
+    artifacts, images = build(kubernetes_version, names, progress)
+    cluster = state.allocate(name, kubernetes_version, nodes, owner)
+    try:
+        Launch(cluster, artifacts, images, progress).run(names)
+    except BaseException:
+        down(name)
+        raise
+    return cluster
+
+
+def down(name: str) -> None:
+    """End a cluster and remove every trace of it; works from what the machine shows, however far its start came."""
+    cluster = state.load(name)
+    process.kill(network.processes_in(network.namespaces_of(name)))
+    process.reap()
+    network.delete(cluster)
+    cgroups.remove(name)
+    state.forget(name)
+
+
+class Launch:
+    """One start of one cluster. What does not depend on each other runs side by side."""
+
+    def __init__(self, cluster: ClusterState, artifacts: builder.Artifacts, images: Path, progress: Progress) -> None:
+        self.cluster = cluster
+        self._artifacts = artifacts
+        self._images = images
+        self._progress = progress
+        self._started = time.monotonic()
+        self._nodes: list[NodeProcesses] = []
+
+    def run(self, names: Sequence[str]) -> None:
+        """Start everything and wait for it."""
+        cluster = self.cluster
+        cluster.logs.mkdir(parents=True)
+        network.create(cluster)
+        control_plane = ControlPlane(cluster, self._artifacts)
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            prepared = [pool.submit(self._prepare, node) for node in cluster.nodes]
+            control_plane.prepare()
+            control_plane.start_api_server()
+            self._nodes = _all(prepared)
+            client = self._await_api_server(control_plane)
+            self._said("API server ready")
+            control_plane.start_controllers()
+            _all([pool.submit(self._join, node) for node in self._nodes])
+            cluster.save()
+            applied = pool.submit(addons.apply, cluster, self._artifacts, client.clone(), names)
+            self._await_nodes(client)
+            self._said(f"{len(cluster.nodes)} nodes Ready")
+            applied.result()
+        addons.await_ready(cluster, client, names, self._said)
+        cluster.ready = True
+        cluster.save()
+
+    def _prepare(self, node: Node) -> NodeProcesses:
+        network.add_node(self.cluster, node)
+        processes = NodeProcesses(self.cluster, node, self._artifacts)
+        processes.prepare(self._images)
+        return processes
+
+    def _join(self, processes: NodeProcesses) -> None:
+        """Register the node, with the range its routes lead to, and start what makes it Ready."""
+        node = processes.node
+        Client.from_kubeconfig(self.cluster.kubeconfig).post(
+            kinds.NODE.path(),
+            {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name}, "spec": {"podCIDR": node.pods, "podCIDRs": [node.pods]}},
+        )
+        processes.start_kubernetes()
+
+    def _await_api_server(self, control_plane: ControlPlane, within: float = 60.0) -> Client:
+        client = Client.from_kubeconfig(self.cluster.kubeconfig)
+        deadline = time.monotonic() + within
+        while True:
+            try:
+                answer = client.request("GET", "/readyz", timeout=2)
+                if answer.status == 200:
+                    return client
+                seen = answer.text
+            except SurroundingsError as error:
+                seen = str(error)
+            for component in control_plane.components:
+                component.check()
+            if time.monotonic() > deadline:
+                raise EmbeddedError(f"kube-apiserver is not ready after {within:g} s: {seen}; see {self.cluster.logs}")
+            time.sleep(0.05)
+
+    def _await_nodes(self, client: Client, within: float = 60.0) -> None:
+        wanted = {node.name for node in self.cluster.nodes}
+        try:
+            eventually(Selection(client, kinds.NODE), lambda seen: _unready(seen, wanted), within=within, describe="be Ready")
+        except NeverHappened as late:
+            for component in (one for node in self._nodes for one in node.components):
+                component.check()
+            raise EmbeddedError(f"{late}; logs are in {self.cluster.logs}") from late
+
+    def _said(self, what: str) -> None:
+        self._progress(f"{self.cluster.name}: {what} after {time.monotonic() - self._started:.1f} s")
+
+
+def _unready(seen: list[Object], wanted: set[str]) -> str | None:
+    """A condition: the wanted nodes are all Ready."""
+    waiting = {node.name: missing for node in seen if (missing := ready(node))}
+    waiting |= {name: "it has not registered" for name in wanted - {node.name for node in seen}}
+    return "; ".join(f"{name}: {missing}" for name, missing in sorted(waiting.items())) or None
+
+
+def _all(futures: Sequence[Future[T]]) -> list[T]:
+    """Results of what runs side by side; the first failure is raised once all have ended."""
+    wait(futures)
+    return [future.result() for future in futures]

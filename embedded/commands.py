@@ -1,0 +1,155 @@
+"""The embedded room's commands: `clusterproof up`, `down`, `status`, `logs` and `kubeconfig`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from . import addons, cluster, process, state
+from .components import DEFAULT_KUBERNETES
+from .network import namespaces_of, processes_in
+
+DEFAULT_NAME = "default"
+
+
+def _add_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", default=DEFAULT_NAME, help=f"name of the cluster (default: {DEFAULT_NAME})")
+
+
+class Up:
+    """Starts an embedded cluster."""
+
+    help = "start a real Kubernetes cluster on this machine, without Docker"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        _add_name(parser)
+        parser.add_argument("--nodes", type=int, default=2, metavar="N", help="number of nodes (default: 2)")
+        parser.add_argument(
+            "--addons",
+            default=",".join(addons.NAMES),
+            metavar="LIST",
+            help=f"what runs on it, by comma, or 'none' (default: {','.join(addons.NAMES)})",
+        )
+        parser.add_argument(
+            "--kubernetes-version",
+            default=DEFAULT_KUBERNETES,
+            metavar="VERSION",
+            help=f"Kubernetes version (default: {DEFAULT_KUBERNETES})",
+        )
+
+    def run(self, args: argparse.Namespace) -> int:
+        names = [] if args.addons == "none" else [name.strip() for name in args.addons.split(",") if name.strip()]
+        try:
+            addons.named(names)
+        except state.EmbeddedError as error:
+            raise pytest.UsageError(str(error)) from error
+        made = cluster.up(args.name, args.nodes, args.kubernetes_version, names, _say)
+        print(f"cluster {made.name} is ready: export KUBECONFIG={made.kubeconfig}")
+        return 0
+
+
+class Down:
+    """Ends an embedded cluster."""
+
+    help = "end an embedded cluster and remove every trace of it"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        _add_name(parser)
+        parser.add_argument("--all", action="store_true", help="end all embedded clusters of this machine")
+
+    def run(self, args: argparse.Namespace) -> int:
+        for name in [known.name for known in state.clusters()] if args.all else [args.name]:
+            cluster.down(name)
+            print(f"cluster {name} is gone")
+        return 0
+
+
+class Status:
+    """Shows the embedded clusters of this machine."""
+
+    help = "list the embedded clusters of this machine, and what runs of each"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--name", default="", help="only this cluster")
+
+    def run(self, args: argparse.Namespace) -> int:
+        known = [state.load(args.name)] if args.name else state.clusters()
+        for one in known:
+            print("\n".join(_described(one)))
+        if not known:
+            print("no embedded clusters on this machine")
+        return 0 if all(one.ready and not _ended(one) for one in known) else 1
+
+
+class Logs:
+    """Shows logs of an embedded cluster's components."""
+
+    help = "print the log of a component, or list the components that have one"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        _add_name(parser)
+        parser.add_argument("component", nargs="?", default="", help="kube-apiserver, NODE/kubelet, ... (default: list them)")
+
+    def run(self, args: argparse.Namespace) -> int:
+        folder = state.load(args.name).logs
+        there = {str(path.relative_to(folder).with_suffix("")): path for path in sorted(folder.rglob("*.log"))}
+        if not args.component:
+            print("\n".join(there))
+        elif args.component in there:
+            sys.stdout.write(there[args.component].read_text(errors="replace"))
+        else:
+            raise pytest.UsageError(f"cluster {args.name} has no log of {args.component!r}; it has: {', '.join(there)}")
+        return 0
+
+
+class Kubeconfig:
+    """Shows where the administrator's kubeconfig is."""
+
+    help = "print the path of an embedded cluster's kubeconfig"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        _add_name(parser)
+
+    def run(self, args: argparse.Namespace) -> int:
+        print(state.load(args.name).kubeconfig)
+        return 0
+
+
+def sweep(run: str) -> Iterator[str]:
+    """End all clusters whose launcher was killed: those that never became ready, and those of runs that have ended.
+
+    `run` names one run's cluster; empty means all. Clusters that somebody started with `clusterproof up` stay.
+    """
+    for known in state.clusters():
+        abandoned = not known.ready or (known.owner and not Path(f"/proc/{known.owner}").exists())
+        if abandoned if not run else known.name == f"run-{run}":
+            cluster.down(known.name)
+            yield f"embedded cluster {known.name}"
+
+
+def _described(one: state.ClusterState) -> Iterator[str]:
+    ended = _ended(one)
+    verdict = "starting, or its start was cut off" if not one.ready else f"{len(ended)} components ended" if ended else "running"
+    yield f"{one.name}: {verdict}; Kubernetes {one.kubernetes_version}, {one.server}, KUBECONFIG={one.kubeconfig}"
+    yield f"  add-ons: {', '.join(one.addons) or 'none'}; {len(processes_in(namespaces_of(one.name)))} processes"
+    for node in one.nodes:
+        yield f"  node {node.name}: {node.address}, pods {node.pods}"
+    for name in ended:
+        yield f"  ended: {name} (see: clusterproof logs --name {one.name} {name})"
+
+
+def _ended(one: state.ClusterState) -> list[str]:
+    """Names of components whose program does not run any more."""
+    anchors = {"control-plane", *(node.name for node in one.nodes)}
+    return sorted(name for name, pid in one.pids.items() if name not in anchors and process.child_of(pid) is None)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+up, down, status, logs, kubeconfig = Up(), Down(), Status(), Logs(), Kubeconfig()

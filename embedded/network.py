@@ -1,0 +1,164 @@
+"""The network of one embedded cluster: a namespace for the control plane, which is also the router, and one for each node.
+
+The bridge between them stands in the control plane's namespace, so the host's firewall (Docker's FORWARD policy, say) has no
+say in it, and taking the namespaces away takes every link, address and rule away with them. The host has one link into the
+bridge, and routes to nodes and pods over it. Pods are routed, not bridged: Service replies between pods of one node then need
+no br_netfilter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from .state import RANGE, ClusterState, EmbeddedError, Node, namespace_name
+
+NAMESPACES = Path("/run/netns")
+
+
+def host_link(state: ClusterState) -> str:
+    """Name of the host's end of its link to the cluster; 15 characters are the kernel's limit."""
+    return f"clusterproof{state.index}"
+
+
+def create(state: ClusterState) -> None:
+    """The control plane's namespace with its bridge, and the host's link into it."""
+    link, router = host_link(state), state.control_plane
+    _ip("netns", "add", router)
+    _batch(
+        f"link add {link} type veth peer name uplink netns {router}",
+        f"address add {state.host_address}/24 dev {link}",
+        f"link set {link} up",
+    )
+    _batch(
+        "link set lo up",
+        "link add br0 type bridge forward_delay 0",
+        f"address add {state.api_address}/24 dev br0",
+        "link set br0 up",
+        "link set uplink master br0 up",
+        f"route add default via {state.host_address}",
+        namespace=router,
+    )
+    _batch(f"route add {state.pod_network} via {state.api_address} dev {link}")
+    _sysctl(router, "net/ipv4/ip_forward=1", "net/bridge/bridge-nf-call-iptables=0")
+    if Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1":
+        _reach_the_world(state)
+
+
+def add_node(state: ClusterState, node: Node) -> None:
+    """A node's namespace, linked to the bridge, with routes to and from all the others' pods."""
+    namespace, port = namespace_name(state.name, node.name), f"port{node.address.rsplit('.', 1)[1]}"
+    _ip("netns", "add", namespace)
+    _batch(
+        f"link add {port} type veth peer name eth0 netns {namespace}",
+        f"link set {port} master br0 up",
+        f"route add {node.pods} via {node.address}",
+        namespace=state.control_plane,
+    )
+    others = [other for other in state.nodes if other != node]
+    _batch(
+        "link set lo up",
+        f"address add {node.address}/24 dev eth0",
+        "link set eth0 up",
+        f"route add default via {state.api_address}",
+        *(f"route add {other.pods} via {other.address}" for other in others),
+        namespace=namespace,
+    )
+    # route_localnet: a hostPort on 127.0.0.1 is translated on its way out of the loopback interface.
+    _sysctl(
+        namespace,
+        "net/ipv4/ip_forward=1",
+        "net/ipv4/conf/all/route_localnet=1",
+        "net/bridge/bridge-nf-call-iptables=0",
+    )
+
+
+def delete(state: ClusterState) -> None:
+    """Take everything away again; what is gone already is no error. Processes in the namespaces must have ended."""
+    for namespace in namespaces_of(state.name):
+        with contextlib.suppress(subprocess.CalledProcessError):
+            _ip("netns", "delete", namespace)
+    with contextlib.suppress(subprocess.CalledProcessError):
+        _ip("link", "delete", host_link(state))
+    for rule in _world_rules(state):
+        while subprocess.run(["iptables", "-w", *rule("-D")], capture_output=True, check=False).returncode == 0:
+            pass
+
+
+def namespaces_of(cluster: str) -> list[str]:
+    """Names of the network namespaces of one cluster."""
+    prefix = namespace_name(cluster, "")
+    return sorted(path.name for path in NAMESPACES.glob(f"{prefix}*"))
+
+
+def processes_in(namespaces: list[str]) -> list[int]:
+    """Ids of all processes whose network is one of these namespaces."""
+    inodes = {(NAMESPACES / name).stat().st_ino for name in namespaces}
+    return [pid for pid, inode in _network_of_each_process() if inode in inodes]
+
+
+def _network_of_each_process() -> Iterator[tuple[int, int]]:
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                yield int(entry.name), os.stat(f"/proc/{entry.name}/ns/net").st_ino
+
+
+def _reach_the_world(state: ClusterState) -> None:
+    """Where the host forwards packets at all, let nodes and pods out, so that they can pull images."""
+    outward = ["-s", str(state.pod_network), "!", "-d", str(RANGE), "-j", "MASQUERADE"]
+    _in(state.control_plane, "iptables", "-w", "-t", "nat", "-A", "POSTROUTING", *outward)
+    for rule in _world_rules(state):
+        subprocess.run(["iptables", "-w", *rule("-I")], capture_output=True, check=True)
+
+
+class _Rule:
+    """A rule in the host's firewall, marked as this cluster's so that it is found again."""
+
+    def __init__(self, state: ClusterState, table: str, chain: str, *match: str) -> None:
+        mark = ["-m", "comment", "--comment", namespace_name(state.name, "")]
+        self._table, self._rest = table, [chain, *mark, *match]
+
+    def __call__(self, verb: str) -> list[str]:
+        return ["-t", self._table, verb, *self._rest]
+
+
+def _world_rules(state: ClusterState) -> list[_Rule]:
+    nodes, link = str(state.node_network), host_link(state)
+    return [
+        _Rule(state, "nat", "POSTROUTING", "-s", nodes, "!", "-d", str(RANGE), "-j", "MASQUERADE"),
+        _Rule(state, "filter", "FORWARD", "-i", link, "-j", "ACCEPT"),
+        _Rule(state, "filter", "FORWARD", "-o", link, "-j", "ACCEPT"),
+    ]
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], capture_output=True, text=True, check=True)
+
+
+def _batch(*lines: str, namespace: str = "") -> None:
+    """Several changes in one call; EmbeddedError says which one the kernel refused."""
+    where = ["-n", namespace] if namespace else []
+    done = subprocess.run(["ip", *where, "-batch", "-"], input="\n".join(lines), capture_output=True, text=True, check=False)
+    if done.returncode:
+        place = namespace or "the host"
+        raise EmbeddedError(f"network: in {place} the kernel refused one of these: {'; '.join(lines)}: {done.stderr.strip()}")
+
+
+def _in(namespace: str, *command: str) -> None:
+    entered = ["nsenter", f"--net={NAMESPACES / namespace}", *command]
+    done = subprocess.run(entered, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise EmbeddedError(f"network: {' '.join(command)} in {namespace} failed: {done.stderr.strip()}")
+
+
+def _sysctl(namespace: str, *settings: str) -> None:
+    """Set what the kernel has of these (`net/…=value`); br_netfilter may not be loaded, and then filters nothing."""
+    lines = [
+        f"[ ! -e /proc/sys/{key} ] || echo {value} > /proc/sys/{key}"
+        for key, _, value in (setting.partition("=") for setting in settings)
+    ]
+    _in(namespace, "sh", "-ec", "\n".join(lines))

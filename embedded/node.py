@@ -1,0 +1,252 @@
+"""One node of an embedded cluster: containerd, kubelet and kube-proxy, with folders of its own where a real node has them.
+
+Inside the node's mount namespace /var/lib, /var/log, /opt, /tmp and /run are the node's, so a hostPath volume, a log collector
+or a local volume meets what it would meet on a machine of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from . import cgroups
+from .builder import Artifacts
+from .pki import Authority, write_kubeconfig
+from .process import Component, start, start_anchor
+from .state import ClusterState, Node, namespace_name
+
+BIN = "/opt/clusterproof/bin"
+CNI_BIN = "/opt/cni/bin"
+CNI_CONFIG = "/var/lib/cni/net.d"
+SOCKET = "/run/containerd/containerd.sock"
+CNI_PLUGINS = ("loopback", "ptp", "host-local", "portmap")
+PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr", "kubelet", "kube-proxy")
+
+# The kubelet sets these kernel parameters and gives up when it may not. They are the host's, so it is shown files that hold
+# the values it wants.
+_KERNEL = {
+    "vm/overcommit_memory": 1,
+    "vm/panic_on_oom": 0,
+    "kernel/panic": 10,
+    "kernel/panic_on_oops": 1,
+    "kernel/keys/root_maxkeys": 1000000,
+    "kernel/keys/root_maxbytes": 25000000,
+}
+
+_PREPARE = """
+mount --bind tmp /tmp
+mount --bind log /var/log
+mount --bind opt /opt
+resolv=$(readlink -m /etc/resolv.conf)
+mount -t tmpfs -o mode=755,size=64m tmpfs /run
+case $resolv in
+    /run/*) mkdir -p "$(dirname "$resolv")" && cp resolv.conf "$resolv" ;;
+    *) mount --bind resolv.conf "$resolv" ;;
+esac
+for file in sysctl/*/* sysctl/*/*/*; do
+    if [ -f "$file" ] && [ -e "/proc/sys/${file#sysctl/}" ]; then mount --bind "$file" "/proc/sys/${file#sysctl/}"; fi
+done
+mount --bind lib /var/lib
+"""
+
+
+class NodeProcesses:
+    """Starts one node's processes; `components` are those that run."""
+
+    def __init__(self, state: ClusterState, node: Node, artifacts: Artifacts) -> None:
+        self.state = state
+        self.node = node
+        self.components: list[Component] = []
+        self._artifacts = artifacts
+        self._folder = state.node_folder(node)
+        self._anchor = 0
+
+    def prepare(self, images: Path) -> None:
+        """Folders, control group, anchor and container runtime; `images` is a runtime's folder with all images unpacked."""
+        self._lay_out_folders(images)
+        cgroups.create(cgroups.path_of(self.state.name, self.node.name))
+        namespace = namespace_name(self.state.name, self.node.name)
+        self._anchor = start_anchor(self.node.name, namespace, self._folder, _PREPARE)
+        self.state.pids[self.node.name] = self._anchor
+        self._start("containerd", "--config=/var/lib/containerd.toml")
+
+    def start_kubernetes(self) -> None:
+        """Start kubelet and kube-proxy; the API server answers by now."""
+        self._write_identities()
+        self.start_kubelet()
+        self.start_kube_proxy()
+
+    def start_kubelet(self) -> None:
+        """Start the kubelet on its written configuration."""
+        self._start(
+            "kubelet",
+            "--config=/var/lib/kubelet/config.json",
+            "--kubeconfig=/var/lib/kubelet/kubeconfig",
+            f"--hostname-override={self.node.name}",
+            f"--node-ip={self.node.address}",
+        )
+
+    def start_kube_proxy(self) -> None:
+        """Start kube-proxy on its written configuration."""
+        self._start("kube-proxy", "--config=/var/lib/kube-proxy/config.json", f"--hostname-override={self.node.name}")
+
+    def _start(self, program: str, *flags: str) -> None:
+        name = f"{self.node.name}/{program}"
+        path = {"PATH": f"{BIN}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"}
+        log = self.state.logs / f"{name}.log"
+        component = start(name, [f"{BIN}/{program}", *flags], log, anchor=self._anchor, environment=path)
+        self.components.append(component)
+        self.state.pids[name] = component.pid
+
+    def _lay_out_folders(self, images: Path) -> None:
+        folder = self._folder
+        for part in ("lib/kubelet/pki", "lib/kube-proxy", "lib/cni/net.d", "log", "opt/cni/bin", "opt/clusterproof/bin", "tmp"):
+            (folder / part).mkdir(parents=True)
+        (folder / "tmp").chmod(0o1777)
+        for program in PROGRAMS:
+            _link(self._artifacts.binary(program), folder / "opt/clusterproof/bin" / program)
+        for plugin in CNI_PLUGINS:
+            _link(self._artifacts.binary(plugin), folder / "opt/cni/bin" / plugin)
+        _link_tree(images, folder / "lib/containerd")
+        for key, value in _KERNEL.items():
+            path = folder / "sysctl" / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{value}\n")
+        (folder / "resolv.conf").write_text("".join(f"nameserver {address}\n" for address in name_servers()))
+        (folder / "lib/containerd.toml").write_text(_containerd_config())
+        _write_json(folder / "lib/cni/net.d/10-clusterproof.conflist", _cni_config(self.node))
+        _write_json(folder / "lib/kubelet/config.json", self._kubelet_config())
+        _write_json(folder / "lib/kube-proxy/config.json", self._kube_proxy_config())
+
+    def _write_identities(self) -> None:
+        """Certificates and kubeconfigs of kubelet and kube-proxy."""
+        authority = Authority(self.state.pki, "ca")
+        kubelet, proxy = self._folder / "lib/kubelet", self._folder / "lib/kube-proxy"
+        shutil.copy(authority.pair.certificate, kubelet / "pki/ca.crt")
+        user = f"system:node:{self.node.name}"
+        authority.issue("server", user=user, server=[self.node.name, self.node.address], folder=kubelet / "pki")
+        for folder, name, groups in ((kubelet, user, ["system:nodes"]), (proxy, "system:kube-proxy", [])):
+            write_kubeconfig(
+                folder / "kubeconfig",
+                cluster=f"clusterproof-{self.state.name}",
+                server=self.state.server,
+                authority=authority.pair.certificate,
+                user=name,
+                identity=authority.issue("client", user=name, groups=groups, folder=folder / "pki"),
+            )
+
+    def _kubelet_config(self) -> dict[str, object]:
+        return {
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "authentication": {
+                "anonymous": {"enabled": False},
+                "webhook": {"enabled": True},
+                "x509": {"clientCAFile": "/var/lib/kubelet/pki/ca.crt"},
+            },
+            "authorization": {"mode": "Webhook"},
+            "tlsCertFile": "/var/lib/kubelet/pki/server.crt",
+            "tlsPrivateKeyFile": "/var/lib/kubelet/pki/server.key",
+            "containerRuntimeEndpoint": f"unix://{SOCKET}",
+            "cgroupDriver": "cgroupfs",
+            "cgroupRoot": cgroups.path_of(self.state.name, self.node.name),
+            "failCgroupV1": False,
+            "failSwapOn": False,
+            "oomScoreAdj": 0,  # lowering it needs CAP_SYS_RESOURCE, which sandboxed machines lack
+            "clusterDNS": [str(self.state.dns_address)],
+            "clusterDomain": "cluster.local",
+            "resolvConf": "/etc/resolv.conf",
+            "staticPodPath": "/var/lib/kubelet/manifests",
+            # The disk is the host's and usually well filled: neither evict pods nor collect the preloaded images for that.
+            "imageGCHighThresholdPercent": 100,
+            "evictionHard": {"memory.available": "50Mi", "nodefs.available": "0%", "imagefs.available": "0%", "nodefs.inodesFree": "0%"},
+            "imageMaximumGCAge": "0s",
+            "logging": {"flushFrequency": "1s"},
+        }
+
+    def _kube_proxy_config(self) -> dict[str, object]:
+        return {
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+            "kind": "KubeProxyConfiguration",
+            "clientConnection": {"kubeconfig": "/var/lib/kube-proxy/kubeconfig"},
+            "mode": "iptables",
+            "clusterCIDR": str(self.state.pod_network),
+            # Connection tracking has host-wide sizes, which a network namespace may not change.
+            "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+        }
+
+
+def _cni_config(node: Node) -> dict[str, object]:
+    address = {"type": "host-local", "ranges": [[{"subnet": node.pods}]], "routes": [{"dst": "0.0.0.0/0"}], "dataDir": "/run/cni"}
+    return {
+        "cniVersion": "1.0.0",
+        "name": "clusterproof",
+        "plugins": [
+            {"type": "ptp", "ipMasq": False, "ipam": address},
+            {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True},
+        ],
+    }
+
+
+def _containerd_config() -> str:
+    runtime = "plugins.'io.containerd.cri.v1.runtime'"
+    return f"""version = 3
+root = '/var/lib/containerd'
+state = '/run/containerd'
+
+[grpc]
+address = '{SOCKET}'
+
+[{runtime}]
+restrict_oom_score_adj = true  # lowering it needs CAP_SYS_RESOURCE, which sandboxed machines lack
+
+[{runtime}.containerd]
+default_runtime_name = 'runc'
+
+[{runtime}.containerd.runtimes.runc]
+runtime_type = 'io.containerd.runc.v2'
+
+[{runtime}.containerd.runtimes.runc.options]
+SystemdCgroup = false
+
+[{runtime}.cni]
+bin_dirs = ['{CNI_BIN}']
+conf_dir = '{CNI_CONFIG}'
+"""
+
+
+def name_servers() -> list[str]:
+    """The host's name servers, without those on its loopback, which a node cannot reach."""
+    resolved = Path("/run/systemd/resolve/resolv.conf")
+    source = resolved if resolved.exists() else Path("/etc/resolv.conf")
+    lines = [line.split() for line in source.read_text().splitlines()] if source.exists() else []
+    found = [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
+    return [address for address in found if not address.startswith(("127.", "::1"))]
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file at another place; a copy where the two are on different file systems."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    """A runtime's folder for one node: images are shared with all other nodes, the databases that change are copied."""
+    linked = subprocess.run(["cp", "--archive", "--link", source, target], capture_output=True, check=False)
+    if linked.returncode:  # another file system
+        shutil.rmtree(target, ignore_errors=True)
+        subprocess.run(["cp", "--archive", "--reflink=auto", source, target], check=True)
+        return
+    for database in source.rglob("*.db"):
+        copy = target / database.relative_to(source)
+        copy.unlink()
+        shutil.copy2(database, copy)
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=1))

@@ -1,0 +1,146 @@
+"""Processes of an embedded cluster: a node is a PID, mount, UTS and network namespace around ordinary host processes.
+
+Each node has an anchor, process 1 of its PID namespace. When the anchor is killed the kernel ends everything on the node
+with it (containers too), and takes the node's mounts away: that is all the tear-down processes and mounts need, whatever
+state the launcher left them in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .network import NAMESPACES
+from .state import EmbeddedError
+
+# Whatever is started here belongs to this process until it is waited for; kept so that stop() can do that.
+_started: dict[int, subprocess.Popen[bytes]] = {}
+
+_ANCHOR = """
+read -r pid _ < /proc/self/stat  # /proc is still the host's: this is the process id out there
+mount --make-rprivate / && mount --make-rshared /
+mount -t proc proc /proc
+hostname "$1"
+{prepare}
+exec 3>&1 >/dev/null
+echo "$pid" >&3
+exec 3>&-
+while :; do sleep 3600 & wait; done  # reaps whatever loses its parent
+"""
+
+
+def start_anchor(hostname: str, namespace: str, folder: Path, prepare: str = "") -> int:
+    """Start a node's first process and run `prepare`, shell lines, in its fresh mount namespace with `folder` as `$PWD`.
+
+    Returns the process id on the host. Raises EmbeddedError with what the shell said.
+    """
+    enter = ["nsenter", f"--net={NAMESPACES / namespace}"]
+    isolate = ["unshare", "--fork", "--pid", "--mount", "--uts", "--"]
+    shell = ["sh", "-ec", _ANCHOR.format(prepare=prepare), "anchor", hostname]
+    process = subprocess.Popen(
+        [*enter, *isolate, *shell],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=(log := (folder / "anchor.log").open("wb")),
+        cwd=folder,
+        start_new_session=True,
+    )
+    log.close()
+    _started[process.pid] = process
+    assert process.stdout is not None
+    with process.stdout as answer:
+        line = answer.readline()
+    if not line:
+        raise EmbeddedError(f"node {hostname}: cannot be set up: {tail(folder / 'anchor.log')}")
+    return int(line)
+
+
+def start(
+    component: str,
+    command: Sequence[str | Path],
+    log: Path,
+    *,
+    anchor: int,
+    environment: Mapping[str, str] | None = None,
+) -> Component:
+    """Start a program on the node of that anchor; it goes on when this process ends."""
+    enter = ["nsenter", f"--target={anchor}", "--mount", "--uts", "--net", "--pid", "--wd=/"]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [*enter, *map(str, command)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, **(environment or {})},
+        )
+    _started[process.pid] = process
+    return Component(component, process, log)
+
+
+class Component:
+    """A program that was started, with the log that says how it is doing."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.name = name
+        self.pid = process.pid
+        """Of the `nsenter` that started it; the program is its only child."""
+        self._process = process
+        self._log = log
+
+    def check(self) -> None:
+        """Raise EmbeddedError with exit and last log lines when it has ended."""
+        if (code := self._process.poll()) is not None:
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+            raise EmbeddedError(f"{self.name} {how}; its log {self._log} ends with:\n{tail(self._log)}")
+
+
+def child_of(pid: int) -> int | None:
+    """The process that an `nsenter` of ours started: what to signal; None when it has ended."""
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
+                if int(fields[1]) == pid and fields[0] != "Z":
+                    return int(entry.name)
+    return None
+
+
+def kill(pids: Sequence[int], within: float = 10.0) -> None:
+    """End processes at once and wait, in seconds, until they have gone; EmbeddedError names those that stay."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + within
+    while left := [pid for pid in pids if _runs(pid)]:
+        if time.monotonic() > deadline:
+            raise EmbeddedError(f"processes {left} do not end, although they were killed; see /proc/<id>/stack")
+        time.sleep(0.01)
+
+
+def reap() -> None:
+    """Take note of the ends of what this process started, so that nothing stays a zombie."""
+    for pid, process in list(_started.items()):
+        if process.poll() is not None:
+            del _started[pid]
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    """The last lines of a log."""
+    with contextlib.suppress(FileNotFoundError):
+        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+    return "(nothing was logged)"
+
+
+def _runs(pid: int) -> bool:
+    reap()
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

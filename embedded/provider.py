@@ -1,0 +1,45 @@
+"""The `embedded` provider: what `pytest suites/` uses when no cluster is named."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from clusterproof.provider import Access, Shape
+
+from . import addons, cluster, state
+from .components import DEFAULT_KUBERNETES
+
+CAPABILITIES = ("access.certificates",)
+"""What every embedded cluster can do, add-ons aside."""
+
+
+class Embedded:
+    """A cluster from plain processes on this machine."""
+
+    def create(self, shape: Shape) -> Access:
+        """Start a cluster with all add-ons; EmbeddedError, and nothing left behind, when that fails."""
+        version = shape.kubernetes_version or DEFAULT_KUBERNETES
+        made = cluster.up(shape.name, shape.nodes, version, addons.NAMES, print)
+        return access(made)
+
+    def delete(self, access: Access) -> None:
+        """End it and remove every trace."""
+        if any(known.name == access.name for known in state.clusters()):
+            cluster.down(access.name)
+
+    def collect_logs(self, access: Access, into: Path) -> None:
+        """One file for each component of each node."""
+        shutil.copytree(state.load(access.name).logs, into, dirs_exist_ok=True)
+
+
+def access(made: state.ClusterState) -> Access:
+    """How to reach a cluster that is up, and what it vouches for."""
+    more = [capability for addon in addons.named(made.addons) for capability in addon.capabilities]
+    return Access(
+        provider="embedded",
+        name=made.name,
+        kubeconfig=str(made.kubeconfig),
+        capabilities=(*CAPABILITIES, *more),
+        ingress_address=f"{made.nodes[0].address}:80" if "ingress" in made.addons else "",
+    )

@@ -1,0 +1,211 @@
+"""What this machine knows about its embedded clusters: one folder each, and the address ranges it was given.
+
+The folder is the whole truth: `down`, `status` and `sweep` work from it, also after the launcher was killed or the
+machine was restarted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import asdict, dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from filelock import FileLock
+
+from clusterproof.errors import SurroundingsError
+
+RANGE = IPv4Network("10.192.0.0/10")
+"""All addresses of all embedded clusters: nodes 10.201/16, pods 10.208/12, Services 10.224/14."""
+MOST = 64
+"""Clusters one machine can have at a time."""
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+
+
+class EmbeddedError(SurroundingsError):
+    """Something about an embedded cluster did not work; the message says what, of which part, and what to do."""
+
+
+def root() -> Path:
+    """Folder of all embedded clusters of this machine (`$CLUSTERPROOF_STATE`, else /var/lib/clusterproof)."""
+    return Path(os.environ.get("CLUSTERPROOF_STATE", "/var/lib/clusterproof"))
+
+
+def lock() -> FileLock:
+    """Held while clusters are added to or taken off this machine's list."""
+    root().mkdir(mode=0o711, parents=True, exist_ok=True)
+    return FileLock(root() / "lock")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node's name and addresses."""
+
+    name: str
+    address: str
+    pods: str
+    """Range of its pods' addresses."""
+
+
+@dataclass(slots=True)
+class ClusterState:
+    """One embedded cluster: its name, its place among the others, and its nodes."""
+
+    name: str
+    index: int
+    """0 to 63: decides all its address ranges."""
+    kubernetes_version: str
+    nodes: list[Node] = field(default_factory=list)
+    addons: list[str] = field(default_factory=list)
+    pids: dict[str, int] = field(default_factory=dict)
+    """Process ids on the host, by `component` or `node/component`."""
+    ready: bool = False
+    """Its start is complete."""
+    owner: int = 0
+    """Process id of the run that it belongs to; 0 when somebody started it by hand."""
+
+    @property
+    def folder(self) -> Path:
+        """Everything this cluster has on disk."""
+        return root() / self.name
+
+    @property
+    def pki(self) -> Path:
+        """Certificates and keys."""
+        return self.folder / "pki"
+
+    @property
+    def logs(self) -> Path:
+        """One file for each component of each node."""
+        return self.folder / "logs"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig, mode 0600."""
+        return self.folder / "kubeconfig"
+
+    @property
+    def control_plane(self) -> str:
+        """Name of the control plane's network namespace."""
+        return namespace_name(self.name, "control-plane")
+
+    @property
+    def node_network(self) -> IPv4Network:
+        """The network that nodes, control plane and host share."""
+        return IPv4Network(f"10.201.{self.index}.0/24")
+
+    @property
+    def pod_network(self) -> IPv4Network:
+        """All pods' addresses; each node has a /25 of it."""
+        return IPv4Network(f"10.{208 + self.index // 4}.{64 * (self.index % 4)}.0/18")
+
+    @property
+    def service_network(self) -> IPv4Network:
+        """All Services' cluster IPs."""
+        return IPv4Network(f"10.{224 + self.index // 16}.{16 * (self.index % 16)}.0/20")
+
+    @property
+    def api_address(self) -> IPv4Address:
+        """Where the API server listens."""
+        return self.node_network[1]
+
+    @property
+    def host_address(self) -> IPv4Address:
+        """This machine's own address in the cluster's network."""
+        return self.node_network[254]
+
+    @property
+    def dns_address(self) -> IPv4Address:
+        """Cluster IP of the DNS Service."""
+        return self.service_network[10]
+
+    @property
+    def server(self) -> str:
+        """URL of the API server."""
+        return f"https://{self.api_address}:6443"
+
+    def plan_nodes(self, count: int) -> None:
+        """Give names and addresses to that many nodes."""
+        ranges = list(self.pod_network.subnets(new_prefix=25))
+        if not 1 <= count < len(ranges):
+            raise EmbeddedError(f"--nodes={count}: an embedded cluster has 1 to {len(ranges) - 1} nodes")
+        first = len(self.nodes)
+        self.nodes += [
+            Node(f"{self.name}-node-{i + 1}", str(self.node_network[11 + i]), str(ranges[i]))
+            for i in range(first, count)
+        ]
+
+    def node_folder(self, node: Node) -> Path:
+        """What is under /var/lib, /var/log, /opt and /tmp on that node."""
+        return self.folder / "nodes" / node.name
+
+    def save(self) -> None:
+        """Write the state so that a reader never sees half of it."""
+        draft = self.folder / "state.json.new"
+        draft.write_text(json.dumps(asdict(self), indent=1))
+        draft.replace(self.folder / "state.json")
+
+
+def namespace_name(cluster: str, node: str) -> str:
+    """Name of a network namespace, told from everybody else's by its prefix."""
+    return f"clusterproof-{cluster}-{node}"
+
+
+def load(name: str) -> ClusterState:
+    """The state of a cluster of this machine; EmbeddedError when there is none."""
+    path = root() / name / "state.json"
+    try:
+        raw = json.loads(path.read_text())
+    except FileNotFoundError:
+        known = ", ".join(state.name for state in clusters()) or "none"
+        raise EmbeddedError(f"no embedded cluster {name!r} on this machine; there are: {known}") from None
+    return ClusterState(**{**raw, "nodes": [Node(**node) for node in raw["nodes"]]})
+
+
+def clusters() -> list[ClusterState]:
+    """All embedded clusters of this machine, also those that are half built."""
+    return [load(path.parent.name) for path in sorted(root().glob("*/state.json"))]
+
+
+def allocate(name: str, kubernetes_version: str, nodes: int, owner: int = 0) -> ClusterState:
+    """Enter a new cluster in this machine's list, with address ranges that nothing else here uses."""
+    if not NAME.fullmatch(name):
+        raise EmbeddedError(f"--name={name}: a cluster's name has 1 to 40 of a-z, 0-9 and -, and starts and ends with no -")
+    with lock():
+        if (root() / name).exists():
+            raise EmbeddedError(f"embedded cluster {name!r} exists already; remove it with: clusterproof down --name {name}")
+        taken = {state.index for state in clusters()}
+        foreign = _routed_networks()
+        for index in range(MOST):
+            state = ClusterState(name, index, kubernetes_version, owner=owner)
+            wanted = (state.node_network, state.pod_network, state.service_network)
+            if index not in taken and not any(a.overlaps(b) for a in wanted for b in foreign):
+                state.plan_nodes(nodes)
+                state.folder.mkdir(mode=0o700)
+                state.save()
+                return state
+    raise EmbeddedError(f"no free address range: {len(taken)} embedded clusters and the host's routes use all of {RANGE}")
+
+
+def forget(name: str) -> None:
+    """Remove a cluster's folder, the last trace of it."""
+    with lock():
+        shutil.rmtree(root() / name, ignore_errors=True)
+
+
+def _routed_networks() -> list[IPv4Network]:
+    """Networks inside our range that this machine already routes somewhere."""
+    routes = subprocess.run(["ip", "-json", "route", "show", "table", "all"], capture_output=True, check=True)
+    found = []
+    for route in json.loads(routes.stdout or "[]"):
+        try:
+            network = IPv4Network(route["dst"])
+        except ValueError:
+            continue  # "default", or IPv6
+        if network.subnet_of(RANGE):
+            found.append(network)
+    return found
