@@ -1,0 +1,320 @@
+"""Container images made without a container engine: OCI archives around the cluster's own programs.
+
+Images that share layers come in one archive, so that a node reads and unpacks each layer once. Layers are not
+compressed: an archive never leaves the machine, and unpacking it is on the way to a ready node. The same programs give
+the same bytes, whenever and wherever the archive is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from . import rootfs
+from .builder import Artifacts
+from .cache import Progress, key, obtain
+from .components import DEFAULT_KUBERNETES, Chosen, choose
+from .releases import platform
+from .rootfs import Entry, File, Folder, Link
+from .state import EmbeddedError
+
+Layer = tuple[Entry, ...]
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_TAR = "application/vnd.oci.image.layer.v1.tar"
+_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+_CONFIG = "application/vnd.oci.image.config.v1+json"
+_FORMAT = 1
+"""To be raised when the same ingredients are to give other bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What an image consists of and how a container of it runs."""
+
+    reference: str
+    """Full name, as pods ask for it."""
+    layers: Callable[[Artifacts], list[Layer]]
+    components: tuple[str, ...]
+    """Components whose programs or data are in it."""
+    archive: str = ""
+    """Name of the archive it comes in; empty: one of its own."""
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    user: str = ""
+    ports: tuple[int, ...] = ()
+
+
+def archive(name: str, artifacts: Artifacts, progress: Progress) -> Path:
+    """The OCI archive that has an image (and those it shares layers with), for `ctr images import`.
+
+    Raises EmbeddedError for an unknown name or where `artifacts` lacks what is in the images, BuildError where this
+    machine lacks a program.
+    """
+    if name not in IMAGES:
+        raise EmbeddedError(f"there is no image {name!r}; choose from: {', '.join(IMAGES)}")
+    shelf = IMAGES[name].archive or name
+    images = [image for other, image in IMAGES.items() if (image.archive or other) == shelf]
+    contents = [(image, image.layers(artifacts)) for image in images]
+    digest = key(
+        {
+            "format": _FORMAT,
+            "platform": platform(),
+            "images": [
+                [_settings(image), [[_identity(one) for one in layer] for layer in layers]]
+                for image, layers in contents
+            ],
+        }
+    )
+
+    def make(draft: Path) -> None:
+        progress(f"images: packing {', '.join(image.reference for image in images)}")
+        with tarfile.open(draft / "images.tar", "w", format=tarfile.GNU_FORMAT) as tar:
+            _write(tar, contents, draft)
+
+    return obtain("images", shelf, digest, make, progress) / "images.tar"
+
+
+def components(names: Iterable[str]) -> list[str]:
+    """Components that must be in the artifacts to make the archives that have these images."""
+    shelves = {IMAGES[name].archive or name for name in names}
+    inside = (image for name, image in IMAGES.items() if (image.archive or name) in shelves)
+    return list(dict.fromkeys(component for image in inside for component in image.components))
+
+
+def _settings(image: Image) -> dict[str, Any]:
+    """The `config` of an image: how a container of it runs."""
+    settings: dict[str, Any] = {
+        "Env": [f"PATH={_PATH}"],
+        "WorkingDir": "/",
+        # Tells two images of the same layers apart, so that each keeps its own digest and name.
+        "Labels": {"org.opencontainers.image.ref.name": image.reference},
+    }
+    if image.entrypoint:
+        settings["Entrypoint"] = list(image.entrypoint)
+    if image.command:
+        settings["Cmd"] = list(image.command)
+    if image.user:
+        settings["User"] = image.user
+    if image.ports:
+        settings["ExposedPorts"] = {f"{port}/tcp": {} for port in image.ports}
+    return settings
+
+
+def _identity(entry: Entry) -> list[Any]:
+    """What decides the bytes of an entry. Programs are told by path, size and time: reading them all takes seconds."""
+    if not isinstance(entry, File):
+        return [type(entry).__name__, *(getattr(entry, name) for name in entry.__slots__)]
+    if isinstance(entry.content, bytes):
+        return ["File", entry.path, entry.mode, hashlib.sha256(entry.content).hexdigest()]
+    status = entry.content.stat()
+    return ["File", entry.path, entry.mode, str(entry.content), status.st_size, status.st_mtime_ns]
+
+
+def _write(tar: tarfile.TarFile, contents: Sequence[tuple[Image, list[Layer]]], draft: Path) -> None:
+    """Fill an OCI image layout; needs room for its layers in the draft folder meanwhile."""
+    system, architecture = platform().split("/")
+    written: dict[str, int] = {}
+    packed: dict[Layer, str] = {}
+    manifests = []
+
+    def blob(content: bytes) -> str:
+        digest = hashlib.sha256(content).hexdigest()
+        if digest not in written:
+            written[digest] = len(content)
+            _add(tar, File(f"blobs/sha256/{digest}", content))
+        return digest
+
+    def described(media: str, digest: str) -> dict[str, Any]:
+        return {"mediaType": media, "digest": f"sha256:{digest}", "size": written[digest]}
+
+    for image, layers in contents:
+        for layer in layers:
+            if layer not in packed:
+                file = _pack(layer, draft / "layer.tar")
+                packed[layer] = digest = _digest(file)
+                if digest not in written:
+                    written[digest] = file.stat().st_size
+                    _add(tar, File(f"blobs/sha256/{digest}", file))
+                file.unlink()
+        digests = [packed[layer] for layer in layers]
+        config = {
+            "created": "1970-01-01T00:00:00Z",
+            "architecture": architecture,
+            "os": system,
+            "config": _settings(image),
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
+        }
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": _MANIFEST,
+            "config": described(_CONFIG, blob(json.dumps(config).encode())),
+            "layers": [described(_TAR, digest) for digest in digests],
+        }
+        manifests.append(
+            {
+                **described(_MANIFEST, blob(json.dumps(manifest).encode())),
+                "platform": {"architecture": architecture, "os": system},
+                "annotations": {
+                    "io.containerd.image.name": image.reference,
+                    "org.opencontainers.image.ref.name": image.reference.rpartition(":")[2],
+                },
+            }
+        )
+    _add(tar, File("oci-layout", b'{"imageLayoutVersion":"1.0.0"}'))
+    _add(tar, File("index.json", json.dumps({"schemaVersion": 2, "manifests": manifests}).encode()))
+
+
+def _pack(layer: Layer, into: Path) -> Path:
+    with tarfile.open(into, "w", format=tarfile.GNU_FORMAT) as tar:
+        for entry in layer:
+            _add(tar, entry)
+    return into
+
+
+def _add(tar: tarfile.TarFile, entry: Entry) -> None:
+    """Add an entry as root's, from 1970: neither the maker nor the moment may show."""
+    member = tarfile.TarInfo(entry.path)
+    match entry:
+        case Folder():
+            member.type, member.mode, member.uid, member.gid = tarfile.DIRTYPE, entry.mode, entry.owner, entry.owner
+            tar.addfile(member)
+        case Link():
+            member.type, member.mode, member.linkname = tarfile.SYMTYPE, 0o777, entry.target
+            tar.addfile(member)
+        case File(content=bytes() as content):
+            member.mode, member.size = entry.mode, len(content)
+            tar.addfile(member, BytesIO(content))
+        case File(content=Path() as source):
+            member.mode, member.size = entry.mode, source.stat().st_size
+            with source.open("rb") as file:
+                tar.addfile(member, file)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def _tools() -> Layer:
+    """The root file system with a shell and tools; one for a whole run, since finding libraries takes a while."""
+    return tuple(rootfs.entries())
+
+
+def _agnhost(artifacts: Artifacts) -> list[Layer]:
+    """As upstream's test/images/agnhost/Dockerfile, less the parts that only non-conformance specs use."""
+    certificates = artifacts.source("agnhost") / "test/images/agnhost/porter"
+    program = (
+        Folder("uploads"),
+        File("agnhost", artifacts.binary("agnhost"), 0o755),
+        Link("agnhost-2", "agnhost"),
+        File("localhost.crt", certificates / "localhost.crt"),
+        File("localhost.key", certificates / "localhost.key", 0o600),
+    )
+    return [_tools(), program]
+
+
+def _alone(program: str, path: str) -> Callable[[Artifacts], list[Layer]]:
+    """An image with nothing but one static program, /tmp and the users of /etc/passwd."""
+
+    def layers(artifacts: Artifacts) -> list[Layer]:
+        return [(*rootfs.runtime(()), File(path, artifacts.binary(program), 0o755))]
+
+    return layers
+
+
+def _envoy(artifacts: Artifacts) -> list[Layer]:
+    program = artifacts.binary("envoy")
+    return [(*rootfs.runtime((program,)), File("usr/local/bin/envoy", program, 0o755), Folder("etc/envoy"))]
+
+
+def _version(component: str) -> str:
+    (chosen,) = choose([component], DEFAULT_KUBERNETES)
+    return chosen.version if isinstance(chosen, Chosen) else f"v{chosen.version}"
+
+
+_E2E = "registry.k8s.io/e2e-test-images"
+_DNS, _METRICS, _CONTOUR, _PATHS = map(_version, ("coredns", "metrics-server", "contour", "local-path-provisioner"))
+
+IMAGES: dict[str, Image] = {
+    # The references are those of upstream's test/utils/image/manifest.go at the default version of Kubernetes.
+    "agnhost": Image(
+        f"{_E2E}/agnhost:2.66.1",
+        _agnhost,
+        ("agnhost",),
+        archive="base",
+        entrypoint=("/agnhost",),
+        command=("pause",),
+        ports=(80, 5000, 8080, 8081, 9376),
+    ),
+    "agnhost-old": Image(
+        f"{_E2E}/agnhost:2.55",
+        _agnhost,
+        ("agnhost",),
+        archive="base",
+        entrypoint=("/agnhost",),
+        command=("pause",),
+        ports=(80, 5000, 8080, 8081, 9376),
+    ),
+    # The one that containerd and kubelet expect; agnhost's `pause` does the same as upstream's program.
+    "pause": Image(
+        "registry.k8s.io/pause:3.10.2",
+        _agnhost,
+        ("agnhost",),
+        archive="base",
+        entrypoint=("/agnhost", "pause"),
+        user="65535:65535",
+    ),
+    "busybox": Image(
+        f"{_E2E}/busybox:1.37.0-2",
+        lambda _: [_tools()],
+        (),
+        archive="base",
+        command=("sh",),
+    ),
+    "coredns": Image(
+        f"registry.k8s.io/coredns/coredns:{_DNS}",
+        _alone("coredns", "coredns"),
+        ("coredns",),
+        entrypoint=("/coredns",),
+        ports=(53,),
+    ),
+    "metrics-server": Image(
+        f"registry.k8s.io/metrics-server/metrics-server:{_METRICS}",
+        _alone("metrics-server", "metrics-server"),
+        ("metrics-server",),
+        entrypoint=("/metrics-server",),
+        user="65534",
+    ),
+    "contour": Image(
+        f"ghcr.io/projectcontour/contour:{_CONTOUR}",
+        _alone("contour", "usr/bin/contour"),
+        ("contour",),
+        user="65534",
+    ),
+    "envoy": Image(
+        f"docker.io/envoyproxy/envoy:distroless-{_version('envoy')}",
+        _envoy,
+        ("envoy",),
+        entrypoint=("/usr/local/bin/envoy",),
+        user="65534",
+    ),
+    "local-path-provisioner": Image(
+        f"docker.io/rancher/local-path-provisioner:{_PATHS}",
+        _alone("local-path-provisioner", "usr/bin/local-path-provisioner"),
+        ("local-path-provisioner",),
+        command=("local-path-provisioner",),
+    ),
+}
+"""Every image of the embedded cluster, by the name used in this package."""
+
+REFERENCES: dict[str, str] = {name: image.reference for name, image in IMAGES.items()}
+"""Full reference of each image."""
