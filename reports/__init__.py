@@ -1,0 +1,1 @@
+"""Readers of outcomes: each module turns a Run into one report format."""

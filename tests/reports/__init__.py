@@ -1,0 +1,1 @@
+"""The reports, without a cluster."""
