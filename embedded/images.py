@@ -21,11 +21,13 @@ from . import rootfs
 from .builder import Artifacts
 from .cache import Progress, key, obtain
 from .components import DEFAULT_KUBERNETES, Chosen, choose
+from .imagestore import Importer
 from .releases import platform
 from .rootfs import Entry, File, Folder, Link
 from .state import EmbeddedError
 
 Layer = tuple[Entry, ...]
+_Contents = Sequence[tuple["Image", list[Layer]]]
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TAR = "application/vnd.oci.image.layer.v1.tar"
@@ -58,34 +60,62 @@ def archive(name: str, artifacts: Artifacts, progress: Progress) -> Path:
     Raises EmbeddedError for an unknown name or where `artifacts` lacks what is in the images, BuildError where this
     machine lacks a program.
     """
-    if name not in IMAGES:
-        raise EmbeddedError(f"there is no image {name!r}; choose from: {', '.join(IMAGES)}")
-    shelf = IMAGES[name].archive or name
-    images = [image for other, image in IMAGES.items() if (image.archive or other) == shelf]
-    contents = [(image, image.layers(artifacts)) for image in images]
-    digest = key(
-        {
-            "format": _FORMAT,
-            "platform": platform(),
-            "images": [
-                [_settings(image), [[_identity(one) for one in layer] for layer in layers]]
-                for image, layers in contents
-            ],
-        }
-    )
+    shelf = _shelf(name)
+    contents = _contents(shelf, artifacts)
 
     def make(draft: Path) -> None:
-        progress(f"images: packing {', '.join(image.reference for image in images)}")
-        with tarfile.open(draft / "images.tar", "w", format=tarfile.GNU_FORMAT) as tar:
-            _write(tar, contents, draft)
+        _write(draft / "images.tar", contents, progress)
 
-    return obtain("images", shelf, digest, make, progress) / "images.tar"
+    return obtain("images", shelf, key(_ingredients(contents)), make, progress) / "images.tar"
+
+
+def store(names: Iterable[str], artifacts: Artifacts, progress: Progress) -> Path:
+    """Containerd's root folder with these images unpacked in it, to be given to nodes by `clone`.
+
+    Made once, by the containerd among the artifacts, which needs root's rights. Raises what `archive` raises.
+    """
+    shelves = {shelf: _contents(shelf, artifacts) for shelf in sorted({_shelf(name) for name in names})}
+    containerd = str(artifacts.binary("containerd"))
+    ingredients = {"containerd": containerd, "shelves": [_ingredients(contents) for contents in shelves.values()]}
+
+    def make(draft: Path) -> None:
+        with Importer(artifacts, draft / "root", progress) as importer:
+            for contents in shelves.values():
+                packed = draft / "images.tar"
+                _write(packed, contents, progress)
+                importer.load(packed)
+                packed.unlink()
+
+    return obtain("stores", "images", key(ingredients), make, progress) / "root"
+
+
+def _shelf(name: str) -> str:
+    """Name of the archive that has an image."""
+    if name not in IMAGES:
+        raise EmbeddedError(f"there is no image {name!r}; choose from: {', '.join(IMAGES)}")
+    return IMAGES[name].archive or name
+
+
+def _contents(shelf: str, artifacts: Artifacts) -> _Contents:
+    return [(image, image.layers(artifacts)) for name, image in IMAGES.items() if _shelf(name) == shelf]
+
+
+def _ingredients(contents: _Contents) -> dict[str, Any]:
+    """Everything that decides the bytes of an archive."""
+    return {
+        "format": _FORMAT,
+        "platform": platform(),
+        "images": [
+            [_settings(image), [[_identity(entry) for entry in layer] for layer in layers]]
+            for image, layers in contents
+        ],
+    }
 
 
 def components(names: Iterable[str]) -> list[str]:
     """Components that must be in the artifacts to make the archives that have these images."""
-    shelves = {IMAGES[name].archive or name for name in names}
-    inside = (image for name, image in IMAGES.items() if (image.archive or name) in shelves)
+    shelves = {_shelf(name) for name in names}
+    inside = (image for name, image in IMAGES.items() if _shelf(name) in shelves)
     return list(dict.fromkeys(component for image in inside for component in image.components))
 
 
@@ -118,8 +148,15 @@ def _identity(entry: Entry) -> list[Any]:
     return ["File", entry.path, entry.mode, str(entry.content), status.st_size, status.st_mtime_ns]
 
 
-def _write(tar: tarfile.TarFile, contents: Sequence[tuple[Image, list[Layer]]], draft: Path) -> None:
-    """Fill an OCI image layout; needs room for its layers in the draft folder meanwhile."""
+def _write(path: Path, contents: _Contents, progress: Progress) -> None:
+    """Write an archive; its folder needs room for one more layer meanwhile."""
+    progress(f"images: packing {', '.join(image.reference for image, _ in contents)}")
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
+        _fill(tar, contents, path.with_name("layer.tar"))
+
+
+def _fill(tar: tarfile.TarFile, contents: _Contents, scratch: Path) -> None:
+    """Fill an OCI image layout."""
     system, architecture = platform().split("/")
     written: dict[str, int] = {}
     packed: dict[Layer, str] = {}
@@ -138,7 +175,7 @@ def _write(tar: tarfile.TarFile, contents: Sequence[tuple[Image, list[Layer]]], 
     for image, layers in contents:
         for layer in layers:
             if layer not in packed:
-                file = _pack(layer, draft / "layer.tar")
+                file = _pack(layer, scratch)
                 packed[layer] = digest = _digest(file)
                 if digest not in written:
                     written[digest] = file.stat().st_size
