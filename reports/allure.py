@@ -149,7 +149,7 @@ def _severity(result: Result, core: set[str]) -> str:
 def _description(result: Result) -> str:
     """The promise, and what was measured."""
     # Not as Allure's parameters: those make up a test's identity, and figures differ from run to run.
-    measured = [f"- {text.markdown(name)}: {value:g}" for name, value in result.measurements.items()]
+    measured = [f"- {text.markdown(name)}: {text.figure(value)}" for name, value in result.measurements.items()]
     return "\n".join([text.markdown(result.promise), "", *measured]).strip()
 
 

@@ -51,7 +51,7 @@ def _case(result: Result) -> Element:
         case.set("file", result.nodeid.split("::", 1)[0])
     pairs = [("promise", result.promise), ("source", result.source), ("tier", result.tier)]
     pairs += [("capability", name) for name in result.capabilities]
-    pairs += [(name, f"{value:g}") for name, value in result.measurements.items()]
+    pairs += [(name, text.figure(value)) for name, value in result.measurements.items()]
     _properties(case, pairs)
     if element := _ELEMENTS.get(result.outcome):
         found = SubElement(case, element, type=result.outcome, message=text.told(result))

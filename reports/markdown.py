@@ -95,7 +95,7 @@ def _reasons(title: str, results: list[Result]) -> Iterator[str]:
 
 def _measurements(run: Run) -> Iterator[str]:
     rows = [
-        (_code(result.id), safe(name), f"{value:g}")
+        (_code(result.id), safe(name), text.figure(value))
         for result in text.by_id(run.results)
         for name, value in result.measurements.items()
     ]

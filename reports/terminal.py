@@ -78,7 +78,7 @@ def _reasons(run: Run, outcome: Outcome, width: int) -> Iterator[Line]:
 
 def _figures(run: Run) -> list[str]:
     return [
-        f"{name}: {value:g} ({result.id})"
+        f"{name}: {text.figure(value)} ({result.id})"
         for result in text.by_id(run.results)
         for name, value in result.measurements.items()
     ]

@@ -13,8 +13,7 @@ from clusterproof.outcome import Outcome, Result, Run
 
 _T = TypeVar("_T")
 
-ORDER = (Outcome.BROKEN, Outcome.ERROR, Outcome.UNSUPPORTED, Outcome.SKIPPED, Outcome.KEPT)
-"""Outcomes as a reader wants to see them: what needs attention first."""
+_ORDER = (Outcome.KEPT, Outcome.BROKEN, Outcome.ERROR, Outcome.UNSUPPORTED, Outcome.SKIPPED)
 
 FAILED = frozenset({Outcome.BROKEN, Outcome.ERROR})
 """Outcomes that call for evidence."""
@@ -74,6 +73,11 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min"
 
 
+def figure(value: float) -> str:
+    """A measured value in as many digits as are of use: `0.0312`, `1.25`, `1234567`."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def moment(epoch: float) -> str:
     """Seconds since the epoch as `2026-11-23T17:03:00+00:00`."""
     return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="seconds")
@@ -86,8 +90,7 @@ def plural(number: int, noun: str) -> str:
 
 def counts(numbers: dict[str, int]) -> str:
     """Numbers by outcome in a line: `41 kept, 2 broken, 1 unsupported`; outcomes that did not occur are left out."""
-    order = (Outcome.KEPT, *(outcome for outcome in ORDER if outcome is not Outcome.KEPT))
-    return ", ".join(f"{numbers[outcome]} {outcome}" for outcome in order if numbers.get(outcome)) or "nothing tried"
+    return ", ".join(f"{numbers[outcome]} {outcome}" for outcome in _ORDER if numbers.get(outcome)) or "nothing tried"
 
 
 def promise_name(result_id: str) -> str:

@@ -38,6 +38,11 @@ def test_duration(seconds: float, said: str) -> None:
     assert text.duration(seconds) == said
 
 
+@pytest.mark.parametrize(("value", "said"), [(0.03123, "0.03123"), (1.25, "1.25"), (1_234_567, "1234567")])
+def test_figure(value: float, said: str) -> None:
+    assert text.figure(value) == said
+
+
 def test_promise_name_keeps_a_case_with_slashes() -> None:
     assert text.promise_name("apps/job/completion[a/b]") == "completion[a/b]"
     assert text.promise_name("health/livez") == "livez"
