@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
+from typing import IO
 
 from . import cache, releases
 from .cache import BuildError, Progress
@@ -259,54 +260,65 @@ def _downloading(following: _Recipe | None) -> Iterator[None]:
 
 def _run(command: list[str], chosen: Chosen, scratch: Path, progress: Progress) -> None:
     """Run `go build` with a sign of life now and then; raise BuildError with its last lines if it fails."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command,
         cwd=chosen.folder,
         env=_environment(GOTMPDIR=str(scratch)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    compiled, downloaded = 0, 0
-    tail: deque[str] = deque(maxlen=LAST_LINES)
-
-    def listen() -> None:
-        nonlocal compiled, downloaded
+    ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("go: downloading "):
-                downloaded += 1
-            elif re.fullmatch(r"[\w.~/-]+", line.rstrip()):  # what -v prints for each package it compiles
-                compiled += 1
-            else:
-                tail.append(line.rstrip())
-
-    listener = Thread(target=listen, daemon=True)
-    listener.start()
-    started = time.monotonic()
-    try:
-        while True:
-            try:
-                code = process.wait(cache.HEARTBEAT)
-                break
-            except subprocess.TimeoutExpired:
-                fetched = f"{downloaded} modules downloaded, " if downloaded else ""
-                elapsed = _spoken(time.monotonic() - started)
-                progress(f"{chosen.label}: {elapsed}, {fetched}{compiled} packages compiled")
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)  # on which Go also ends its compilers
-            process.wait()
-        listener.join()
+        heard = _Heard(process.stdout)
+        started = time.monotonic()
+        try:
+            while (code := heard.wait(process)) is None:
+                progress(f"{chosen.label}: {_spoken(time.monotonic() - started)}, {heard}")
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)  # on which Go also ends its compilers
+                process.wait()
+            heard.join()
     if code != 0:
-        lines = "\n  ".join(tail) or "(none)"
+        lines = "\n  ".join(heard.tail) or "(none)"
         raise BuildError(
             f"{chosen.label} was not built: `go {command[1]}` ended with exit code {code}. Its last lines:\n  {lines}\n"
             f"Nothing was kept. To try it alone: cd {chosen.folder} && go build ./... ; to fetch published programs "
             "instead: CLUSTERPROOF_SOURCE=release"
         )
+
+
+class _Heard(Thread):
+    """Listens to what `go build -v` prints: counts what it names, and keeps the last lines of the rest."""
+
+    def __init__(self, output: IO[bytes]) -> None:
+        super().__init__(daemon=True)
+        self.tail: deque[str] = deque(maxlen=LAST_LINES)
+        self._output = output
+        self._compiled = 0
+        self._downloaded = 0
+        self.start()
+
+    def run(self) -> None:
+        for raw in self._output:
+            line = raw.decode(errors="replace").rstrip()
+            if line.startswith("go: downloading "):
+                self._downloaded += 1
+            elif re.fullmatch(r"[\w.~/-]+", line):  # the path of a package
+                self._compiled += 1
+            elif line:
+                self.tail.append(line)
+
+    def wait(self, process: subprocess.Popen[bytes]) -> int | None:
+        """Exit code of the process; None if it still runs after a while."""
+        try:
+            return process.wait(cache.HEARTBEAT)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def __str__(self) -> str:
+        downloaded = f"{self._downloaded} modules downloaded, " if self._downloaded else ""
+        return f"{downloaded}{self._compiled} packages compiled"
 
 
 def _spoken(seconds: float) -> str:

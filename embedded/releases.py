@@ -244,7 +244,12 @@ class _Step(Protocol):
 @contextmanager
 def _open(url: str, have: int = 0) -> Iterator[_Body]:
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+    try:
+        answer = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise
+    with answer:
         yield answer
 
 
