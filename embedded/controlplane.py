@@ -6,7 +6,6 @@ the cluster's bridge, which the host and all nodes reach.
 
 from __future__ import annotations
 
-import threading
 import time
 from pathlib import Path
 
@@ -127,6 +126,9 @@ class ControlPlane:
             f"--cluster-cidr={state.pod_network}",
             "--allocate-node-cidrs=false",  # the launcher lays the routes, so it also gives out the ranges
             f"--service-cluster-ip-range={state.service_network}",
+            # It asks for a token for each of its controllers before it starts any; at the default rate that takes 5 s.
+            "--kube-api-qps=200",
+            "--kube-api-burst=400",
             # Autoscaling acts on what the metrics server measures every 10 s, not on the 15 s and 5 min of a production cluster.
             "--horizontal-pod-autoscaler-sync-period=5s",
             "--horizontal-pod-autoscaler-cpu-initialization-period=10s",
@@ -181,9 +183,8 @@ class _Pki:
 def _logged(component: Component, log: Path, phrase: str, within: float = 20.0) -> None:
     """Wait until a component has said something; its port is not reachable from here."""
     deadline = time.monotonic() + within
-    pause = threading.Event()
     while phrase not in log.read_text(errors="replace"):
         component.check()
         if time.monotonic() > deadline:
             raise EmbeddedError(f"{component.name}: did not say {phrase!r} within {within:g} s; see {log}")
-        pause.wait(0.02)
+        time.sleep(0.02)

@@ -19,6 +19,11 @@ from .state import RANGE, ClusterState, EmbeddedError, Node, namespace_name
 NAMESPACES = Path("/run/netns")
 
 
+def forwards() -> bool:
+    """Whether this machine passes packets on: then nodes and pods can reach what it reaches."""
+    return Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
+
+
 def host_link(state: ClusterState) -> str:
     """Name of the host's end of its link to the cluster; 15 characters are the kernel's limit."""
     return f"clusterproof{state.index}"
@@ -44,7 +49,7 @@ def create(state: ClusterState) -> None:
     )
     _batch(f"route add {state.pod_network} via {state.api_address} dev {link}")
     _sysctl(router, "net/ipv4/ip_forward=1", "net/bridge/bridge-nf-call-iptables=0")
-    if Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1":
+    if forwards():
         _reach_the_world(state)
 
 

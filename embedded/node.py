@@ -14,6 +14,7 @@ from pathlib import Path
 
 from . import cgroups
 from .builder import Artifacts
+from .network import forwards
 from .pki import Authority, write_kubeconfig
 from .process import Component, start, start_anchor
 from .state import ClusterState, Node, namespace_name
@@ -219,7 +220,9 @@ conf_dir = '{CNI_CONFIG}'
 
 
 def name_servers() -> list[str]:
-    """The host's name servers, without those on its loopback, which a node cannot reach."""
+    """The host's name servers that nodes can reach: none on its loopback, and none at all where it forwards no packets."""
+    if not forwards():
+        return []
     resolved = Path("/run/systemd/resolve/resolv.conf")
     source = resolved if resolved.exists() else Path("/etc/resolv.conf")
     lines = [line.split() for line in source.read_text().splitlines()] if source.exists() else []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,17 +20,17 @@ from .state import EmbeddedError
 
 def obtain(names: Sequence[str], artifacts: Artifacts, progress: cache.Progress) -> Path:
     """Folder of a runtime that holds these images; made now if it is not in the cache."""
-    bundle = images.bundle(names, artifacts, progress)
-    digest = cache.key({"images": str(bundle), "runtime": str(artifacts.binary("containerd"))})
+    archives = sorted({images.archive(name, artifacts, progress) for name in names})  # some images share one
+    digest = cache.key([str(path) for path in (*archives, artifacts.binary("containerd"))])
 
     def make(folder: Path) -> None:
         progress("images: unpacking once for all nodes")
-        _unpack(bundle, artifacts, folder / "containerd")
+        _unpack(archives, artifacts, folder / "containerd")
 
     return cache.obtain("runtimes", "images", digest, make, progress) / "containerd"
 
 
-def _unpack(bundle: Path, artifacts: Artifacts, root: Path) -> None:
+def _unpack(archives: Sequence[Path], artifacts: Artifacts, root: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="clusterproof-") as state:
         socket, log = Path(state, "containerd.sock"), Path(state, "log")
         config = Path(state, "config.toml")
@@ -47,18 +46,19 @@ def _unpack(bundle: Path, artifacts: Artifacts, root: Path) -> None:
             )
         try:
             _await(socket, runtime, log)
-            command = [artifacts.binary("ctr"), "--address", socket, "--namespace", "k8s.io", "images", "import", bundle]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise EmbeddedError(f"images: containerd cannot import {bundle}: {done.stderr.strip()}")
+            for archive in archives:
+                command = [artifacts.binary("ctr"), "--address", socket, "--namespace", "k8s.io", "images", "import", archive]
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+                if done.returncode:
+                    raise EmbeddedError(f"images: containerd cannot import {archive}: {done.stderr.strip()}")
         finally:
             runtime.terminate()
             runtime.wait()
 
 
 def _await(socket: Path, runtime: subprocess.Popen[bytes], log: Path, within: float = 20.0) -> None:
-    deadline, pause = time.monotonic() + within, threading.Event()
+    deadline = time.monotonic() + within
     while not socket.exists():
         if runtime.poll() is not None or time.monotonic() > deadline:
             raise EmbeddedError(f"images: containerd did not start; its log ends with:\n{tail(log)}")
-        pause.wait(0.02)
+        time.sleep(0.02)

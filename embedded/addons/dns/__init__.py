@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from clusterproof import kinds
@@ -33,10 +34,16 @@ def _corefile(text: str) -> str:
     text = text.replace("__DNS__DOMAIN__", "cluster.local")
     uncached = "cache 30 {\n        disable success cluster.local\n        disable denial cluster.local\n    }"
     text = text.replace("cache 30", uncached)
-    if not name_servers():  # CoreDNS does not start with nowhere to forward to
-        start, _, rest = text.partition("    forward .")
-        text = start + rest.partition("    }\n")[2]
+    if not name_servers():
+        text = _isolated(text)
     return text
+
+
+def _isolated(text: str) -> str:
+    """With nowhere to forward to: whatever is not the cluster's does not exist. `template` would come before `kubernetes`."""
+    text = re.sub(r" +forward .*?\n    }\n", "", text, flags=re.DOTALL)
+    text = text.replace(".:53 {", "cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {")
+    return f"{text}.:53 {{\n    errors\n    template ANY ANY {{\n        rcode NXDOMAIN\n    }}\n}}\n"
 
 
 ADDON = Addon(

@@ -30,7 +30,7 @@ def _manifests(cluster: ClusterState, artifacts: Artifacts) -> Iterable[Manifest
     server["args"] = [arg for arg in server["args"] if not arg.startswith("--metric-resolution")]
     # The kubelets' certificates come from the cluster's own authority, which every pod is given.
     authority = "--kubelet-certificate-authority=/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
-    server["args"] += ["--metric-resolution=10s", authority]
+    server["args"] += ["--metric-resolution=10s", "--kubelet-request-timeout=5s", authority]
     server["resources"] = {"requests": {"cpu": "50m", "memory": "60Mi"}}
     probe_often(server)
     pod_spec(deployment)["terminationGracePeriodSeconds"] = 5
