@@ -10,6 +10,7 @@ from typing import Protocol, cast
 
 import pytest
 
+from clusterproof import settings
 from clusterproof.outcome import Run
 
 FORMATS = {"json": "result", "junit": "junit", "markdown": "markdown", "allure": "allure"}
@@ -40,6 +41,12 @@ class Written:
 
 WRITTEN = pytest.StashKey[Written]()
 """Where the session keeps it for the terminal summary."""
+
+
+def pytest_clusterproof_finished(config: pytest.Config, run: Run) -> None:
+    """Write the reports that the user chose; called once, in the process that the user started."""
+    chosen = settings.of(config)
+    config.stash[WRITTEN] = write(run, chosen.reports_dir, chosen.report_formats)
 
 
 def write(run: Run, directory: Path, formats: Iterable[str]) -> Written:

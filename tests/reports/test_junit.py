@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 from clusterproof.reports import junit
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase
@@ -23,7 +24,7 @@ def test_suites_are_areas_and_cases_are_promises(tmp_path: Path) -> None:
     assert [suite.name for suite in document] == ["access", "api", "apps", "health", "network"]
     assert "apps.job.completion[indexed]" in cases
     assert "health.health.livez" in cases
-    assert (document.tests, document.failures, document.errors, document.skipped) == (9, 1, 1, 2)
+    assert (document.tests, document.failures, document.errors) == (9, 1, 1)
     assert document.time == 42.0
 
 
@@ -33,6 +34,7 @@ def test_each_outcome_has_its_element(tmp_path: Path) -> None:
     (broken,) = cases["apps.deployment.rolling_update"].result
     assert isinstance(broken, Failure)
     assert broken.message.startswith("rolled out: not within 30 s")
+    assert broken.text.startswith("The deployment rolling_update MUST hold.\n\n")
     assert "assert 1 == 2" in broken.text
     (error,) = cases["network.ingress.routing"].result
     assert isinstance(error, Error)
@@ -99,3 +101,22 @@ def test_every_outcome_but_kept_is_mapped(tmp_path: Path) -> None:
     _, cases = read(samples.run(*results), tmp_path)
 
     assert [name for name, case in cases.items() if case.is_passed] == ["health.health.kept"]
+
+
+def test_nothing_that_the_strictest_reader_refuses(tmp_path: Path) -> None:
+    allowed = {
+        "testsuites": {"name", "time", "tests", "failures", "errors"},
+        "testsuite": {"name", "time", "tests", "failures", "errors", "skipped", "timestamp"},
+        "testcase": {"name", "time", "classname"},
+        "properties": set(),
+        "property": {"name", "value"},
+        "failure": {"type", "message"},
+        "error": {"type", "message"},
+        "skipped": {"type", "message"},
+        "system-out": set(),
+    }
+    root = ElementTree.parse(junit.write(samples.mixed_run(), tmp_path)).getroot()
+
+    for element in root.iter():
+        assert set(element.attrib) <= allowed[element.tag], element.tag
+        assert element.tag == "testsuite" or element.find("properties") is None
