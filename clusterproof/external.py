@@ -1,0 +1,148 @@
+"""The `external` provider: a cluster that somebody else runs. It is only ever used when it is named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography import x509
+from kubernetes.config import ConfigException
+
+from clusterproof import kinds
+from clusterproof.client import Client, Response
+from clusterproof.cluster import schedulable
+from clusterproof.errors import SurroundingsError
+from clusterproof.objects import Object
+from clusterproof.provider import Access, Shape
+
+OLDEST, NEWEST = 34, 38
+"""Minor versions of Kubernetes 1 that the promises are written for."""
+
+RIGHTS = (
+    ("create", "", "namespaces"),
+    ("delete", "", "namespaces"),
+    ("list", "", "nodes"),
+    ("create", "", "pods"),
+    ("get", "", "pods/log"),
+    ("create", "", "pods/exec"),
+    ("create", "apps", "deployments"),
+    ("create", "rbac.authorization.k8s.io", "clusterroles"),
+    ("create", "apiextensions.k8s.io", "customresourcedefinitions"),
+)
+"""What the suites do in every cluster: (verb, group, resource)."""
+
+
+class External:
+    """Finds a cluster by kubeconfig; neither creates nor deletes one."""
+
+    def create(self, shape: Shape) -> Access:
+        """Check within seconds that promises can be proven there; UsageError says what is in the way."""
+        path, context = _named(shape)
+        try:
+            client = Client.from_kubeconfig(path, context)
+        except (ConfigException, ValueError, OSError) as error:
+            raise pytest.UsageError(f"{path}: context {context!r} cannot be used: {error}") from error
+        _credentials_last(client, path)
+        try:
+            _version(client)
+            _rights(client)
+            _nodes(client)
+        except SurroundingsError as error:
+            raise pytest.UsageError(f"cluster of context {context!r}: {error}") from error
+        return Access(provider="external", name=context, kubeconfig=str(path), context=context)
+
+    def delete(self, access: Access) -> None:
+        """It was only found."""
+
+    def collect_logs(self, access: Access, into: Path) -> None:
+        """Its components' logs are its owner's."""
+
+
+def _named(shape: Shape) -> tuple[Path, str]:
+    if not shape.kubeconfig and not shape.context:
+        raise pytest.UsageError("--cluster=external needs --kubeconfig or --context: no cluster is chosen silently")
+    path = (shape.kubeconfig or Path("~/.kube/config")).expanduser().absolute()
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise pytest.UsageError(f"--kubeconfig={path}: cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict) or not isinstance(raw.get("contexts"), list):
+        raise pytest.UsageError(f"--kubeconfig={path}: is not a kubeconfig: it has no list of contexts")
+    known = [str(each.get("name")) for each in raw["contexts"] if isinstance(each, dict)]
+    context = shape.context or str(raw.get("current-context") or "")
+    if context not in known:
+        asked = f"--context={context}: " if context else "no --context was given and there is no current context: "
+        raise pytest.UsageError(f"{asked}{path} has the contexts {', '.join(known) or '(none)'}")
+    return path, context
+
+
+def _credentials_last(client: Client, path: Path) -> None:
+    if not client.configuration.cert_file:
+        return
+    try:
+        certificate = x509.load_pem_x509_certificate(Path(client.configuration.cert_file).read_bytes())
+    except (OSError, ValueError) as error:
+        raise pytest.UsageError(f"{path}: its client certificate cannot be read: {error}") from error
+    end = certificate.not_valid_after_utc
+    if end < datetime.now(UTC):
+        raise pytest.UsageError(f"{path}: its client certificate expired on {end:%Y-%m-%d %H:%M} UTC")
+
+
+def _ask(client: Client, method: str, path: str, body: Any = None) -> Response:
+    answer = client.request(method, path, body=body, timeout=5)
+    if answer.status == 401:
+        raise pytest.UsageError(f"{client.server}: refused the kubeconfig's credentials (401 Unauthorized)")
+    return answer
+
+
+def _version(client: Client) -> None:
+    answer = _ask(client, "GET", "/version")
+    try:
+        version = answer.json()["gitVersion"]
+        major, minor = re.match(r"v(\d+)\.(\d+)", version).groups()  # type: ignore[union-attr]  # no match: AttributeError
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise pytest.UsageError(
+            f"{client.server}: does not answer like a Kubernetes API server: /version gave {answer.status}"
+        ) from error
+    if major != "1" or not OLDEST <= int(minor) <= NEWEST:
+        raise pytest.UsageError(
+            f"{client.server}: runs Kubernetes {version}; this version of clusterproof proves 1.{OLDEST} to 1.{NEWEST}"
+        )
+
+
+def _rights(client: Client) -> None:
+    missing = [f"{verb} {resource}" for verb, group, resource in RIGHTS if not _may(client, verb, group, resource)]
+    if missing:
+        raise pytest.UsageError(
+            f"{client.server}: the kubeconfig's user may not {', '.join(missing)}; the suites need these rights"
+        )
+
+
+def _may(client: Client, verb: str, group: str, resource: str) -> bool:
+    name, _, subresource = resource.partition("/")
+    asked = {"verb": verb, "group": group, "resource": name, "subresource": subresource}
+    kind = kinds.SELF_SUBJECT_ACCESS_REVIEW
+    body = {"apiVersion": kind.api_version, "kind": kind.kind, "spec": {"resourceAttributes": asked}}
+    answer = _ask(client, "POST", kind.path(), body)
+    return answer.status < 400 and bool(answer.json()["status"].get("allowed"))
+
+
+def _nodes(client: Client) -> None:
+    answer = _ask(client, "GET", kinds.NODE.path())
+    nodes = [Object.of(client, raw, kinds.NODE) for raw in answer.json().get("items") or []]
+    if not nodes:
+        raise pytest.UsageError(f"{client.server}: has no nodes, so no pod can run")
+    if not any(schedulable(node) for node in nodes):
+        raise pytest.UsageError(f"{client.server}: no node takes pods: {'; '.join(_lacking(nodes))}")
+
+
+def _lacking(nodes: list[Object]) -> Iterator[str]:
+    for node in nodes:
+        taints = [f"taint {taint['key']}" for taint in node.spec.get("taints") or []]
+        ready = node.condition("Ready").get("status") == "True"
+        yield f"{node.name} is {'' if ready else 'not '}Ready{', with ' + ', '.join(taints) if taints else ''}"
