@@ -103,7 +103,8 @@ class Client:
     def from_kubeconfig(cls, path: str | Path, context: str = "") -> Client:
         """The user of a kubeconfig's context, its current one by default: certificate, token or exec plugin."""
         configuration = Configuration()
-        load_kube_config(str(path), context or None, configuration, persist_config=False)
+        load: Any = load_kube_config  # without types
+        load(str(path), context or None, configuration, persist_config=False)
         return cls(configuration)
 
     @property
@@ -309,13 +310,14 @@ class Client:
 
 
 def _exec(configuration: Configuration, url: str, headers: dict[str, str], stdin: str, within: float) -> ExecResult:
-    from kubernetes.stream.ws_client import create_websocket
+    from kubernetes.stream import ws_client
     from websocket import WebSocketBadStatusException, WebSocketException, WebSocketTimeoutException
 
     deadline = monotonic() + within
+    connect: Any = ws_client.create_websocket  # without types
     received = {1: b"", 2: b"", 3: b""}
     try:
-        socket = create_websocket(
+        socket = connect(
             configuration, url.replace("http", "ws", 1), headers | {"sec-websocket-protocol": "v5.channel.k8s.io"}
         )
     except WebSocketBadStatusException as refused:

@@ -103,6 +103,11 @@ def failed(job: Object) -> str | None:
     return _job(job, "Failed")
 
 
+def exists(item: Object) -> str | None:
+    """An object exists; a wait does not ask about one that does not."""
+    return "it is being deleted" if item.deleting else None
+
+
 def gone(item: Object | list[Object]) -> str | None:
     """An object does not exist any more, or nothing is left of a selection."""
     if isinstance(item, list):

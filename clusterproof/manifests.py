@@ -45,8 +45,8 @@ def pod_spec(
 ) -> Manifest:
     """The spec of a pod with one container, `main`.
 
-    `args` are for the image's program, `command` replaces it. `node` pins it there, through the scheduler. `mounts` maps
-    the name of a volume to its path. `privileged` makes it root on the node: needs Pod Security `privileged`.
+    `args` are for the image's program, `command` replaces it. `node` pins it there, through the scheduler. `mounts`
+    maps the name of a volume to its path. `privileged` makes it root on the node: needs Pod Security `privileged`.
     """
     main: Manifest = {"name": "main", "image": image, "imagePullPolicy": "IfNotPresent"}
     parts: dict[str, Any] = {
@@ -305,7 +305,7 @@ def hpa(
     behavior: Manifest | None = None,
     target_kind: str = "Deployment",
 ) -> Manifest:
-    """A HorizontalPodAutoscaler of `target` between `low` and `high` replicas, by default for `cpu` percent of request."""
+    """A HorizontalPodAutoscaler of `target` from `low` to `high` replicas, by default for this percentage of CPU."""
     by_cpu = {
         "type": "Resource",
         "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": cpu}},

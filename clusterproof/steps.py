@@ -17,6 +17,8 @@ class Record:
     steps: list[Step] = field(default_factory=list)
     measurements: dict[str, float] = field(default_factory=dict)
     namespaces: list[str] = field(default_factory=list)
+    pods: int = 0
+    """Pods that were scheduled in its namespaces."""
 
 
 current = Record()

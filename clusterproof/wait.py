@@ -50,7 +50,8 @@ def eventually(source: Any, condition: Callable[[Any], str | None], *, within: f
     __tracebackhide__ = True
     what = describe or _name(condition)
     with _recorded(f"wait until {_phrase(source, what)}"):
-        missing, seen = "it was never seen", None
+        missing: str | None = "it was never seen"
+        seen = None
         trouble: Exception | None = None
         for seen, trouble in _states(source, time.monotonic() + within):
             if trouble is None:

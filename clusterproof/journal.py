@@ -1,0 +1,48 @@
+"""The append-only record of a run: one result a line, on disk before the next promise starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from clusterproof.outcome import Attachment, Outcome, Result, Step, to_json
+
+NAME = "journal.jsonl"
+
+
+class Journal:
+    """Writes the journal of one run; it replaces that of an earlier run."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._file = (directory / NAME).open("w", encoding="utf-8")
+
+    def add(self, result: Result) -> None:
+        """Append a result; it is handed to the operating system before this returns."""
+        self._file.write(dumps(result) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """No more results follow."""
+        self._file.close()
+
+
+def dumps(result: Result) -> str:
+    """A result as one line of JSON."""
+    return json.dumps(to_json(result))
+
+
+def loads(line: str) -> Result:
+    """A result from a line that `dumps` made."""
+    raw: dict[str, Any] = json.loads(line)
+    return Result(
+        **{
+            **raw,
+            "outcome": Outcome(raw["outcome"]),
+            "capabilities": tuple(raw["capabilities"]),
+            "namespaces": tuple(raw["namespaces"]),
+            "steps": tuple(Step(**step) for step in raw["steps"]),
+            "attachments": tuple(Attachment(**attachment) for attachment in raw["attachments"]),
+        }
+    )

@@ -1,0 +1,272 @@
+"""Runs promises in one process and turns what pytest saw of each into a Result."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from _pytest.outcomes import Skipped  # `pytest.skip.Exception` is the same class, but no type
+
+from clusterproof import catalog, journal, settings, steps
+from clusterproof.errors import ApiError, SurroundingsError
+from clusterproof.marks import TIERS
+from clusterproof.outcome import Attachment, Outcome, Result
+from clusterproof.run import RunFolder
+
+if TYPE_CHECKING:
+    from clusterproof.cluster import Cluster
+
+RUN = pytest.StashKey[RunFolder]()
+PLAN = "plan.json"
+"""File of the run's folder: the promises that were selected, by nodeid."""
+CARRIED = "clusterproof"
+"""Attribute of a test's last report: its Result as JSON. It travels from the workers to the controller."""
+
+LONGEST_REASON = 300
+"""Characters."""
+
+
+@dataclass(slots=True)
+class Notes:
+    """What is noted about a promise while it runs."""
+
+    started: float
+    """Seconds since the epoch."""
+    requests: int
+    """Requests of this process before it."""
+    reports: dict[str, pytest.TestReport] = field(default_factory=dict)
+    """By phase."""
+    failures: list[tuple[str, BaseException]] = field(default_factory=list)
+    """What was raised, skips included, with the phase."""
+    evidence: tuple[Attachment, ...] = ()
+    image_trouble: str = ""
+
+
+NOTES = pytest.StashKey[Notes]()
+CLUSTER: pytest.StashKey[Cluster] = pytest.StashKey()
+"""The cluster as this process sees it, once a promise has asked for it."""
+
+
+class Unsupported(Skipped):
+    """The cluster does not claim what a promise needs."""
+
+
+def is_promise(item: pytest.Item) -> bool:
+    """Whether a test is about a cluster: it asks for one, if only through other fixtures."""
+    return "cluster" in getattr(item, "fixturenames", ())
+
+
+def the_cluster(config: pytest.Config) -> Cluster:
+    """The Cluster under proof; the first promise of the run makes it."""
+    if CLUSTER not in config.stash:
+        from clusterproof.client import Client
+        from clusterproof.cluster import Cluster
+
+        run, chosen = config.stash[RUN], settings.of(config)
+        try:
+            access, facts = run.acquire(chosen)
+        except pytest.UsageError as error:
+            raise SurroundingsError(str(error)) from error
+        client = Client.from_kubeconfig(access.kubeconfig, access.context)
+        config.stash[CLUSTER] = Cluster(access, facts, chosen, run.id, client)
+    return config.stash[CLUSTER]
+
+
+class Prover:
+    """Hooks of every process that runs tests."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Leave out what only `--disruptive` allows, and start what takes long before all else."""
+        promises = [item for item in items if is_promise(item)]
+        if not promises:
+            return
+        if not settings.of(self.config).disruptive:
+            left_out = [item for item in promises if item.get_closest_marker("disruptive")]
+            if left_out:
+                self.config.hook.pytest_deselected(items=left_out)
+                items[:] = [item for item in items if item not in left_out]
+        items.sort(key=lambda item: not (is_promise(item) and item.get_closest_marker("first")))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Tell the controller what is going to be proven; it does not collect itself."""
+        plan = {
+            item.nodeid: {**plan_of(item), "first": item.get_closest_marker("first") is not None}
+            for item in session.items
+            if is_promise(item)
+        }
+        if plan:
+            self.config.stash[RUN].write(PLAN, plan)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        if is_promise(item):
+            from clusterproof.client import Client
+
+            steps.restart()
+            item.stash[NOTES] = Notes(time.time(), Client.total_requests)
+        return (yield)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Skip, with the evidence, what needs a capability that the cluster does not claim."""
+        marks = list(item.iter_markers("requires")) if is_promise(item) else []
+        if not marks:
+            return
+        cluster = the_cluster(self.config)
+        claims = [cluster.claim(capability) for mark in marks for capability in mark.args]
+        missing = [f"{claim.name}: {claim.evidence}" for claim in claims if not claim.supported]
+        if missing:
+            raise Unsupported("; ".join(missing))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None]:
+        """Cluster-scoped objects go first: they were created after the namespaces they refer to."""
+        problem = None
+        if is_promise(item) and CLUSTER in self.config.stash:
+            try:
+                self.config.stash[CLUSTER].delete_created()
+            except (ApiError, SurroundingsError) as error:
+                problem = error
+        yield
+        if problem:
+            raise problem
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if not is_promise(item):
+            return report
+        notes = item.stash[NOTES]
+        notes.reports[call.when] = report
+        if call.excinfo is not None:
+            notes.failures.append((call.when, call.excinfo.value))
+            if report.failed and call.when != "teardown":
+                self._keep_evidence(notes)
+        if call.when == "teardown":
+            setattr(report, CARRIED, journal.dumps(result_of(item)))
+        return report
+
+    def _keep_evidence(self, notes: Notes) -> None:
+        """Now: the fixtures' clean-up removes what there is to see."""
+        from clusterproof import bundle
+
+        if CLUSTER not in self.config.stash:
+            return
+        cluster, namespaces = self.config.stash[CLUSTER], steps.current.namespaces
+        notes.evidence = bundle.collect(namespaces, cluster.client)
+        notes.image_trouble = _image_trouble(cluster, namespaces)
+
+
+def result_of(item: pytest.Item) -> Result:
+    """What is known about a promise after its last phase."""
+    from clusterproof.client import Client
+
+    notes, record = item.stash[NOTES], steps.current
+    outcome, reason = judge(notes)
+    return Result(
+        **plan_of(item),
+        nodeid=item.nodeid,
+        outcome=outcome,
+        reason=reason,
+        message="\n".join(report.longreprtext for report in notes.reports.values() if report.failed),
+        started=notes.started,
+        seconds=time.time() - notes.started,
+        worker=os.environ.get("PYTEST_XDIST_WORKER", "main"),
+        namespaces=tuple(record.namespaces),
+        steps=tuple(record.steps),
+        measurements=record.measurements,
+        attachments=notes.evidence,
+        requests=Client.total_requests - notes.requests,
+        pods=record.pods,
+    )
+
+
+def plan_of(item: pytest.Item) -> dict[str, Any]:
+    """What is known about a promise before it is tried, as arguments of Result."""
+    case = f"[{item.callspec.id}]" if hasattr(item, "callspec") else ""
+    function = getattr(item, "originalname", None) or item.name
+    source = item.get_closest_marker("source")
+    return {
+        "id": catalog.report_id(_below_suites(item), function) + case,
+        "promise": catalog.sentence(getattr(getattr(item, "obj", None), "__doc__", "")) or function,
+        "source": source.args[0] if source else "",
+        "tier": next((mark.name for mark in item.iter_markers() if mark.name in TIERS), "normal"),
+        "capabilities": tuple(str(name) for mark in item.iter_markers("requires") for name in mark.args),
+    }
+
+
+def judge(notes: Notes) -> tuple[Outcome, str]:
+    """The outcome of a promise and its reason on one line."""
+    tried = notes.reports.get("call")
+    if tried is not None and hasattr(tried, "wasxfail"):
+        return Outcome.SKIPPED, f"expected to fail: {tried.wasxfail}"
+    for phase, error in notes.failures:
+        if isinstance(error, Unsupported):
+            return Outcome.UNSUPPORTED, one_line(error)
+        if isinstance(error, pytest.skip.Exception):
+            return Outcome.SKIPPED, one_line(error)
+        if phase != "call":
+            return Outcome.ERROR, f"{phase}: {one_line(error)}"
+        if notes.image_trouble and not isinstance(error, SurroundingsError):
+            return Outcome.ERROR, notes.image_trouble
+        return _blame(error)
+    if tried is not None and tried.failed:
+        return Outcome.BROKEN, tried.longreprtext.strip().partition("\n")[0]
+    return Outcome.KEPT, ""
+
+
+def has_failed(item: pytest.Item) -> bool:
+    """Whether a promise that is being ended did not hold, or could not be proven."""
+    return any(report.failed for report in item.stash[NOTES].reports.values())
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of what an exception says, not too long."""
+    text = " ".join((str(error).strip() or type(error).__name__).partition("\n")[0].split())
+    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 4] + " ..."
+
+
+def _blame(error: BaseException) -> tuple[Outcome, str]:
+    match error:
+        case SurroundingsError():
+            return Outcome.ERROR, one_line(error)
+        case ApiError(status=403, user="") if re.search(r'User "[^"]*" cannot', error.message):
+            return Outcome.ERROR, f"a right is missing: {error.message}"
+        case AssertionError() | ApiError() | pytest.fail.Exception():
+            return Outcome.BROKEN, one_line(error)
+    return Outcome.ERROR, f"the promise could not be evaluated: {type(error).__name__}: {one_line(error)}"
+
+
+def _image_trouble(cluster: Cluster, namespaces: list[str]) -> str:
+    """Why one of our images cannot be had in these namespaces; promises may use bad ones on purpose."""
+    from clusterproof import kinds
+    from clusterproof.conditions import image_trouble
+
+    try:
+        pods = [pod for name in namespaces for pod in cluster.list(kinds.POD, name)]
+    except (ApiError, SurroundingsError):
+        return ""
+    troubles = (image_trouble(pod) for pod in pods)
+    return next((found for found in troubles if found.startswith(tuple(f"image {x}:" for x in cluster.images.all))), "")
+
+
+def _below_suites(item: pytest.Item) -> Path:
+    if item.path.is_relative_to(catalog.root()):
+        return item.path.relative_to(catalog.root())
+    if item.path.is_relative_to(item.config.rootpath):
+        path = item.path.relative_to(item.config.rootpath)
+        return path.relative_to("suites") if path.is_relative_to("suites") else path
+    return Path(item.path.name)

@@ -1,0 +1,228 @@
+"""The process that the user started: it gives the run its cluster, keeps the record, and ends both."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from clusterproof import catalog, journal, outcome, profiles, proving, settings
+from clusterproof.outcome import ClusterFacts, Outcome, Result, Run
+from clusterproof.run import RunFolder
+from clusterproof.settings import Settings
+
+if TYPE_CHECKING:
+    from clusterproof.client import Client
+    from clusterproof.ledger import Ledger
+
+
+class Conductor:
+    """Hooks of the process that the user started, be it the only one or xdist's controller."""
+
+    def __init__(self, config: pytest.Config, run: RunFolder, *, suites: bool) -> None:
+        self.config = config
+        self.run = run
+        self.suites = suites
+        """The suites themselves are run: the cluster is made at once, and by this process."""
+        self.started = time.time()
+        self.results: list[Result] = []
+        self.crashed = False
+        self.before: Ledger | None = None
+        self._journal: journal.Journal | None = None
+
+    @property
+    def settings(self) -> Settings:
+        return settings.of(self.config)
+
+    @property
+    def plan(self) -> dict[str, dict[str, Any]]:
+        """The promises that were selected, by nodeid; empty before they are known."""
+        try:
+            return self.run.read(proving.PLAN)
+        except OSError:
+            return {}
+
+    def count_first(self) -> int:
+        """Promises that are to be started before all else."""
+        return sum(planned["first"] for planned in self.plan.values())
+
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell an xdist worker which run it belongs to."""
+        node.workerinput["clusterproof"] = [self.run.id, str(self.run.path)]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """Find what is wrong with settings and promises before anything is started."""
+        if self.suites:
+            _ = self.settings
+            catalog.check(catalog.scan([catalog.root()]))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self) -> None:
+        """Make the cluster, while xdist's workers start and collect; UsageError ends the session when that fails."""
+        if not self.suites or self.config.option.collectonly:
+            return
+        with self._terminal():
+            access, _ = self.run.acquire(self.settings)
+        from clusterproof import ledger
+        from clusterproof.client import Client
+
+        self.before = ledger.snapshot(Client.from_kubeconfig(access.kubeconfig, access.context))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write down what was proven, before anything else happens."""
+        carried = getattr(report, proving.CARRIED, None)
+        if carried is not None:
+            self._add(journal.loads(carried))
+        elif str(report.when) == "???" and report.nodeid in self.plan:
+            self.crashed = True
+            self._add(self._crash(report))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Verify that the run left nothing, hand over its record, and give the cluster back."""
+        try:
+            if self.results or (self.plan and self.run.created):
+                self._finish(exitstatus)
+        finally:
+            try:
+                with self._terminal():
+                    self._give_back()
+            finally:
+                self.run.remove()
+
+    def _add(self, result: Result) -> None:
+        if self._journal is None:
+            self._journal = journal.Journal(self.settings.reports_dir)
+        self._journal.add(result)
+        self.results.append(result)
+
+    def _crash(self, report: pytest.TestReport) -> Result:
+        planned = {key: value for key, value in self.plan[report.nodeid].items() if key != "first"}
+        return Result(
+            **{**planned, "capabilities": tuple(planned["capabilities"])},
+            nodeid=report.nodeid,
+            outcome=Outcome.ERROR,
+            reason="the worker process crashed while proving it",
+            message=str(report.longrepr),
+            worker=report.node.gateway.id,
+        )
+
+    def _finish(self, exitstatus: int) -> None:
+        if self._journal is not None:
+            self._journal.close()
+        facts, leaks = self._inspect()
+        expected = tuple(planned["id"] for planned in self.plan.values())
+        run = Run(
+            id=self.run.id,
+            suite_version=version("clusterproof"),
+            started=self.started,
+            seconds=time.time() - self.started,
+            complete=self._complete(exitstatus, expected),
+            arguments=tuple(str(argument) for argument in self.config.invocation_params.args),
+            expected=expected,
+            cluster=facts,
+            results=tuple(self.results),
+            profiles=tuple(self._verdicts()),
+            leaks=leaks,
+        )
+        self.config.hook.pytest_clusterproof_finished(config=self.config, run=run)
+
+    def _complete(self, exitstatus: int, expected: tuple[str, ...]) -> bool:
+        ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        return ended and not self.crashed and {result.id for result in self.results} >= set(expected)
+
+    def _verdicts(self) -> list[outcome.ProfileVerdict]:
+        """A profile is about all its promises, also those that were not selected."""
+        tried = {result.id for result in self.results} | {result.id.partition("[")[0] for result in self.results}
+        untried = [
+            promise
+            for promise in (catalog.scan([catalog.root()]) if self.suites else ())
+            if promise.id not in tried and promise.tier != "disruptive"
+        ]
+        verdicts = []
+        for profile in profiles.ALL.values():
+            missing = [each.id for each in untried if profile.holds(each.id.partition("/")[0], each.capabilities)]
+            missing += [
+                planned["id"]
+                for planned in self.plan.values()
+                if planned["id"] not in tried
+                and profile.holds(planned["id"].partition("/")[0], planned["capabilities"])
+            ]
+            verdicts.append(profiles.verdict(profile, self.results, dict.fromkeys(missing)))
+        return [each for each in verdicts if each is not None]
+
+    def _inspect(self) -> tuple[ClusterFacts | None, tuple[str, ...]]:
+        """The cluster's facts, and what the run left there."""
+        from clusterproof.client import Client
+        from clusterproof.errors import ApiError, SurroundingsError
+
+        if not self.run.created:
+            return None, ()
+        access, facts = self.run.acquire(self.settings)
+        client = Client.from_kubeconfig(access.kubeconfig, access.context)
+        try:
+            return facts, self._leaks(client)
+        except (ApiError, SurroundingsError) as error:
+            return facts, (f"unknown: the cluster could not be inspected: {error}",)
+
+    def _leaks(self, client: Client) -> tuple[str, ...]:
+        from clusterproof import ledger
+
+        namespaces = [name for result in self.results for name in result.namespaces]
+        kept = self._kept()
+        left = self._namespaces_left(client, kept)
+        if self.before is not None:
+            leaks = ledger.compare(self.before, ledger.snapshot(client), self.run.id, namespaces).ours
+            left += [leak for leak in leaks if not any(name in leak for name in (*kept, *left))]
+        return tuple(left)
+
+    def _kept(self) -> list[str]:
+        if not self.settings.keep_failed:
+            return []
+        failed = (each for each in self.results if each.outcome in (Outcome.BROKEN, Outcome.ERROR))
+        return [name for each in failed for name in each.namespaces]
+
+    def _namespaces_left(self, client: Client, kept: list[str]) -> list[str]:
+        """Delete what a killed worker could not, and wait for all namespaces of the run to be gone."""
+        from clusterproof import kinds
+        from clusterproof.errors import NeverHappened
+        from clusterproof.namespace import RUN_LABEL
+        from clusterproof.objects import Object, Selection
+        from clusterproof.wait import eventually
+
+        mine = Selection(client, kinds.NAMESPACE, labels=f"{RUN_LABEL}={self.run.id}")
+
+        def others(found: list[Object]) -> list[Object]:
+            return [each for each in found if each.name not in kept]
+
+        def gone(found: list[Object]) -> str | None:
+            return f"{len(others(found))} are still there" if others(found) else None
+
+        for each in others(mine.read()):
+            if not each.deleting:
+                each.delete()
+        try:
+            eventually(mine, gone, within=self.settings.timeouts.namespace)
+        except NeverHappened:
+            return [str(each) for each in others(mine.read())]
+        return []
+
+    def _give_back(self) -> None:
+        if not self.run.created:
+            return
+        chosen = self.settings
+        if chosen.keep_cluster and chosen.cluster != "external":
+            access = self.run.access()
+            print(f"\ncluster {access.name} is kept: export KUBECONFIG={access.kubeconfig}")
+            print(f"remove it with: clusterproof down --name {access.name}")
+        else:
+            self.run.release(chosen)
+
+    def _terminal(self) -> contextlib.AbstractContextManager[None]:
+        """Let what a provider prints reach the terminal."""
+        capture = self.config.pluginmanager.getplugin("capturemanager")
+        return capture.global_and_fixture_disabled() if capture else contextlib.nullcontext()
