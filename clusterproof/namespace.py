@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from clusterproof import kinds
 from clusterproof.client import Client
+from clusterproof.conditions import exists
+from clusterproof.errors import ApiError, NeverHappened, SurroundingsError
 from clusterproof.kinds import Kind
 from clusterproof.objects import MANAGER, Object, Selection
 from clusterproof.steps import step
+from clusterproof.wait import eventually
 
 if TYPE_CHECKING:
     from clusterproof.cluster import Cluster
@@ -69,3 +72,43 @@ def create(client: Client, kind: Kind, manifest: dict[str, Any], run_id: str, na
     made = Object.of(client, raw, kind)
     made.last_word = True
     return made
+
+
+def open_namespace(cluster: Cluster, name: str, pod_security: str) -> Namespace:
+    """Create a namespace of the run that enforces a Pod Security level, ready to take pods.
+
+    SurroundingsError when its service account does not appear, without which no pod can be created.
+    """
+    labels = {"pod-security.kubernetes.io/enforce": pod_security}
+    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    with step(f"create Namespace {name}"):
+        create(cluster.client, kinds.NAMESPACE, manifest, cluster.run_id)
+        account = Object(cluster.client, kinds.SERVICE_ACCOUNT, "default", name)
+        try:
+            eventually(account, exists, within=cluster.settings.timeouts.object)
+        except NeverHappened as error:
+            raise SurroundingsError(f"no pod can be created in Namespace {name}: {error}") from error
+        if cluster.settings.image_pull_secret:
+            _copy_pull_secret(cluster, account)
+    return Namespace(name, cluster, cluster.client)
+
+
+def close_namespace(namespace: Namespace, *, keep: bool) -> int:
+    """Ask for a namespace's deletion, unless it is to be kept; the number of pods that were scheduled in it."""
+    client = namespace.cluster.client
+    scheduled = client.get(kinds.EVENT.path(namespace.name), {"fieldSelector": "reason=Scheduled"})["items"]
+    if not keep:
+        Object(client, kinds.NAMESPACE, namespace.name).delete()
+    return len(scheduled)
+
+
+def _copy_pull_secret(cluster: Cluster, account: Object) -> None:
+    namespace, _, name = cluster.settings.image_pull_secret.partition("/")
+    try:
+        original = cluster.get(kinds.SECRET, name, namespace).raw
+    except ApiError as error:
+        raise SurroundingsError(f"--image-pull-secret={cluster.settings.image_pull_secret}: {error}") from error
+    copy = {key: original[key] for key in ("type", "data")}
+    manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, **copy}
+    create(cluster.client, kinds.SECRET, manifest, cluster.run_id, account.namespace)
+    account.patch({"imagePullSecrets": [{"name": name}]})

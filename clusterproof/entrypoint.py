@@ -1,0 +1,66 @@
+"""Where Ingresses are reached from outside the cluster."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from clusterproof import kinds
+from clusterproof.client import Response
+from clusterproof.wait import eventually
+
+if TYPE_CHECKING:
+    from clusterproof.cluster import Cluster
+    from clusterproof.objects import Object
+    from clusterproof.timeouts import Timeouts
+
+
+@dataclass(slots=True)
+class EntryPoint:
+    """A visitor in front of the ingress controller."""
+
+    cluster: Cluster
+    timeouts: Timeouts
+    _found: str = ""
+
+    @property
+    def address(self) -> str:
+        """`host:port`: as set, as the provider says, or as the status of some Ingress says; NeverHappened without."""
+        if not self._found:
+            told = self.cluster.settings.ingress_address or self.cluster.access.ingress_address
+            self._found = told or self._from_status()
+        return self._found
+
+    def get(
+        self,
+        host: str,
+        path: str = "/",
+        *,
+        method: str = "GET",
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Ask for a host's page on a new connection. Never raises: status 0 means no answer, the body says why."""
+        connection = http.client.HTTPConnection(self.address, timeout=self.timeouts.request)
+        try:
+            connection.request(method, path, body=body, headers={**(headers or {}), "Host": host})
+            answer = connection.getresponse()
+            return Response(answer.status, cast(Mapping[str, str], answer.headers), answer.read())
+        except (OSError, http.client.HTTPException) as error:
+            return Response(0, {}, f"no answer from {self.address}: {error}".encode())
+        finally:
+            connection.close()
+
+    def _from_status(self) -> str:
+        def some_address(ingresses: list[Object]) -> str | None:
+            return None if any(map(_addresses, ingresses)) else f"none of {len(ingresses)} Ingresses has an address"
+
+        ingresses = eventually(self.cluster.select(kinds.INGRESS), some_address, within=self.timeouts.propagation)
+        return next(address for each in ingresses for address in _addresses(each)) + ":80"
+
+
+def _addresses(ingress: Object) -> list[str]:
+    entries = (ingress.status.get("loadBalancer") or {}).get("ingress") or []
+    return [entry.get("ip") or entry.get("hostname") for entry in entries]
