@@ -41,6 +41,11 @@ class Survey:
         self.client = client
 
     @cached_property
+    def version(self) -> str:
+        """gitVersion of the API server."""
+        return str(self.client.get("/version")["gitVersion"])
+
+    @cached_property
     def groups(self) -> set[str]:
         """Every API group that discovery names."""
         return {group["name"] for group in self.client.get("/apis")["groups"]}
@@ -118,6 +123,13 @@ def _only_declared(survey: Survey) -> Finding:
     return Finding(False, "not declared, and it cannot be detected")
 
 
+def _certificates(survey: Survey) -> Finding:
+    if "-eks-" in survey.version:
+        return Finding(False, "Amazon EKS does not sign users' certificates")
+    return _group("certificates.k8s.io")(survey)
+
+
+CERTIFICATES = Capability("access.certificates", "The cluster signs client certificates of users.", _certificates)
 INGRESS = Capability("network.ingress", "Web requests reach Services by host and path through one address.", _ingress)
 LOAD_BALANCER = Capability("network.loadbalancer", "A LoadBalancer Service gets an address.", _only_declared)
 NETWORK_POLICY = Capability("network.policy", "NetworkPolicies are enforced.", _only_declared)

@@ -30,7 +30,7 @@ class Profile:
         )
 
 
-CORE = Profile("core", "What every cluster must do.")
+CORE = Profile("core", "What every cluster must do.", capabilities=("access.",))
 NETWORKING = Profile("networking", "Pods, Services and what leads to them.", ("network",), ("network.",))
 STORAGE = Profile("storage", "Volumes.", ("storage",), ("storage.",))
 AUTOSCALING = Profile("autoscaling", "Following the load.", ("scale",), ("scale.",))

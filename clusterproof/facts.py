@@ -1,0 +1,59 @@
+"""What is found out about a cluster before the first promise, with the evidence, in a handful of requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from clusterproof import capabilities
+from clusterproof.capabilities import Capability, Finding, Survey
+from clusterproof.client import Client
+from clusterproof.errors import ApiError
+from clusterproof.outcome import CapabilityFact, ClusterFacts, NodeFact
+from clusterproof.provider import Access
+
+
+def detect(client: Client, access: Access, declared: Iterable[str] = ()) -> ClusterFacts:
+    """Version, nodes, identity, and for each capability whether the cluster claims it.
+
+    `declared` are names of capabilities that the user vouches for.
+    """
+    survey = Survey(client)
+    uid = client.get("/api/v1/namespaces/kube-system")["metadata"]["uid"]
+    vouched = {
+        **dict.fromkeys(survey.declared.get("capabilities", "").split(), "by ConfigMap kube-public/clusterproof"),
+        **dict.fromkeys(access.capabilities, f"by the {access.provider} provider"),
+        **dict.fromkeys(declared, "by --capabilities"),
+    }
+    return ClusterFacts(
+        name=access.name,
+        provider=access.provider,
+        server=client.server,
+        version=survey.version,
+        uid=uid,
+        nodes=tuple(_node(raw) for raw in survey.nodes),
+        capabilities=tuple(_claim(each, survey, vouched) for each in capabilities.ALL.values()),
+    )
+
+
+def _claim(capability: Capability, survey: Survey, vouched: dict[str, str]) -> CapabilityFact:
+    if capability.name in vouched:
+        return CapabilityFact(capability.name, capability.level, True, f"declared {vouched[capability.name]}")
+    try:
+        finding = capability.detect(survey)
+    except ApiError as refused:
+        finding = Finding(False, f"not declared, and looking for it was refused: {refused.message}")
+    return CapabilityFact(capability.name, capability.level, finding.found, finding.evidence)
+
+
+def _node(raw: dict[str, Any]) -> NodeFact:
+    info = raw["status"]["nodeInfo"]
+    conditions = {each["type"]: each["status"] for each in raw["status"].get("conditions") or []}
+    return NodeFact(
+        name=raw["metadata"]["name"],
+        version=info["kubeletVersion"],
+        os_image=info["osImage"],
+        kernel=info["kernelVersion"],
+        runtime=info["containerRuntimeVersion"],
+        ready=conditions.get("Ready") == "True",
+    )

@@ -1,0 +1,117 @@
+"""One run over all its worker processes: its id, its folder, and the cluster that exactly one of them creates."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from clusterproof import provider
+from clusterproof.errors import ApiError, SurroundingsError
+from clusterproof.outcome import CapabilityFact, ClusterFacts, NodeFact
+from clusterproof.provider import Access, Shape
+from clusterproof.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """What the processes of a run share. The controller makes it; workers get its path."""
+
+    id: str
+    path: Path
+
+    @classmethod
+    def make(cls, run_id: str = "") -> RunFolder:
+        """A new run, with a random id where none is given."""
+        run_id = run_id or secrets.token_hex(4)
+        # Made at first use: a pytest run without promises leaves no trace.
+        return cls(run_id, Path(tempfile.gettempdir(), f"clusterproof-{run_id}-{secrets.token_hex(4)}"))
+
+    def acquire(self, settings: Settings) -> tuple[Access, ClusterFacts]:
+        """The run's cluster: the first process to come creates it, the others wait.
+
+        UsageError with one sentence when it cannot be had; every process gets the same.
+        """
+        self._exist()
+        with FileLock(self.path / "cluster.lock"):
+            if (self.path / "failure").exists():
+                raise pytest.UsageError((self.path / "failure").read_text())
+            if not (self.path / "facts.json").exists():
+                self._create(settings)
+        return self.access(), _facts(self.read("facts.json"))
+
+    def access(self) -> Access:
+        """How to reach the run's cluster; KeyError when it was never created."""
+        raw = self.read("access.json")
+        return Access(**{**raw, "capabilities": tuple(raw["capabilities"])})
+
+    @property
+    def created(self) -> bool:
+        """Whether there is a cluster to give back."""
+        return (self.path / "access.json").exists()
+
+    def release(self, settings: Settings) -> None:
+        """Delete the cluster, unless it is to be kept or was only found."""
+        if self.created and not settings.keep_cluster:
+            provider.load(settings.cluster).delete(self.access())
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def write(self, name: str, value: Any) -> None:
+        """Share a JSON value with the other processes, whole or not at all."""
+        self._exist()
+        part = self.path / f"{name}.{os.getpid()}"
+        part.write_text(json.dumps(value))
+        part.rename(self.path / name)
+
+    def _exist(self) -> None:
+        self.path.mkdir(mode=0o700, exist_ok=True)
+
+    def _create(self, settings: Settings) -> None:
+        from clusterproof import facts
+        from clusterproof.client import Client
+
+        source = provider.load(settings.cluster)
+        try:
+            access = source.create(shape(settings, self.id))
+            self.write("access.json", dataclasses.asdict(access))
+            client = Client.from_kubeconfig(access.kubeconfig, access.context)
+            found = facts.detect(client, access, settings.capabilities)
+            self.write("facts.json", dataclasses.asdict(found))
+        except (pytest.UsageError, SurroundingsError, ApiError, OSError, RuntimeError) as error:
+            sentence = str(error) if isinstance(error, pytest.UsageError) else f"--cluster={settings.cluster}: {error}"
+            (self.path / "failure").write_text(sentence)
+            raise pytest.UsageError(sentence) from error
+
+    def read(self, name: str) -> dict[str, Any]:
+        """A value that a process has shared; OSError when none has."""
+        value: dict[str, Any] = json.loads((self.path / name).read_text())
+        return value
+
+
+def shape(settings: Settings, run_id: str) -> Shape:
+    """What the user asked the cluster to be."""
+    return Shape(
+        name=settings.cluster_name or f"cp-{run_id[:8]}",
+        nodes=settings.nodes,
+        kubernetes_version=settings.kubernetes_version,
+        kubeconfig=settings.kubeconfig,
+        context=settings.context,
+    )
+
+
+def _facts(raw: dict[str, Any]) -> ClusterFacts:
+    nodes = tuple(NodeFact(**node) for node in raw["nodes"])
+    claims = tuple(CapabilityFact(**claim) for claim in raw["capabilities"])
+    return ClusterFacts(**{**raw, "nodes": nodes, "capabilities": claims})

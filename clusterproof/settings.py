@@ -1,0 +1,205 @@
+"""What can be set: each option as command line, ini value and environment variable, resolved once into `Settings`.
+
+The command line wins over the environment, the environment over the ini file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusterproof.timeouts import Timeouts
+
+DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+"""Names that fit into names of Kubernetes objects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything the user decided about a run; what has no meaning for a cluster is ignored by its provider."""
+
+    cluster: str = "embedded"
+    kubeconfig: Path | None = None
+    context: str = ""
+    cluster_name: str = ""
+    nodes: int = 2
+    kubernetes_version: str = ""
+    keep_cluster: bool = False
+    capabilities: tuple[str, ...] = ()
+    """Names of capabilities the user declares."""
+    timeout_scale: float = 1.0
+    image_registry: str = ""
+    image_pull_secret: str = ""
+    """`namespace/name` of a Secret that is copied into every test namespace."""
+    ingress_address: str = ""
+    disruptive: bool = False
+    keep_failed: bool = False
+    reports_dir: Path = Path("reports/out")
+    report_formats: tuple[str, ...] = ("json", "junit", "markdown", "allure")
+    run_id: str = ""
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """The budgets, scaled."""
+        return Timeouts().scaled(self.timeout_scale)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One thing that can be set."""
+
+    name: str
+    """Field of Settings; the command line has it with dashes."""
+    help: str
+    read: Callable[[str], Any] = str
+    """Text to value; ValueError with a reason for bad input."""
+    metavar: str = ""
+    check: Callable[[Any], str] = field(default=lambda value: "")
+    """What is wrong with a value, or nothing."""
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return f"CLUSTERPROOF_{self.name.upper()}"
+
+    @property
+    def ini(self) -> str:
+        return f"clusterproof_{self.name}"
+
+    @property
+    def is_switch(self) -> bool:
+        return self.read is _switch
+
+
+def _switch(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("", "0", "false", "no", "off"):
+        return False
+    raise ValueError("is neither true nor false")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, re.split(r"[,\s]+", text)))
+
+
+def _known_capabilities(names: tuple[str, ...]) -> str:
+    from clusterproof import capabilities
+
+    unknown = [name for name in names if name not in capabilities.ALL]
+    known = ", ".join(sorted(capabilities.ALL))
+    return f"names no capability with {', '.join(unknown)}; there are {known}" if unknown else ""
+
+
+def _label(value: str) -> str:
+    return (
+        "" if not value or DNS_LABEL.fullmatch(value) else "must be lower-case letters, digits and dashes, at most 40"
+    )
+
+
+OPTIONS = (
+    Option("cluster", "where the cluster comes from: embedded (default), external, or another provider"),
+    Option("kubeconfig", "kubeconfig file of an external cluster", Path, "FILE"),
+    Option("context", "context in the kubeconfig (default: its current one)"),
+    Option("cluster_name", "name of the cluster to create (default: after the run)", metavar="NAME", check=_label),
+    Option(
+        "nodes",
+        "nodes of the cluster to create (default: 2)",
+        int,
+        "N",
+        lambda n: "" if n > 0 else "must be at least 1",
+    ),
+    Option("kubernetes_version", "version of the cluster to create (default: the provider's)", metavar="VERSION"),
+    Option("keep_cluster", "leave the created cluster running, and say how to use and remove it", _switch),
+    Option(
+        "capabilities",
+        "capabilities the cluster claims, beyond those that are found: names, separated by commas",
+        _names,
+        "NAMES",
+        _known_capabilities,
+    ),
+    Option(
+        "timeout_scale",
+        "multiply every waiting time, for slow clusters (default: 1)",
+        float,
+        "FACTOR",
+        lambda factor: "" if factor > 0 else "must be more than 0",
+    ),
+    Option("image_registry", "registry that has copies of all images under the same paths", metavar="HOST[/PATH]"),
+    Option(
+        "image_pull_secret",
+        "Secret to copy into every test namespace for pulling images",
+        metavar="NAMESPACE/NAME",
+        check=lambda name: "" if not name or re.fullmatch(r"[^/]+/[^/]+", name) else "must be namespace/name",
+    ),
+    Option(
+        "ingress_address", "host:port of the ingress controller (default: found in the cluster)", metavar="HOST:PORT"
+    ),
+    Option("disruptive", "also prove promises that disturb the whole cluster", _switch),
+    Option("keep_failed", "keep the namespaces of promises that did not hold", _switch),
+    Option("reports_dir", "where the reports go (default: reports/out)", Path, "DIR"),
+    Option("report_formats", "formats to write (default: json,junit,markdown,allure)", _names, "NAMES"),
+    Option("run_id", "name of this run, in labels and namespaces (default: random)", metavar="ID", check=_label),
+)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare every option to pytest."""
+    group = parser.getgroup("clusterproof", "Kubernetes conformance")
+    for option in OPTIONS:
+        told = f"{option.help}. Also ini {option.ini}, environment {option.variable}."
+        if option.is_switch:
+            group.addoption(option.flag, action="store_true", default=None, dest=option.ini, help=told)
+        else:
+            metavar = option.metavar or option.name.upper()
+            group.addoption(option.flag, default=None, dest=option.ini, metavar=metavar, help=told)
+        parser.addini(option.ini, option.help, default=None)
+
+
+def resolve(config: pytest.Config, environment: Mapping[str, str] = os.environ) -> Settings:
+    """What was set; UsageError lists everything that is wrong with it."""
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for option in OPTIONS:
+        given, text = _given(option, config, environment)
+        if text is None:
+            continue
+        try:
+            value = text if isinstance(text, bool) else option.read(text.strip())
+        except ValueError as error:
+            problems.append(f"{given}={text}: {error}")
+            continue
+        if wrong := option.check(value):
+            problems.append(f"{given}={text} {wrong}")
+        values[option.name] = value
+    if problems:
+        raise pytest.UsageError("\n".join(problems))
+    return Settings(**values)
+
+
+def _given(option: Option, config: pytest.Config, environment: Mapping[str, str]) -> tuple[str, Any]:
+    typed = config.getoption(option.ini)
+    if typed is not None:
+        return option.flag, typed
+    if option.variable in environment:
+        return option.variable, environment[option.variable]
+    return option.ini, config.getini(option.ini)
+
+
+SETTINGS = pytest.StashKey[Settings]()
+
+
+def of(config: pytest.Config) -> Settings:
+    """The settings of this process, resolved once."""
+    if SETTINGS not in config.stash:
+        config.stash[SETTINGS] = resolve(config)
+    return config.stash[SETTINGS]
