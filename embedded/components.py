@@ -177,8 +177,9 @@ COMPONENTS: tuple[Component, ...] = (
             "test/images/nonewprivs",
             "test/images/resource-consumer",
             "test/images/resource-consumer/consume-cpu",
+            "k8s.io/sample-apiserver",
         ),
-        programs=("nonewprivs", "resource-consumer", "consume-cpu"),
+        programs=("nonewprivs", "resource-consumer", "consume-cpu", "sample-apiserver"),
         data=("test/images/nautilus/html", "test/images/kitten/html"),
     ),
 )

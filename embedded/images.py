@@ -261,11 +261,32 @@ def _agnhost(artifacts: Artifacts) -> list[Layer]:
 
 def _alone(program: str, path: str) -> Callable[[Artifacts], list[Layer]]:
     """An image with nothing but one static program, /tmp and the users of /etc/passwd."""
+    return lambda artifacts: [(*rootfs.runtime(()), File(path, artifacts.binary(program), 0o755))]
+
+
+def _resource_consumer(artifacts: Artifacts) -> list[Layer]:
+    """As upstream's, less the program that uses up memory."""
+    programs = (
+        File("consumer", artifacts.binary("resource-consumer"), 0o755),
+        Folder("consume-cpu"),
+        File("consume-cpu/consume-cpu", artifacts.binary("consume-cpu"), 0o755),
+    )
+    return [(*rootfs.runtime(()), *programs)]
+
+
+def _picture(animal: str) -> Callable[[Artifacts], list[Layer]]:
+    """agnhost with a picture to serve: what upstream's update demo tells its two versions apart by."""
 
     def layers(artifacts: Artifacts) -> list[Layer]:
-        return [(*rootfs.runtime(()), File(path, artifacts.binary(program), 0o755))]
+        folder = artifacts.source("e2e-images") / "test/images" / animal / "html"
+        pictures = tuple(File(name, folder / name) for name in (f"{animal}.jpg", "data.json"))
+        return [*_agnhost(artifacts), pictures]
 
     return layers
+
+
+def _nonewprivs(artifacts: Artifacts) -> list[Layer]:
+    return [_tools(), (File("usr/local/bin/nnp", artifacts.binary("nonewprivs"), 0o6755),)]
 
 
 def _envoy(artifacts: Artifacts) -> list[Layer]:
@@ -350,8 +371,87 @@ IMAGES: dict[str, Image] = {
         ("local-path-provisioner",),
         command=("local-path-provisioner",),
     ),
+    "resource-consumer": Image(
+        f"{_E2E}/resource-consumer:1.14",
+        _resource_consumer,
+        ("e2e-images",),
+        entrypoint=("/consumer",),
+        ports=(8080,),
+    ),
+    # What follows is for upstream's specs only.
+    "nautilus": Image(
+        f"{_E2E}/nautilus:1.8",
+        _picture("nautilus"),
+        ("agnhost", "e2e-images"),
+        archive="upstream",
+        entrypoint=("/agnhost",),
+        command=("test-webserver",),
+    ),
+    "kitten": Image(
+        f"{_E2E}/kitten:1.8",
+        _picture("kitten"),
+        ("agnhost", "e2e-images"),
+        archive="upstream",
+        entrypoint=("/agnhost",),
+        command=("test-webserver",),
+    ),
+    "nonewprivs": Image(
+        f"{_E2E}/nonewprivs:1.4",
+        _nonewprivs,
+        ("e2e-images",),
+        archive="upstream",
+        command=("nnp",),
+    ),
+    "nonroot": Image(
+        f"{_E2E}/nonroot:1.5",
+        lambda _: [_tools()],
+        (),
+        archive="upstream",
+        command=("bash",),
+        user="1234",
+    ),
+    "glibc-dns-testing": Image(
+        f"{_E2E}/glibc-dns-testing:2.1.1",
+        lambda _: [_tools()],
+        (),
+        archive="upstream",
+        command=("bash",),
+    ),
+    # Not nginx: busybox's web server, in specs that only want some container that keeps running.
+    "nginx": Image(
+        f"{_E2E}/nginx:1.27.0-2",
+        lambda _: [_tools()],
+        (),
+        archive="upstream",
+        command=("busybox", "httpd", "-f", "-p", "80", "-h", "/var"),
+        ports=(80,),
+    ),
+    "nginx-new": Image(
+        f"{_E2E}/nginx:1.28.0-2",
+        lambda _: [_tools()],
+        (),
+        archive="upstream",
+        command=("busybox", "httpd", "-f", "-p", "80", "-h", "/var"),
+        ports=(80,),
+    ),
+    "etcd": Image(
+        "registry.k8s.io/etcd:3.7.0-0",
+        _alone("etcd", "usr/local/bin/etcd"),
+        ("etcd",),
+        archive="upstream",
+    ),
+    "sample-apiserver": Image(
+        f"{_E2E}/sample-apiserver:1.29.2",
+        _alone("sample-apiserver", "sample-apiserver"),
+        ("e2e-images",),
+        archive="upstream",
+        entrypoint=("/sample-apiserver",),
+    ),
 }
 """Every image of the embedded cluster, by the name used in this package."""
+
+UPSTREAM: tuple[str, ...] = tuple(name for name, image in IMAGES.items() if image.archive == "upstream")
+"""Images that only upstream's own specs need."""
 
 REFERENCES: dict[str, str] = {name: image.reference for name, image in IMAGES.items()}
 """Full reference of each image."""

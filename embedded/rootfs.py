@@ -22,6 +22,7 @@ PROGRAMS = {
     "busybox": "busybox-static",
     "curl": "curl",
     "dig": "bind9-dnsutils",
+    "getent": "libc-bin",
     "ip": "iproute2",
     "nc.openbsd": "netcat-openbsd",
     "nslookup": "bind9-dnsutils",

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from clusterproof.embedded import cache, images, imagestore, rootfs
 from clusterproof.embedded.builder import Artifacts
+from clusterproof.embedded.components import COMPONENTS
 from clusterproof.embedded.images import IMAGES, REFERENCES
 from clusterproof.embedded.rootfs import Entry, File, Folder, Link
 from clusterproof.embedded.state import EmbeddedError
@@ -33,10 +34,18 @@ def artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifacts:
     (tmp_path / CERTIFICATES).mkdir(parents=True)
     for name in ("localhost.crt", "localhost.key"):
         (tmp_path / CERTIFICATES / name).write_text(name)
-    names = ("agnhost", "coredns", "metrics-server", "contour", "envoy", "local-path-provisioner")
-    for name in names:
-        (tmp_path / name).write_text(f"program {name}")
-    return Artifacts({name: tmp_path / name for name in names}, {"agnhost": tmp_path}, {})
+    for animal in ("nautilus", "kitten"):
+        html = tmp_path / "test/images" / animal / "html"
+        html.mkdir(parents=True)
+        for name in (f"{animal}.jpg", "data.json"):
+            (html / name).write_text(name)
+    programs = [program for component in COMPONENTS for program in component.programs] + ["envoy"]
+    (tmp_path / "bin").mkdir()
+    for name in programs:
+        (tmp_path / "bin" / name).write_text(f"program {name}")
+    return Artifacts(
+        {name: tmp_path / "bin" / name for name in programs}, {"agnhost": tmp_path, "e2e-images": tmp_path}, {}
+    )
 
 
 class Layout:
@@ -141,8 +150,8 @@ def test_packed_once(artifacts: Artifacts) -> None:
 
 def test_unknown(artifacts: Artifacts) -> None:
     """An image that is not known MUST be told with those that are."""
-    with pytest.raises(EmbeddedError, match="there is no image 'nginx'; choose from: agnhost, agnhost-old"):
-        images.archive("nginx", artifacts, quiet)
+    with pytest.raises(EmbeddedError, match="there is no image 'apache'; choose from: agnhost, agnhost-old"):
+        images.archive("apache", artifacts, quiet)
 
 
 def test_missing_program() -> None:
@@ -154,6 +163,7 @@ def test_missing_program() -> None:
 def test_components() -> None:
     """Images MUST name what is needed to make them, and everything that comes in the same archive."""
     assert images.components(["busybox", "contour"]) == ["agnhost", "contour"]
+    assert set(images.components(images.UPSTREAM)) == {"agnhost", "e2e-images", "etcd"}
 
 
 def extracted(entries: list[Entry], into: Path) -> None:
@@ -198,6 +208,7 @@ def test_order() -> None:
         ("ss -V", "iproute2"),
         ("id user-defined-in-image", "groups=1000(user-defined-in-image),50000(group-defined-in-image)"),
         ("stat -c %a /tmp", "1777"),
+        ("getent passwd nobody", "65534"),
         ("hostname; wget --help 2>&1; date; ls /; mount --help 2>&1; head /etc/group; grep root /etc/passwd", "root"),
     ],
     ids=lambda value: value.split()[0],
@@ -234,7 +245,9 @@ def test_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is missing on this machine MUST be told as one command that installs it."""
     monkeypatch.setattr(rootfs, "_which", lambda _: None)
     assert rootfs.missing_packages() == sorted(set(rootfs.PROGRAMS.values()))
-    with pytest.raises(EmbeddedError, match="apt-get install bash bind9-dnsutils busybox-static curl iproute2"):
+    with pytest.raises(
+        EmbeddedError, match="apt-get install bash bind9-dnsutils busybox-static curl iproute2 libc-bin"
+    ):
         list(rootfs.entries())
 
 
