@@ -15,12 +15,12 @@ from clusterproof.errors import NeverHappened, SurroundingsError
 from clusterproof.objects import Object, Selection
 from clusterproof.wait import eventually
 
-from . import addons, builder, cgroups, network, preflight, process, seed, state
+from . import addons, builder, cgroups, images, network, preflight, process, state
 from .controlplane import ControlPlane
 from .node import NodeProcesses
 from .state import ClusterState, EmbeddedError, Node
 
-BASE = ("kubernetes", "etcd", "containerd", "cni-plugins", "agnhost")
+BASE = ("kubernetes", "etcd", "containerd", "cni-plugins")
 BASE_IMAGES = ("pause", "agnhost", "agnhost-old")
 
 Progress = Callable[[str], None]
@@ -28,12 +28,11 @@ T = TypeVar("T")
 
 
 def build(kubernetes_version: str, names: Sequence[str], progress: Progress) -> tuple[builder.Artifacts, Path]:
-    """Everything a cluster with these add-ons needs: programs, and the folder with its images. Fast when it is cached."""
+    """What a cluster with these add-ons needs: programs, and a folder with its images unpacked. Fast when it is cached."""
     chosen = addons.named(names)
-    components = [*BASE, *(component for addon in chosen for component in addon.components)]
-    artifacts = builder.ensure(components, kubernetes_version, progress)
-    images = seed.obtain([*BASE_IMAGES, *(image for addon in chosen for image in addon.images)], artifacts, progress)
-    return artifacts, images
+    wanted = [*BASE_IMAGES, *(image for addon in chosen for image in addon.images)]
+    artifacts = builder.ensure([*BASE, *images.components(wanted)], kubernetes_version, progress)
+    return artifacts, images.store(wanted, artifacts, progress)
 
 
 def up(
@@ -45,10 +44,10 @@ def up(
     Raises EmbeddedError, and leaves nothing behind, when that does not succeed.
     """
     preflight.check()
-    artifacts, images = build(kubernetes_version, names, progress)
+    artifacts, store = build(kubernetes_version, names, progress)
     cluster = state.allocate(name, kubernetes_version, nodes, owner)
     try:
-        Launch(cluster, artifacts, images, progress).run(names)
+        Launch(cluster, artifacts, store, progress).run(names)
     except BaseException:
         down(name)
         raise
@@ -68,23 +67,22 @@ def down(name: str) -> None:
 class Launch:
     """One start of one cluster. What does not depend on each other runs side by side."""
 
-    def __init__(self, cluster: ClusterState, artifacts: builder.Artifacts, images: Path, progress: Progress) -> None:
+    def __init__(self, cluster: ClusterState, artifacts: builder.Artifacts, store: Path, progress: Progress) -> None:
         self.cluster = cluster
         self._artifacts = artifacts
-        self._images = images
+        self._store = store
         self._progress = progress
         self._started = time.monotonic()
         self._nodes: list[NodeProcesses] = []
+        self.milestones: dict[str, float] = {}
+        """Seconds from the first process to what was reached: `API server ready`, `2 nodes Ready`, `dns ready`, ..."""
 
     def run(self, names: Sequence[str]) -> None:
         """Start everything and wait for it."""
         cluster = self.cluster
-        cluster.logs.mkdir(parents=True)
-        network.create(cluster)
-        control_plane = ControlPlane(cluster, self._artifacts)
         with ThreadPoolExecutor(max_workers=4) as pool:
+            control_plane = self._start_network_and_etcd()
             prepared = [pool.submit(self._prepare, node) for node in cluster.nodes]
-            control_plane.prepare()
             control_plane.start_api_server()
             self._nodes = _all(prepared)
             client = self._await_api_server(control_plane)
@@ -103,7 +101,7 @@ class Launch:
     def _prepare(self, node: Node) -> NodeProcesses:
         network.add_node(self.cluster, node)
         processes = NodeProcesses(self.cluster, node, self._artifacts)
-        processes.prepare(self._images)
+        processes.prepare(self._store)
         return processes
 
     def _join(self, processes: NodeProcesses) -> None:
@@ -111,9 +109,28 @@ class Launch:
         node = processes.node
         Client.from_kubeconfig(self.cluster.kubeconfig).post(
             kinds.NODE.path(),
-            {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name}, "spec": {"podCIDR": node.pods, "podCIDRs": [node.pods]}},
+            {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {"name": node.name},
+                "spec": {"podCIDR": node.pods, "podCIDRs": [node.pods]},
+            },
         )
         processes.start_kubernetes()
+
+    def run_api_server_alone(self) -> None:
+        """The floor of every start: the network, etcd, and an API server that answers."""
+        control_plane = self._start_network_and_etcd()
+        control_plane.start_api_server()
+        self._await_api_server(control_plane)
+        self._said("API server ready")
+
+    def _start_network_and_etcd(self) -> ControlPlane:
+        self.cluster.logs.mkdir(parents=True)
+        network.create(self.cluster)
+        control_plane = ControlPlane(self.cluster, self._artifacts)
+        control_plane.prepare()
+        return control_plane
 
     def _await_api_server(self, control_plane: ControlPlane, within: float = 60.0) -> Client:
         client = Client.from_kubeconfig(self.cluster.kubeconfig)
@@ -135,14 +152,17 @@ class Launch:
     def _await_nodes(self, client: Client, within: float = 60.0) -> None:
         wanted = {node.name for node in self.cluster.nodes}
         try:
-            eventually(Selection(client, kinds.NODE), lambda seen: _unready(seen, wanted), within=within, describe="be Ready")
+            eventually(
+                Selection(client, kinds.NODE), lambda seen: _unready(seen, wanted), within=within, describe="be Ready"
+            )
         except NeverHappened as late:
             for component in (one for node in self._nodes for one in node.components):
                 component.check()
             raise EmbeddedError(f"{late}; logs are in {self.cluster.logs}") from late
 
     def _said(self, what: str) -> None:
-        self._progress(f"{self.cluster.name}: {what} after {time.monotonic() - self._started:.1f} s")
+        self.milestones[what] = time.monotonic() - self._started
+        self._progress(f"{self.cluster.name}: {what} after {self.milestones[what]:.1f} s")
 
 
 def _unready(seen: list[Object], wanted: set[str]) -> str | None:

@@ -92,7 +92,9 @@ class Logs:
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         _add_name(parser)
-        parser.add_argument("component", nargs="?", default="", help="kube-apiserver, NODE/kubelet, ... (default: list them)")
+        parser.add_argument(
+            "component", nargs="?", default="", help="kube-apiserver, NODE/kubelet, ... (default: list them)"
+        )
 
     def run(self, args: argparse.Namespace) -> int:
         folder = state.load(args.name).logs
@@ -133,7 +135,13 @@ def sweep(run: str) -> Iterator[str]:
 
 def _described(one: state.ClusterState) -> Iterator[str]:
     ended = _ended(one)
-    verdict = "starting, or its start was cut off" if not one.ready else f"{len(ended)} components ended" if ended else "running"
+    verdict = (
+        "starting, or its start was cut off"
+        if not one.ready
+        else f"{len(ended)} components ended"
+        if ended
+        else "running"
+    )
     yield f"{one.name}: {verdict}; Kubernetes {one.kubernetes_version}, {one.server}, KUBECONFIG={one.kubeconfig}"
     yield f"  add-ons: {', '.join(one.addons) or 'none'}; {len(processes_in(namespaces_of(one.name)))} processes"
     for node in one.nodes:

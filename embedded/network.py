@@ -147,10 +147,14 @@ def _ip(*arguments: str) -> None:
 def _batch(*lines: str, namespace: str = "") -> None:
     """Several changes in one call; EmbeddedError says which one the kernel refused."""
     where = ["-n", namespace] if namespace else []
-    done = subprocess.run(["ip", *where, "-batch", "-"], input="\n".join(lines), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["ip", *where, "-batch", "-"], input="\n".join(lines), capture_output=True, text=True, check=False
+    )
     if done.returncode:
         place = namespace or "the host"
-        raise EmbeddedError(f"network: in {place} the kernel refused one of these: {'; '.join(lines)}: {done.stderr.strip()}")
+        raise EmbeddedError(
+            f"network: in {place} the kernel refused one of these: {'; '.join(lines)}: {done.stderr.strip()}"
+        )
 
 
 def _in(namespace: str, *command: str) -> None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
-from . import cgroups
+from . import cgroups, imagestore
 from .builder import Artifacts
 from .network import forwards
 from .pki import Authority, write_kubeconfig
@@ -104,14 +103,22 @@ class NodeProcesses:
 
     def _lay_out_folders(self, images: Path) -> None:
         folder = self._folder
-        for part in ("lib/kubelet/pki", "lib/kube-proxy", "lib/cni/net.d", "log", "opt/cni/bin", "opt/clusterproof/bin", "tmp"):
+        for part in (
+            "lib/kubelet/pki",
+            "lib/kube-proxy",
+            "lib/cni/net.d",
+            "log",
+            "opt/cni/bin",
+            "opt/clusterproof/bin",
+            "tmp",
+        ):
             (folder / part).mkdir(parents=True)
         (folder / "tmp").chmod(0o1777)
         for program in PROGRAMS:
             _link(self._artifacts.binary(program), folder / "opt/clusterproof/bin" / program)
         for plugin in CNI_PLUGINS:
             _link(self._artifacts.binary(plugin), folder / "opt/cni/bin" / plugin)
-        _link_tree(images, folder / "lib/containerd")
+        imagestore.clone(images, into=folder / "lib/containerd")
         for key, value in _KERNEL.items():
             path = folder / "sysctl" / key
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +170,12 @@ class NodeProcesses:
             "staticPodPath": "/var/lib/kubelet/manifests",
             # The disk is the host's and usually well filled: neither evict pods nor collect the preloaded images for that.
             "imageGCHighThresholdPercent": 100,
-            "evictionHard": {"memory.available": "50Mi", "nodefs.available": "0%", "imagefs.available": "0%", "nodefs.inodesFree": "0%"},
+            "evictionHard": {
+                "memory.available": "50Mi",
+                "nodefs.available": "0%",
+                "imagefs.available": "0%",
+                "nodefs.inodesFree": "0%",
+            },
             "imageMaximumGCAge": "0s",
             "logging": {"flushFrequency": "1s"},
         }
@@ -181,7 +193,12 @@ class NodeProcesses:
 
 
 def _cni_config(node: Node) -> dict[str, object]:
-    address = {"type": "host-local", "ranges": [[{"subnet": node.pods}]], "routes": [{"dst": "0.0.0.0/0"}], "dataDir": "/run/cni"}
+    address = {
+        "type": "host-local",
+        "ranges": [[{"subnet": node.pods}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+        "dataDir": "/run/cni",
+    }
     return {
         "cniVersion": "1.0.0",
         "name": "clusterproof",
@@ -236,19 +253,6 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def _link_tree(source: Path, target: Path) -> None:
-    """A runtime's folder for one node: images are shared with all other nodes, the databases that change are copied."""
-    linked = subprocess.run(["cp", "--archive", "--link", source, target], capture_output=True, check=False)
-    if linked.returncode:  # another file system
-        shutil.rmtree(target, ignore_errors=True)
-        subprocess.run(["cp", "--archive", "--reflink=auto", source, target], check=True)
-        return
-    for database in source.rglob("*.db"):
-        copy = target / database.relative_to(source)
-        copy.unlink()
-        shutil.copy2(database, copy)
 
 
 def _write_json(path: Path, value: object) -> None:

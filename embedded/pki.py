@@ -90,9 +90,7 @@ def signing_key(folder: Path, name: str) -> Pair:
     """A bare key pair, as service account tokens are signed with; `certificate` holds the public key."""
     key = ec.generate_private_key(ec.SECP256R1())
     pair = Pair(folder / f"{name}.pub", folder / f"{name}.key")
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     pair.certificate.write_bytes(public)
     _write_private(pair.key, _pem(key))
     return pair
@@ -108,9 +106,7 @@ def write_kubeconfig(path: Path, *, cluster: str, server: str, authority: Path, 
     config = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [
-            {"name": cluster, "cluster": {"server": server, "certificate-authority-data": inline(authority)}}
-        ],
+        "clusters": [{"name": cluster, "cluster": {"server": server, "certificate-authority-data": inline(authority)}}],
         "users": [
             {
                 "name": user,

@@ -57,12 +57,23 @@ def problems() -> Iterator[str]:
 
 def _kernel_problems(missing: set[str]) -> Iterator[str]:
     if not missing & {"iproute2", "util-linux"}:
-        probe = ["unshare", "--net", "--mount", "--pid", "--fork", "sh", "-ec", "ip link add v0 type veth peer name v1; ip link add br0 type bridge"]
+        probe = [
+            "unshare",
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "sh",
+            "-ec",
+            "ip link add v0 type veth peer name v1; ip link add br0 type bridge",
+        ]
         done = subprocess.run(probe, capture_output=True, text=True, check=False)
         if done.returncode:
             yield f"namespaces, veth links or bridges are refused ({done.stderr.strip()}): in a container, run it --privileged; else: modprobe -a veth bridge"
     if "iptables" not in missing and shutil.which("unshare"):
-        done = subprocess.run(["unshare", "--net", "iptables", "-t", "nat", "-L", "-n"], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["unshare", "--net", "iptables", "-t", "nat", "-L", "-n"], capture_output=True, text=True, check=False
+        )
         if done.returncode:
             yield f"iptables cannot translate addresses ({done.stderr.strip()}): modprobe -a iptable_nat xt_comment xt_conntrack xt_statistic"
     if "overlay" not in Path("/proc/filesystems").read_text():

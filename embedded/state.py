@@ -174,10 +174,14 @@ def clusters() -> list[ClusterState]:
 def allocate(name: str, kubernetes_version: str, nodes: int, owner: int = 0) -> ClusterState:
     """Enter a new cluster in this machine's list, with address ranges that nothing else here uses."""
     if not NAME.fullmatch(name):
-        raise EmbeddedError(f"--name={name}: a cluster's name has 1 to 40 of a-z, 0-9 and -, and starts and ends with no -")
+        raise EmbeddedError(
+            f"--name={name}: a cluster's name has 1 to 40 of a-z, 0-9 and -, and starts and ends with no -"
+        )
     with lock():
         if (root() / name).exists():
-            raise EmbeddedError(f"embedded cluster {name!r} exists already; remove it with: clusterproof down --name {name}")
+            raise EmbeddedError(
+                f"embedded cluster {name!r} exists already; remove it with: clusterproof down --name {name}"
+            )
         taken = {state.index for state in clusters()}
         foreign = _routed_networks()
         for index in range(MOST):
@@ -188,7 +192,9 @@ def allocate(name: str, kubernetes_version: str, nodes: int, owner: int = 0) -> 
                 state.folder.mkdir(mode=0o700)
                 state.save()
                 return state
-    raise EmbeddedError(f"no free address range: {len(taken)} embedded clusters and the host's routes use all of {RANGE}")
+    raise EmbeddedError(
+        f"no free address range: {len(taken)} embedded clusters and the host's routes use all of {RANGE}"
+    )
 
 
 def forget(name: str) -> None:

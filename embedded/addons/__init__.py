@@ -31,8 +31,6 @@ class Addon:
     """Something a cluster has beyond its nodes, and what it takes to have it."""
 
     name: str
-    components: tuple[str, ...]
-    """Names from components.py."""
     images: tuple[str, ...]
     """Names from images.py."""
     capabilities: tuple[str, ...]

@@ -48,7 +48,6 @@ def _isolated(text: str) -> str:
 
 ADDON = Addon(
     name="dns",
-    components=("coredns",),
     images=("coredns",),
     capabilities=(),
     manifests=_manifests,

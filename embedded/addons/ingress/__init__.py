@@ -15,7 +15,15 @@ from ...state import ClusterState
 from .. import Addon, Manifest
 from ..manifests import container, of_kind, pod_spec, probe_often, read
 
-_FILES = ("00-common", "01-contour-config", "01-crds", "02-rbac", "02-role-contour", "02-service-contour", "02-service-envoy")
+_FILES = (
+    "00-common",
+    "01-contour-config",
+    "01-crds",
+    "02-rbac",
+    "02-role-contour",
+    "02-service-contour",
+    "02-service-envoy",
+)
 _WORKLOADS = ("03-contour", "03-envoy")
 # Only Contour's own operator reads it, and it is the largest by far.
 _UNUSED = "contourdeployments.projectcontour.io"
@@ -79,7 +87,6 @@ def _ingress_class() -> Manifest:
 
 ADDON = Addon(
     name="ingress",
-    components=("contour", "envoy"),
     images=("contour", "envoy"),
     capabilities=("network.ingress",),
     manifests=_manifests,

@@ -39,7 +39,6 @@ def _manifests(cluster: ClusterState, artifacts: Artifacts) -> Iterable[Manifest
 
 ADDON = Addon(
     name="metrics",
-    components=("metrics-server",),
     images=("metrics-server",),
     capabilities=("scale.metrics",),
     manifests=_manifests,

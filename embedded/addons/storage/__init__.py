@@ -32,7 +32,6 @@ def _manifests(cluster: ClusterState, artifacts: Artifacts) -> Iterable[Manifest
 
 ADDON = Addon(
     name="storage",
-    components=("local-path-provisioner",),
     images=("local-path-provisioner", "busybox"),
     capabilities=("storage.dynamic",),
     manifests=_manifests,

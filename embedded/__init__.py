@@ -1,0 +1,1 @@
+"""A real cluster from plain processes: builder, images, launcher, network and add-ons."""
