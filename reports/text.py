@@ -90,7 +90,9 @@ def plural(number: int, noun: str) -> str:
 
 def counts(numbers: dict[str, int]) -> str:
     """Numbers by outcome in a line: `41 kept, 2 broken, 1 unsupported`; outcomes that did not occur are left out."""
-    return ", ".join(f"{numbers[outcome]} {outcome}" for outcome in _ORDER if numbers.get(outcome)) or "nothing tried"
+    words = {Outcome.ERROR: "errors"} if numbers.get(Outcome.ERROR, 0) > 1 else {}
+    told = [f"{numbers[outcome]} {words.get(outcome, outcome)}" for outcome in _ORDER if numbers.get(outcome)]
+    return ", ".join(told) or "nothing tried"
 
 
 def promise_name(result_id: str) -> str:

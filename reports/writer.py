@@ -43,6 +43,12 @@ WRITTEN = pytest.StashKey[Written]()
 """Where the session keeps it for the terminal summary."""
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """UsageError for a format that there is not, before anything is proven; nothing where nothing is to be proven."""
+    if settings.SETTINGS in session.config.stash and (unknown := _unknown(settings.of(session.config).report_formats)):
+        raise pytest.UsageError(f"--report-formats: {unknown}")
+
+
 def pytest_clusterproof_finished(config: pytest.Config, run: Run) -> None:
     """Write the reports that the user chose; called once, in the process that the user started."""
     chosen = settings.of(config)
@@ -51,9 +57,10 @@ def pytest_clusterproof_finished(config: pytest.Config, run: Run) -> None:
 
 def write(run: Run, directory: Path, formats: Iterable[str]) -> Written:
     """Write a run in the given formats; one that fails costs none of the others."""
+    chosen = tuple(dict.fromkeys(formats))
     paths: list[Path] = []
     failed: dict[str, list[str]] = {}
-    for name in formats:
+    for name in filter(FORMATS.__contains__, chosen):
         try:
             directory.mkdir(parents=True, exist_ok=True)
             # Imported only now: every pytest run in this environment loads the plugin, few write reports.
@@ -65,4 +72,11 @@ def write(run: Run, directory: Path, formats: Iterable[str]) -> Written:
             # A defect of ours, or of a library; what was proven has to be on disk all the same.
             failed.setdefault(f"{type(error).__name__}: {error}", []).append(name)
     problems = [f"cannot write {', '.join(names)} to {directory}: {reason}" for reason, names in failed.items()]
+    problems += filter(None, [_unknown(chosen)])
     return Written(run, directory, tuple(paths), tuple(problems))
+
+
+def _unknown(formats: Iterable[str]) -> str:
+    """What is wrong with a choice of formats, or nothing."""
+    names = ", ".join(name for name in formats if name not in FORMATS)
+    return f"no report format {names}; there are {', '.join(FORMATS)}" if names else ""

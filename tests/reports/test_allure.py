@@ -18,7 +18,7 @@ from . import samples
 
 def read(run: Run, folder: Path) -> dict[str, dict[str, Any]]:
     """The results of a run by report id."""
-    results = [json.loads(path.read_text()) for path in allure.write(run, folder).glob("*-result.json")]
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in allure.write(run, folder).glob("*-result.json")]
     return {result["fullName"]: result for result in results}
 
 

@@ -62,3 +62,8 @@ def test_an_interruption_is_said_even_when_everything_has_a_result() -> None:
 
 def test_facts_without_a_cluster() -> None:
     assert ("Result", "nothing tried") in text.facts(samples.run(cluster=None))
+
+
+def test_counts_leave_out_what_did_not_occur() -> None:
+    assert text.counts({"kept": 2, "broken": 0, "error": 2}) == "2 kept, 2 errors"
+    assert text.counts({"error": 1}) == "1 error"
