@@ -1,4 +1,4 @@
-"""Control groups of embedded clusters: `/clusterproof/<cluster>/<node>` in every hierarchy, above the pods of that node.
+"""Control groups of embedded clusters: `/clusterproof/<cluster>/<node>` in every hierarchy, above a node's pods.
 
 cgroup v1 has a hierarchy for each controller, v2 one for all; the kubelet wants its root to exist in every one of them.
 """
@@ -54,7 +54,7 @@ def create(path: str) -> None:
 
 
 def remove(cluster: str) -> None:
-    """Remove a cluster's control groups; their processes must have ended. The shared parent goes with the last cluster."""
+    """Remove a cluster's control groups, whose processes must have ended; the parent goes with the last of them."""
     for mount in hierarchies():
         for folder, _, _ in os.walk(mount / TOP / cluster, topdown=False):
             _remove_group(Path(folder))

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 def build(kubernetes_version: str, names: Sequence[str], progress: Progress) -> tuple[builder.Artifacts, Path]:
-    """What a cluster with these add-ons needs: programs, and a folder with its images unpacked. Fast when it is cached."""
+    """What a cluster with these add-ons needs, from the cache if it is there: programs, and images unpacked."""
     chosen = addons.named(names)
     wanted = [*BASE_IMAGES, *(image for addon in chosen for image in addon.images)]
     artifacts = builder.ensure([*BASE, *images.components(wanted)], kubernetes_version, progress)

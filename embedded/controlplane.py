@@ -1,7 +1,7 @@
-"""The control plane of an embedded cluster: etcd, API server, controller manager and scheduler, in the router's namespace.
+"""An embedded cluster's control plane, in the router's namespace: etcd, API server, controllers and scheduler.
 
-etcd and the managers listen on that namespace's loopback, which neither pods nor the host reach; the API server listens on
-the cluster's bridge, which the host and all nodes reach.
+etcd and the managers listen on that namespace's loopback, which neither pods nor the host reach; the API server
+listens on the cluster's bridge, which the host and all nodes reach.
 """
 
 from __future__ import annotations
@@ -129,7 +129,8 @@ class ControlPlane:
             # It asks for a token for each of its controllers before it starts any; at the default rate that takes 5 s.
             "--kube-api-qps=200",
             "--kube-api-burst=400",
-            # Autoscaling acts on what the metrics server measures every 10 s, not on the 15 s and 5 min of a production cluster.
+            # Autoscaling acts on what the metrics server measures every 10 s, not on the 15 s and 5 min
+            # of a production cluster.
             "--horizontal-pod-autoscaler-sync-period=5s",
             "--horizontal-pod-autoscaler-cpu-initialization-period=10s",
             "--horizontal-pod-autoscaler-initial-readiness-delay=5s",

@@ -1,9 +1,9 @@
-"""The network of one embedded cluster: a namespace for the control plane, which is also the router, and one for each node.
+"""An embedded cluster's network: a namespace for each node, and one for the control plane, which is the router.
 
-The bridge between them stands in the control plane's namespace, so the host's firewall (Docker's FORWARD policy, say) has no
-say in it, and taking the namespaces away takes every link, address and rule away with them. The host has one link into the
-bridge, and routes to nodes and pods over it. Pods are routed, not bridged: Service replies between pods of one node then need
-no br_netfilter.
+The bridge between them stands in the control plane's namespace, so the host's firewall (Docker's FORWARD policy, say)
+has no say in it, and taking the namespaces away takes every link, address and rule away with them. The host has one
+link into the bridge, and routes to nodes and pods over it. Pods are routed, not bridged: Service replies between pods
+of one node then need no br_netfilter.
 """
 
 from __future__ import annotations

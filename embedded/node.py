@@ -1,7 +1,7 @@
-"""One node of an embedded cluster: containerd, kubelet and kube-proxy, with folders of its own where a real node has them.
+"""One node of an embedded cluster: containerd, kubelet and kube-proxy, with the folders that a real node has.
 
-Inside the node's mount namespace /var/lib, /var/log, /opt, /tmp and /run are the node's, so a hostPath volume, a log collector
-or a local volume meets what it would meet on a machine of its own.
+Inside the node's mount namespace /var/lib, /var/log, /opt, /tmp and /run are the node's, so a hostPath volume, a log
+collector or a local volume meets what it would meet on a machine of its own.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ SOCKET = "/run/containerd/containerd.sock"
 CNI_PLUGINS = ("loopback", "ptp", "host-local", "portmap")
 PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr", "kubelet", "kube-proxy")
 
-# The kubelet sets these kernel parameters and gives up when it may not. They are the host's, so it is shown files that hold
-# the values it wants.
+# The kubelet sets these kernel parameters and gives up when it may not. They are the host's, so it is shown files
+# that hold the values it wants.
 _KERNEL = {
     "vm/overcommit_memory": 1,
     "vm/panic_on_oom": 0,
@@ -65,7 +65,7 @@ class NodeProcesses:
         self._anchor = 0
 
     def prepare(self, images: Path) -> None:
-        """Folders, control group, anchor and container runtime; `images` is a runtime's folder with all images unpacked."""
+        """Folders, control group, anchor and container runtime; `images` is a store with all images unpacked."""
         self._lay_out_folders(images)
         cgroups.create(cgroups.path_of(self.state.name, self.node.name))
         namespace = namespace_name(self.state.name, self.node.name)
@@ -168,7 +168,8 @@ class NodeProcesses:
             "clusterDomain": "cluster.local",
             "resolvConf": "/etc/resolv.conf",
             "staticPodPath": "/var/lib/kubelet/manifests",
-            # The disk is the host's and usually well filled: neither evict pods nor collect the preloaded images for that.
+            # The disk is the host's and usually well filled: neither evict pods nor collect the preloaded
+            # images for that.
             "imageGCHighThresholdPercent": 100,
             "evictionHard": {
                 "memory.available": "50Mi",
@@ -237,7 +238,7 @@ conf_dir = '{CNI_CONFIG}'
 
 
 def name_servers() -> list[str]:
-    """The host's name servers that nodes can reach: none on its loopback, and none at all where it forwards no packets."""
+    """The host's name servers that nodes can reach: not those on its loopback, and none if it does not forward."""
     if not forwards():
         return []
     resolved = Path("/run/systemd/resolve/resolv.conf")

@@ -59,7 +59,7 @@ class Authority:
         folder: Path | None = None,
         lifetime: datetime.timedelta = LIFETIME,
     ) -> Pair:
-        """Write `<name>.crt` and `<name>.key` for a client, and for a server too when it names addresses or DNS names."""
+        """Write `<name>.crt` and `<name>.key` for a client; with names or addresses in `server`, for a server too."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name(
             [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]

@@ -1,4 +1,4 @@
-"""What a machine needs for an embedded cluster: everything that is missing is said at once, each with the command that helps."""
+"""What a machine needs for an embedded cluster: all that is missing is said at once, with the command that helps."""
 
 from __future__ import annotations
 
@@ -56,28 +56,23 @@ def problems() -> Iterator[str]:
 
 
 def _kernel_problems(missing: set[str]) -> Iterator[str]:
-    if not missing & {"iproute2", "util-linux"}:
-        probe = [
-            "unshare",
-            "--net",
-            "--mount",
-            "--pid",
-            "--fork",
-            "sh",
-            "-ec",
-            "ip link add v0 type veth peer name v1; ip link add br0 type bridge",
-        ]
-        done = subprocess.run(probe, capture_output=True, text=True, check=False)
-        if done.returncode:
-            yield f"namespaces, veth links or bridges are refused ({done.stderr.strip()}): in a container, run it --privileged; else: modprobe -a veth bridge"
-    if "iptables" not in missing and shutil.which("unshare"):
-        done = subprocess.run(
-            ["unshare", "--net", "iptables", "-t", "nat", "-L", "-n"], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            yield f"iptables cannot translate addresses ({done.stderr.strip()}): modprobe -a iptable_nat xt_comment xt_conntrack xt_statistic"
+    isolated = ["unshare", "--net", "--mount", "--pid", "--fork"]
+    if not missing & {"iproute2", "util-linux"} and (
+        said := _refused(*isolated, "sh", "-ec", "ip link add v0 type veth peer name v1; ip link add br0 type bridge")
+    ):
+        help = "in a container, run it --privileged; else: modprobe -a veth bridge"
+        yield f"namespaces, veth links or bridges are refused ({said}): {help}"
+    if not missing & {"iptables", "util-linux"} and (said := _refused(*isolated, "iptables", "-t", "nat", "-L", "-n")):
+        help = "modprobe -a iptable_nat xt_comment xt_conntrack xt_statistic"
+        yield f"iptables cannot translate addresses ({said}): {help}"
     if "overlay" not in Path("/proc/filesystems").read_text():
         yield "the kernel has no overlay file system: modprobe overlay"
+
+
+def _refused(*command: str) -> str:
+    """What a command said when it failed; empty when it did not."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stderr.strip() or f"exit {done.returncode}" if done.returncode else ""
 
 
 def _cgroup_problems() -> Iterator[str]:
@@ -95,4 +90,5 @@ def _disk_problems(folder: Path) -> Iterator[str]:
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
     if free < DISK and not (folder / "programs").exists():
-        yield f"{folder} has {free >> 30} GiB free and {DISK >> 30} are needed: free some, or point CLUSTERPROOF_CACHE and CLUSTERPROOF_STATE elsewhere"
+        help = "free some, or point CLUSTERPROOF_CACHE and CLUSTERPROOF_STATE elsewhere"
+        yield f"{folder} has {free >> 30} GiB free and {DISK >> 30} are needed: {help}"

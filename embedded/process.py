@@ -1,8 +1,8 @@
 """Processes of an embedded cluster: a node is a PID, mount, UTS and network namespace around ordinary host processes.
 
-Each node has an anchor, process 1 of its PID namespace. When the anchor is killed the kernel ends everything on the node
-with it (containers too), and takes the node's mounts away: that is all the tear-down processes and mounts need, whatever
-state the launcher left them in.
+Each node has an anchor, process 1 of its PID namespace. When the anchor is killed the kernel ends everything on the
+node with it (containers too), and takes the node's mounts away: that is all the tear-down processes and mounts need,
+whatever state the launcher left them in.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ while :; do sleep 3600 & wait; done  # reaps whatever loses its parent
 
 
 def start_anchor(hostname: str, namespace: str, folder: Path, prepare: str = "") -> int:
-    """Start a node's first process and run `prepare`, shell lines, in its fresh mount namespace with `folder` as `$PWD`.
+    """Start a node's first process, which runs `prepare` (shell lines) in its mount namespace and in `folder`.
 
     Returns the process id on the host. Raises EmbeddedError with what the shell said.
     """

@@ -1,6 +1,6 @@
 """Add-ons of an embedded cluster: one folder each, whose module has an `ADDON`.
 
-An add-on is its upstream's own manifests, read from the pinned module, with the few changes that the folder's module names.
+An add-on is its upstream's own manifests, read from the pinned module, with the changes that its folder names.
 """
 
 from __future__ import annotations

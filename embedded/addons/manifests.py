@@ -49,5 +49,5 @@ def container(workload: Manifest, name: str) -> dict[str, Any]:
 
 
 def probe_often(of: dict[str, Any]) -> None:
-    """Probe a container's readiness every second from its start: upstream's pauses are most of a small cluster's start."""
+    """Probe readiness every second from the start: upstream's pauses are most of a small cluster's start."""
     of["readinessProbe"] |= {"initialDelaySeconds": 0, "periodSeconds": 1}

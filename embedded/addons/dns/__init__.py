@@ -40,7 +40,7 @@ def _corefile(text: str) -> str:
 
 
 def _isolated(text: str) -> str:
-    """With nowhere to forward to: whatever is not the cluster's does not exist. `template` would come before `kubernetes`."""
+    """With nowhere to forward to: what is not the cluster's does not exist. A zone apart: `template` goes first."""
     text = re.sub(r" +forward .*?\n    }\n", "", text, flags=re.DOTALL)
     text = text.replace(".:53 {", "cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {")
     return f"{text}.:53 {{\n    errors\n    template ANY ANY {{\n        rcode NXDOMAIN\n    }}\n}}\n"
