@@ -76,7 +76,7 @@ def _failures(run: Run, outcome: Outcome, title: str) -> Iterator[str]:
         yield f"### {_code(result.id)}"
         yield ""
         yield from (safe(result.promise), "") if result.promise else ()
-        yield f"**{safe(result.reason) or 'no reason was given'}**"
+        yield f"**{safe(text.reason(result))}**"
         yield ""
         if result.message:
             message = text.clip(result.message, _MESSAGE_LIMIT)

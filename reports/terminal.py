@@ -67,7 +67,7 @@ def _failures(run: Run, outcome: Outcome, width: int) -> Iterator[Line]:
     for result in text.having(run, outcome):
         yield from _entry(outcome.upper(), result.id, width, {**_RED, "bold": True})
         yield from _entry("", result.promise, width)
-        yield from _entry("", result.reason or "no reason was given", width, _RED)
+        yield from _entry("", text.reason(result), width, _RED)
         yield _BLANK
 
 

@@ -101,10 +101,14 @@ def promise_name(result_id: str) -> str:
     return path.rsplit("/", 1)[-1] + bracket + case
 
 
+def reason(result: Result) -> str:
+    """Why a promise is not kept, on one line."""
+    return one_line(result.reason) or "no reason was given"
+
+
 def told(result: Result) -> str:
     """The reason on one line; one that is neither a success nor a failure begins with which of the two kinds it is."""
-    reason = one_line(result.reason) or "no reason was given"
-    return reason if result.outcome in FAILED else f"{result.outcome}: {reason}"
+    return reason(result) if result.outcome in FAILED else f"{result.outcome}: {reason(result)}"
 
 
 def by_id(results: Iterable[Result]) -> list[Result]:
@@ -129,7 +133,7 @@ def by_reason(results: Iterable[Result]) -> dict[str, list[Result]]:
     """Results by their reason on one line: one missing capability often explains many."""
     reasons: dict[str, list[Result]] = {}
     for result in by_id(results):
-        reasons.setdefault(one_line(result.reason) or "no reason was given", []).append(result)
+        reasons.setdefault(reason(result), []).append(result)
     return reasons
 
 
@@ -156,7 +160,7 @@ def incomplete(run: Run) -> str:
     """What must be said of a run that did not try everything; empty for one that did."""
     if missing := len(untried(run)):
         return f"{missing} of {plural(len(set(run.expected)), 'selected promise')} not tried"
-    return "" if run.complete else "it was interrupted"
+    return "" if run.complete else "it was stopped, or lost a worker process"
 
 
 def heading(run: Run) -> str:

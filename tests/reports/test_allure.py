@@ -131,7 +131,7 @@ def test_environment_is_the_cluster(tmp_path: Path) -> None:
 
     assert "Cluster = prod-eu" in lines
     assert r"API\ server = https://10.0.0.1:6443" in lines
-    assert "Complete = no: it was interrupted" in lines
+    assert "Complete = no: it was stopped, or lost a worker process" in lines
 
 
 def test_executor_is_the_ci_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,4 +101,4 @@ def test_no_cluster(tmp_path: Path) -> None:
     summary = read(samples.run(cluster=None, complete=False, profiles=()), tmp_path)
 
     assert "# Clusterproof: no cluster was reached" in summary
-    assert "> Incomplete run: it was interrupted." in summary
+    assert "> Incomplete run: it was stopped, or lost a worker process." in summary

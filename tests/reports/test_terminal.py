@@ -70,7 +70,7 @@ def test_an_incomplete_run_says_what_was_not_tried() -> None:
 def test_an_interrupted_run_without_a_cluster() -> None:
     said = summary(samples.run(cluster=None, complete=False, profiles=()))
 
-    assert "promises     nothing tried in 42.0 s\nINCOMPLETE   it was interrupted" in said
+    assert "promises     nothing tried in 42.0 s\nINCOMPLETE   it was stopped, or lost a worker process" in said
 
 
 def test_one_missing_capability_is_one_entry() -> None:

@@ -56,7 +56,7 @@ def test_an_omitted_promise_is_named() -> None:
 
 
 def test_an_interruption_is_said_even_when_everything_has_a_result() -> None:
-    assert text.incomplete(samples.mixed_run(complete=False)) == "it was interrupted"
+    assert text.incomplete(samples.mixed_run(complete=False)) == "it was stopped, or lost a worker process"
     assert text.incomplete(samples.mixed_run()) == ""
 
 
