@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--nodes", type=int, default=2)
     args = parser.parse_args()
-    artifacts, images = cluster.build(DEFAULT_KUBERNETES, addons.NAMES, _quiet)
+    artifacts, images = cluster.build(cluster.Plan("bench"), _quiet)
     seen: dict[str, list[float]] = {}
     for number in range(args.runs):
         for key, seconds in (_alone(artifacts, images) | _whole(artifacts, images, args.nodes)).items():

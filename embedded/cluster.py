@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from clusterproof.objects import Object, Selection
 from clusterproof.wait import eventually
 
 from . import addons, builder, cgroups, images, network, preflight, process, state
+from .components import DEFAULT_KUBERNETES
 from .controlplane import ControlPlane
 from .node import NodeProcesses
 from .state import ClusterState, EmbeddedError, Node
@@ -27,29 +29,40 @@ Progress = Callable[[str], None]
 T = TypeVar("T")
 
 
-def build(kubernetes_version: str, names: Sequence[str], progress: Progress) -> tuple[builder.Artifacts, Path]:
-    """What a cluster with these add-ons needs, from the cache if it is there: programs, and images unpacked."""
-    chosen = addons.named(names)
-    wanted = [*BASE_IMAGES, *(image for addon in chosen for image in addon.images)]
-    artifacts = builder.ensure([*BASE, *images.components(wanted)], kubernetes_version, progress)
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a cluster is to be."""
+
+    name: str
+    nodes: int = 2
+    kubernetes_version: str = DEFAULT_KUBERNETES
+    addons: tuple[str, ...] = addons.NAMES
+    images: tuple[str, ...] = ()
+    """Images beyond those that every cluster and the add-ons need."""
+    owner: int = 0
+    """Process id of the run that the cluster ends with; 0 for one that stays until `down`."""
+
+
+def build(plan: Plan, progress: Progress) -> tuple[builder.Artifacts, Path]:
+    """What such a cluster needs, from the cache if it is there: programs, and a store with its images unpacked."""
+    chosen = addons.named(plan.addons)
+    wanted = [*BASE_IMAGES, *plan.images, *(image for addon in chosen for image in addon.images)]
+    artifacts = builder.ensure([*BASE, *images.components(wanted)], plan.kubernetes_version, progress)
     return artifacts, images.store(wanted, artifacts, progress)
 
 
-def up(
-    name: str, nodes: int, kubernetes_version: str, names: Sequence[str], progress: Progress, owner: int = 0
-) -> ClusterState:
+def up(plan: Plan, progress: Progress) -> ClusterState:
     """Start a cluster; all nodes are Ready and the add-ons answer when this returns.
 
-    `owner` is the process id of the run that it ends with; 0 for one that stays until `down`.
     Raises EmbeddedError, and leaves nothing behind, when that does not succeed.
     """
     preflight.check()
-    artifacts, store = build(kubernetes_version, names, progress)
-    cluster = state.allocate(name, kubernetes_version, nodes, owner)
+    artifacts, store = build(plan, progress)
+    cluster = state.allocate(plan.name, plan.kubernetes_version, plan.nodes, plan.owner)
     try:
-        Launch(cluster, artifacts, store, progress).run(names)
+        Launch(cluster, artifacts, store, progress).run(plan.addons)
     except BaseException:
-        down(name)
+        down(plan.name)
         raise
     return cluster
 

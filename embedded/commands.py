@@ -47,7 +47,7 @@ class Up:
             addons.named(names)
         except state.EmbeddedError as error:
             raise pytest.UsageError(str(error)) from error
-        made = cluster.up(args.name, args.nodes, args.kubernetes_version, names, _say)
+        made = cluster.up(cluster.Plan(args.name, args.nodes, args.kubernetes_version, tuple(names)), _say)
         print(f"cluster {made.name} is ready: export KUBECONFIG={made.kubeconfig}")
         return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -20,8 +21,8 @@ class Embedded:
     def create(self, shape: Shape) -> Access:
         """Start a cluster with all add-ons; EmbeddedError, and nothing left behind, when that fails."""
         version = shape.kubernetes_version or DEFAULT_KUBERNETES
-        made = cluster.up(shape.name, shape.nodes, version, addons.NAMES, print)
-        return access(made)
+        plan = cluster.Plan(shape.name, shape.nodes, version, owner=os.getpid())
+        return access(cluster.up(plan, print))
 
     def delete(self, access: Access) -> None:
         """End it and remove every trace."""
