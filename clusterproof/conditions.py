@@ -33,9 +33,9 @@ def image_trouble(pod: Object) -> str:
 def ready(item: Object) -> str | None:
     """A pod or node is Ready; for a pod also: not being deleted."""
     if item.kind.kind == "Pod":
-        _can_still_run(item)
-        if item.deleting:
+        if item.deleting:  # it may have ended already, and may be replaced
             return "it is being deleted"
+        _can_still_run(item)
     return _has(item, "Ready", "True")
 
 
