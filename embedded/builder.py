@@ -318,8 +318,8 @@ class _Heard(Thread):
 
     def __str__(self) -> str:
         downloaded = f"{self._downloaded} modules downloaded, " if self._downloaded else ""
-        # Linking is silent, and all that is left to do where every package is in Go's own cache.
-        return f"{downloaded}{self._compiled} packages compiled" if self._compiled else f"{downloaded}linking"
+        # `go test` names no packages, and linking, all that is left where Go has them in its own cache, is silent.
+        return f"{downloaded}{self._compiled} packages compiled" if self._compiled else f"{downloaded}still at work"
 
 
 def _spoken(seconds: float) -> str:

@@ -152,8 +152,7 @@ def _described(one: state.ClusterState) -> Iterator[str]:
 
 def _ended(one: state.ClusterState) -> list[str]:
     """Names of components whose program does not run any more."""
-    anchors = {"control-plane", *(node.name for node in one.nodes)}
-    return sorted(name for name, pid in one.pids.items() if name not in anchors and process.child_of(pid) is None)
+    return sorted(name for name, program in one.programs.items() if process.child_of(program.pid) is None)
 
 
 def _say(line: str) -> None:

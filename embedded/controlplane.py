@@ -6,17 +6,17 @@ listens on the cluster's bridge, which the host and all nodes reach.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from .builder import Artifacts
 from .pki import Authority, Pair, signing_key, write_kubeconfig
 from .process import Component, start, start_anchor
-from .state import ClusterState, EmbeddedError
+from .state import ClusterState
 
 ETCD = "https://127.0.0.1:2379"
 PEER = "https://127.0.0.1:2380"
-NODE_MASK = 25
+PLACE = "control-plane"
+"""What stands for a node's name where the control plane runs."""
 
 
 class ControlPlane:
@@ -26,15 +26,13 @@ class ControlPlane:
         self.state = state
         self.components: list[Component] = []
         self._artifacts = artifacts
-        self._anchor = 0
         self._pki = _Pki(state)
 
     def prepare(self) -> None:
         """The namespace's anchor and etcd; etcd answers when this returns."""
-        self._anchor = start_anchor(f"{self.state.name}-control-plane", self.state.control_plane, self.state.folder)
-        self.state.pids["control-plane"] = self._anchor
-        etcd = self._start("etcd", *self._etcd_flags())
-        _logged(etcd, self.state.logs / "etcd.log", "ready to serve client requests")
+        state = self.state
+        state.anchors[PLACE] = start_anchor(f"{state.name}-control-plane", state.control_plane, state.folder)
+        self._start("etcd", *self._etcd_flags()).await_said("ready to serve client requests")
 
     def start_api_server(self) -> None:
         """Start the API server; it answers some seconds later."""
@@ -46,10 +44,8 @@ class ControlPlane:
         self._start("kube-scheduler", *self._scheduler_flags())
 
     def _start(self, name: str, *flags: str) -> Component:
-        log = self.state.logs / f"{name}.log"
-        component = start(name, [self._artifacts.binary(name), *flags], log, anchor=self._anchor)
+        component = start(self.state, name, [self._artifacts.binary(name), *flags], on=PLACE)
         self.components.append(component)
-        self.state.pids[name] = component.pid
         return component
 
     def _etcd_flags(self) -> list[str]:
@@ -179,13 +175,3 @@ class _Pki:
         service = "kubernetes.default.svc.cluster.local"
         names = [".".join(service.split(".")[:count]) for count in (1, 2, 3, 5)]
         return [*names, str(self._state.api_address), str(self._state.service_network[1]), "localhost", "127.0.0.1"]
-
-
-def _logged(component: Component, log: Path, phrase: str, within: float = 20.0) -> None:
-    """Wait until a component has said something; its port is not reachable from here."""
-    deadline = time.monotonic() + within
-    while phrase not in log.read_text(errors="replace"):
-        component.check()
-        if time.monotonic() > deadline:
-            raise EmbeddedError(f"{component.name}: did not say {phrase!r} within {within:g} s; see {log}")
-        time.sleep(0.02)

@@ -15,10 +15,9 @@ from . import cgroups, imagestore
 from .builder import Artifacts
 from .network import forwards
 from .pki import Authority, write_kubeconfig
-from .process import Component, start, start_anchor
+from .process import BIN, Component, start, start_anchor
 from .state import ClusterState, Node, namespace_name
 
-BIN = "/opt/clusterproof/bin"
 CNI_BIN = "/opt/cni/bin"
 CNI_CONFIG = "/var/lib/cni/net.d"
 SOCKET = "/run/containerd/containerd.sock"
@@ -62,15 +61,13 @@ class NodeProcesses:
         self.components: list[Component] = []
         self._artifacts = artifacts
         self._folder = state.node_folder(node)
-        self._anchor = 0
 
     def prepare(self, images: Path) -> None:
         """Folders, control group, anchor and container runtime; `images` is a store with all images unpacked."""
         self._lay_out_folders(images)
         cgroups.create(cgroups.path_of(self.state.name, self.node.name))
         namespace = namespace_name(self.state.name, self.node.name)
-        self._anchor = start_anchor(self.node.name, namespace, self._folder, _PREPARE)
-        self.state.pids[self.node.name] = self._anchor
+        self.state.anchors[self.node.name] = start_anchor(self.node.name, namespace, self._folder, _PREPARE)
         self._start("containerd", "--config=/var/lib/containerd.toml")
 
     def start_kubernetes(self) -> None:
@@ -94,12 +91,8 @@ class NodeProcesses:
         self._start("kube-proxy", "--config=/var/lib/kube-proxy/config.json", f"--hostname-override={self.node.name}")
 
     def _start(self, program: str, *flags: str) -> None:
-        name = f"{self.node.name}/{program}"
-        path = {"PATH": f"{BIN}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"}
-        log = self.state.logs / f"{name}.log"
-        component = start(name, [f"{BIN}/{program}", *flags], log, anchor=self._anchor, environment=path)
-        self.components.append(component)
-        self.state.pids[name] = component.pid
+        command = [f"{BIN}/{program}", *flags]
+        self.components.append(start(self.state, f"{self.node.name}/{program}", command, on=self.node.name))
 
     def _lay_out_folders(self, images: Path) -> None:
         folder = self._folder

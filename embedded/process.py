@@ -12,11 +12,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from .network import NAMESPACES
-from .state import EmbeddedError
+from .state import ClusterState, EmbeddedError, Program
+
+BIN = "/opt/clusterproof/bin"
+"""Where a node has its programs."""
 
 # Whatever is started here belongs to this process until it is waited for; kept so that stop() can do that.
 _started: dict[int, subprocess.Popen[bytes]] = {}
@@ -60,37 +63,31 @@ def start_anchor(hostname: str, namespace: str, folder: Path, prepare: str = "")
     return int(line)
 
 
-def start(
-    component: str,
-    command: Sequence[str | Path],
-    log: Path,
-    *,
-    anchor: int,
-    environment: Mapping[str, str] | None = None,
-) -> Component:
-    """Start a program on the node of that anchor; it goes on when this process ends."""
-    enter = ["nsenter", f"--target={anchor}", "--mount", "--uts", "--net", "--pid", "--wd=/"]
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
+def start(state: ClusterState, name: str, command: Sequence[str | Path], *, on: str) -> Component:
+    """Start a program on a node (or `control-plane`) and note it in the state; it goes on when this process ends."""
+    program = Program(on, [str(part) for part in command], 0)
+    enter = ["nsenter", f"--target={state.anchors[on]}", "--mount", "--uts", "--net", "--pid", "--wd=/"]
+    state.log(name).parent.mkdir(parents=True, exist_ok=True)
+    with state.log(name).open("ab") as output:
         process = subprocess.Popen(
-            [*enter, *map(str, command)],
+            [*enter, *program.command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, "PATH": f"{BIN}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"},
         )
     _started[process.pid] = process
-    return Component(component, process, log)
+    program.pid = process.pid
+    state.programs[name] = program
+    return Component(name, process, state.log(name))
 
 
 class Component:
-    """A program that was started, with the log that says how it is doing."""
+    """A program that this process started, with the log that says how it is doing."""
 
     def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
         self.name = name
-        self.pid = process.pid
-        """Of the `nsenter` that started it; the program is its only child."""
         self._process = process
         self._log = log
 
@@ -99,6 +96,15 @@ class Component:
         if (code := self._process.poll()) is not None:
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
             raise EmbeddedError(f"{self.name} {how}; its log {self._log} ends with:\n{tail(self._log)}")
+
+    def await_said(self, phrase: str, within: float = 20.0) -> None:
+        """Wait until its log has a phrase: for ports that cannot be reached from here."""
+        deadline = time.monotonic() + within
+        while phrase not in self._log.read_text(errors="replace"):
+            self.check()
+            if time.monotonic() > deadline:
+                raise EmbeddedError(f"{self.name}: did not say {phrase!r} within {within:g} s; see {self._log}")
+            time.sleep(0.02)
 
 
 def child_of(pid: int) -> int | None:
@@ -112,15 +118,20 @@ def child_of(pid: int) -> int | None:
     return None
 
 
-def kill(pids: Sequence[int], within: float = 10.0) -> None:
-    """End processes at once and wait, in seconds, until they have gone; EmbeddedError names those that stay."""
+def kill(pids: Sequence[int]) -> None:
+    """End processes at once and wait until they have gone."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    await_end(pids)
+
+
+def await_end(pids: Sequence[int], within: float = 10.0) -> None:
+    """Wait, in seconds, until processes that were told to end have gone; EmbeddedError names those that stay."""
     deadline = time.monotonic() + within
     while left := [pid for pid in pids if _runs(pid)]:
         if time.monotonic() > deadline:
-            raise EmbeddedError(f"processes {left} do not end, although they were killed; see /proc/<id>/stack")
+            raise EmbeddedError(f"processes {left} do not end, although they were told to; see /proc/<id>/stack")
         time.sleep(0.01)
 
 

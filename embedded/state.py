@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -52,6 +52,17 @@ class Node:
 
 
 @dataclass(slots=True)
+class Program:
+    """A program that was started, and how to start it again."""
+
+    anchor: str
+    """Where it runs: a node's name, or `control-plane`."""
+    command: list[str]
+    pid: int
+    """Process id on the host of the `nsenter` whose only child it is."""
+
+
+@dataclass(slots=True)
 class ClusterState:
     """One embedded cluster: its name, its place among the others, and its nodes."""
 
@@ -61,8 +72,10 @@ class ClusterState:
     kubernetes_version: str
     nodes: list[Node] = field(default_factory=list)
     addons: list[str] = field(default_factory=list)
-    pids: dict[str, int] = field(default_factory=dict)
-    """Process ids on the host, by `component` or `node/component`."""
+    anchors: dict[str, int] = field(default_factory=dict)
+    """Process id on the host of each node's first process; the control plane is `control-plane`."""
+    programs: dict[str, Program] = field(default_factory=dict)
+    """What runs, by name: `kube-apiserver`, `<node>/kubelet`."""
     ready: bool = False
     """Its start is complete."""
     owner: int = 0
@@ -92,6 +105,10 @@ class ClusterState:
     def control_plane(self) -> str:
         """Name of the control plane's network namespace."""
         return namespace_name(self.name, "control-plane")
+
+    def log(self, program: str) -> Path:
+        """Log of a program."""
+        return self.logs / f"{program}.log"
 
     @property
     def node_network(self) -> IPv4Network:
@@ -143,6 +160,11 @@ class ClusterState:
         """What is under /var/lib, /var/log, /opt and /tmp on that node."""
         return self.folder / "nodes" / node.name
 
+    def node(self, name: str) -> Node:
+        """The node of that name."""
+        (found,) = (node for node in self.nodes if node.name == name)
+        return found
+
     def save(self) -> None:
         """Write the state so that a reader never sees half of it."""
         draft = self.folder / "state.json.new"
@@ -163,7 +185,11 @@ def load(name: str) -> ClusterState:
     except FileNotFoundError:
         known = ", ".join(state.name for state in clusters()) or "none"
         raise EmbeddedError(f"no embedded cluster {name!r} on this machine; there are: {known}") from None
-    return ClusterState(**{**raw, "nodes": [Node(**node) for node in raw["nodes"]]})
+    raw["nodes"] = [Node(**node) for node in raw["nodes"]]
+    raw["programs"] = {name: Program(**program) for name, program in raw.get("programs", {}).items()}
+    # A state that another version of this program wrote is enough for `down`.
+    known_fields = {each.name for each in fields(ClusterState)}
+    return ClusterState(**{key: value for key, value in raw.items() if key in known_fields})
 
 
 def clusters() -> list[ClusterState]:

@@ -1,0 +1,62 @@
+"""Changing a cluster that runs: stop, start and restart its programs, run commands on its nodes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+
+from . import process
+from .process import Component
+from .state import ClusterState, EmbeddedError, Program
+
+
+def stop(state: ClusterState, name: str, *, kill: bool = True) -> None:
+    """End a program (`kube-apiserver`, `<node>/kubelet`), at once or in its own way; what it started stays."""
+    child = process.child_of(_program(state, name).pid)
+    if child is not None:
+        os.kill(child, signal.SIGKILL if kill else signal.SIGTERM)
+        process.await_end([child])
+
+
+def start(state: ClusterState, name: str, change: Callable[[list[str]], list[str]] | None = None) -> Component:
+    """Start a program that was stopped, with the arguments it had, or with what `change` makes of them."""
+    program = _program(state, name)
+    command = change(list(program.command)) if change else program.command
+    component = process.start(state, name, command, on=program.anchor)
+    state.save()
+    return component
+
+
+def restart(state: ClusterState, name: str, change: Callable[[list[str]], list[str]] | None = None) -> Component:
+    """Stop and start a program."""
+    stop(state, name)
+    return start(state, name, change)
+
+
+def run_on(state: ClusterState, place: str, *command: str) -> str:
+    """Run a command in a node's namespaces (or those of `control-plane`); its output. EmbeddedError when it fails."""
+    enter = ["nsenter", f"--target={state.anchors[place]}", "--mount", "--uts", "--net", "--pid", "--wd=/"]
+    done = subprocess.run([*enter, *command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise EmbeddedError(f"{' '.join(command)} on {place} exited with {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def replacing(*pairs: tuple[str, str]) -> Callable[[list[str]], list[str]]:
+    """A change of arguments: each that starts with the first of a pair becomes the second; added if there is none."""
+
+    def change(command: list[str]) -> list[str]:
+        for prefix, argument in pairs:
+            command = [part for part in command if not part.startswith(prefix)] + [argument]
+        return command
+
+    return change
+
+
+def _program(state: ClusterState, name: str) -> Program:
+    if name not in state.programs:
+        known = ", ".join(sorted(state.programs))
+        raise EmbeddedError(f"cluster {state.name} has no program {name!r}; it has: {known}")
+    return state.programs[name]
