@@ -1,0 +1,102 @@
+"""What a pod sees of the network: web requests, datagrams and DNS look-ups made from inside it, many in one command.
+
+The pod needs the tools of agnhost's image: bash, curl and dig.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from clusterproof.objects import Object
+
+PATIENCE = 2
+"""Seconds for one web request, or for all datagrams to one URL: enough for one lost packet to be sent again."""
+
+_FETCH = r"""
+tries=$1 patience=$2; shift 2
+for url; do (
+    case $url in */dial\?*) url="$url&tries=$tries" times=;; *) times="#[1-$tries]";; esac
+    curl --silent --show-error --fail --fail-early --noproxy '*' --max-time "$patience" --header 'Connection: close' \
+        --write-out '\n' "$url$times" 2>&1 | sort | uniq | sed "s/^/$number /"
+) & number=$((number + 1)); done
+wait
+"""
+_LOOK_UP = r"""
+times=$1; shift
+for question; do (
+    again=$question; for ((i = 1; i < times; i++)); do again="$again $question"; done
+    answer=$(dig +noall +comments +answer +time=2 +tries=2 $again | tr '\n' '|')
+    echo "$number $answer"
+) & number=$((number + 1)); done
+wait
+"""
+
+
+def fetch(pod: Object, urls: Iterable[str], *, tries: int = 1) -> dict[str, set[str]]:
+    """What a pod is answered, by URL: each URL is asked `tries` times, on a new connection each time.
+
+    A failure is an answer too: curl's own words, `curl: (7) ...`; it ends the tries of its URL. `datagram` makes URLs
+    for UDP.
+    """
+    asked = list(urls)
+    said = pod.exec(["bash", "-c", f"number=0\n{_FETCH}", "fetch", str(tries), str(PATIENCE), *asked]).stdout
+    answers: dict[str, set[str]] = {url: set() for url in asked}
+    for line in said.splitlines():
+        number, _, answer = line.partition(" ")
+        if answer:
+            answers[asked[int(number)]] |= _unpacked(answer)
+    return answers
+
+
+def datagram(host: str, port: int, request: str, *, through: int = 8080) -> str:
+    """The URL by which a pod's own `netexec`, on port `through`, sends a UDP datagram somewhere."""
+    return f"http://localhost:{through}/dial?protocol=udp&host={host}&port={port}&request={request}"
+
+
+def _unpacked(answer: str) -> set[str]:
+    """The answers in the JSON of netexec's `/dial`; another answer as it is."""
+    if not answer.startswith('{"'):
+        return {answer}
+    dialed = json.loads(answer)
+    # Every attempt has a source port of its own; without it they fail in the same words.
+    return {*dialed.get("responses", []), *(re.sub(r":\d+->", " -> ", error) for error in dialed.get("errors", []))}
+
+
+@dataclass(slots=True)
+class Answer:
+    """What DNS says to one question."""
+
+    records: set[str] = field(default_factory=set)
+    """`A 10.0.0.1`, `SRV 80 web.ns.svc.cluster.local.` (without priority and weight), `NXDOMAIN`, or `no answer`."""
+    ttl: int = 0
+    """Seconds for which the longest-lived record may be remembered."""
+
+
+def look_up(pod: Object, questions: Iterable[str], *, times: int = 1) -> dict[str, Answer]:
+    """What DNS answers to a pod, by question: dig's arguments, as `web A`, `+search web A` or `-x 10.0.0.1`.
+
+    Each question is asked `times` times, so that every server behind the cluster's DNS address is likely to be asked;
+    the answer holds everything that any of them said.
+    """
+    asked = list(questions)
+    said = pod.exec(["bash", "-c", f"number=0\n{_LOOK_UP}", "look-up", str(times), *asked]).stdout
+    answers = {question: Answer() for question in asked}
+    for line in said.splitlines():
+        number, _, text = line.partition(" ")
+        _take(answers[asked[int(number)]], text.split("|"))
+    return answers
+
+
+def _take(answer: Answer, lines: list[str]) -> None:
+    for line in lines:
+        if status := re.search(r"status: (\w+)", line):
+            answer.records |= {status[1]} - {"NOERROR"}
+        elif "no servers could be reached" in line:
+            answer.records.add("no answer")
+        elif line and not line.startswith(";"):
+            _, ttl, _, kind, *data = line.split()
+            answer.records.add(" ".join([kind, *(data[2:] if kind == "SRV" else data)]))
+            answer.ttl = max(answer.ttl, int(ttl))

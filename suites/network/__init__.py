@@ -1,0 +1,1 @@
+"""Network: pods reach each other, Services find their pods, and visitors find the Services."""

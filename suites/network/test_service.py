@@ -1,0 +1,232 @@
+"""Service: one stable address and name for pods that come and go."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from clusterproof import Images, Namespace, Object, Timeouts, eventually, inside, measure
+from clusterproof.conditions import ready
+from clusterproof.manifests import http_probe, pod, service
+
+TRIES = 24
+"""Requests to one port in one reading; whom they miss by chance of three pods, the next reading finds."""
+LONGEST_TTL = 30
+"""Seconds for which a Service's name may be remembered: kubeadm's choice, and no usual cluster's is longer."""
+
+
+@pytest.mark.smoke
+def test_cluster_ip(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A Service MUST spread requests from every node over all its ready pods, port by port and protocol by protocol.
+
+    Pods that ask their own Service are sent to themselves as well. One port is known by a name that stands for another
+    number in each pod, and a UDP port has the same number as a TCP port.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/service/#defining-a-service
+    """
+    ports = [_port("by-name", 80, "http"), _port("by-number", 81, 9000), _port("datagrams", 80, "udp", "UDP")]
+    web = namespace.create(service("web", selector={"backend": "yes"}, spec={"ports": ports}))
+    places = list(enumerate((nodes * 2)[: max(2, len(nodes))]))
+    servers = [_server(namespace, images, f"web-{number}", node, number) for number, node in places]
+    _await(servers, timeouts)
+
+    backends = [server for server in servers if server.labels["backend"] == "yes"]
+    names = {server.name for server in backends}
+    for client in servers:
+        expected = {
+            _tcp(web, 80, "serverport"): {server.labels["port"] for server in backends},
+            _tcp(web, 81, "hostname"): names,
+            _tcp(web, 81, "serverport"): {"9000"},
+            _udp(web, 80, "hostname"): names,
+        }
+        _served(client, expected, timeouts)
+
+
+@pytest.mark.smoke
+def test_endpoint_removal(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A Service MUST stop sending requests to a pod that was deleted or is no longer selected, on every node.
+
+    The pod that is no longer selected goes on serving, so that every request that still reaches it is seen.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/service/#services-in-kubernetes
+    """
+    ports = [_port("requests", 80, 9000), _port("datagrams", 80, "udp", "UDP")]
+    web = namespace.create(service("web", selector={"backend": "yes"}, spec={"ports": ports}))
+    urls = [_tcp(web, 80, "hostname"), _udp(web, 80, "hostname")]
+    stays = _server(namespace, images, "stays", nodes[0])
+    leaves = _server(namespace, images, "leaves", nodes[-1])
+    dies = _server(namespace, images, "dies", nodes[-1])
+    visitors = [_server(namespace, images, f"visitor-{n}", node, n, backend="no") for n, node in enumerate(nodes[1:-1])]
+    clients = [stays, leaves, *visitors]
+    _await([*clients, dies], timeouts)
+    for client in clients:
+        _served(client, {url: {"stays", "leaves", "dies"} for url in urls}, timeouts)
+
+    started = monotonic()
+    dies.delete()
+    leaves.patch({"metadata": {"labels": {"backend": "no"}}})
+
+    for client in clients:
+        _served(client, {url: {"stays"} for url in urls}, timeouts)
+    measure("time until no request goes to a removed pod (s)", monotonic() - started)
+
+
+@pytest.mark.smoke
+def test_discovery(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """Every pod MUST find Services by DNS as they are now, and find nothing where there is nothing.
+
+    From every node: addresses, also by the short names of the search path and over TCP; ports by SRV records; the name
+    of an address; all pods of a headless Service, and each of them by its host name; an ExternalName. A change is seen
+    as soon as the answer before it may no longer be remembered.
+
+    Source: https://github.com/kubernetes/dns/blob/master/docs/specification.md
+    """
+    places = list(enumerate((nodes * 2)[: max(2, len(nodes))]))
+    peers = [namespace.create(_peer(f"peer-{number}", images, node)) for number, node in places]
+    ports = [_port("main", 80), _port("talk", 53, protocol="UDP")]
+    web = namespace.create(service("web", spec={"ports": ports}))
+    namespace.create(service("peers", port=8080, headless=True, selector={"peer": "yes"}))
+    _await(peers, timeouts)
+    here = _domain(peers[0])
+    namespace.create(service("elsewhere", spec={"type": "ExternalName", "externalName": f"web.{here}"}))
+    for client in peers:
+        _found(client, _names(here, web, peers), timeouts.propagation)
+        ttl = _found(client, _changing(here, [web], peers), timeouts.propagation, times=16)
+
+    web.delete()
+    services = [namespace.create(service(name)) for name in ("web", "late")]
+    peers[-1].patch({"metadata": {"labels": {"peer": "no"}}})
+
+    started = monotonic()
+    for client in peers:
+        _found(client, _changing(here, services, peers[:-1]), min(ttl, LONGEST_TTL) + timeouts.propagation, times=16)
+    measure("time until changed names are seen (s)", monotonic() - started)
+
+
+def _server(
+    namespace: Namespace, images: Images, name: str, node: Object, number: int = 0, *, backend: str = ""
+) -> Object:
+    """A pod that serves TCP 9000, and under the names `http` and `udp` ports of its own number."""
+    http, udp = 8080 + number, 8180 + number
+    script = (
+        f"/agnhost netexec --http-port=9000 --udp-port=-1 & exec /agnhost netexec --http-port={http} --udp-port={udp}"
+    )
+    named = [{"name": "http", "containerPort": http}, {"name": "udp", "containerPort": udp, "protocol": "UDP"}]
+    # Three pods behind a Service are enough to prove; those on further nodes only ask.
+    labels = {"backend": backend or ("yes" if number < 3 else "no"), "port": str(http)}
+    options: dict[str, Any] = {"command": ["sh", "-c", script], "container": {"ports": named}}
+    readiness = http_probe(http, "/healthz")
+    return namespace.create(pod(name, images.agnhost, node=node.name, labels=labels, readiness=readiness, **options))
+
+
+def _peer(name: str, images: Images, node: Object) -> dict[str, Any]:
+    """A pod with a host name of its own in the headless Service `peers`."""
+    spec = {"hostname": name, "subdomain": "peers"}
+    return pod(name, images.agnhost, args=["pause"], node=node.name, labels={"peer": "yes"}, spec=spec)
+
+
+def _port(name: str, number: int, target: int | str = 8080, protocol: str = "TCP") -> dict[str, Any]:
+    return {"name": name, "port": number, "targetPort": target, "protocol": protocol}
+
+
+def _await(pods: Iterable[Object], timeouts: Timeouts) -> None:
+    for each in pods:
+        eventually(each, ready, within=timeouts.pod)
+
+
+def _tcp(to: Object, port: int, request: str) -> str:
+    address = to.spec["clusterIP"]
+    return f"http://{f'[{address}]' if ':' in address else address}:{port}/{request}"
+
+
+def _udp(to: Object, port: int, request: str) -> str:
+    return inside.datagram(to.spec["clusterIP"], port, request, through=9000)
+
+
+Answers = dict[str, set[str]]
+"""By URL, or by question to DNS."""
+
+
+def _served(client: Object, expected: Answers, timeouts: Timeouts) -> None:
+    """Wait until a pod gets these answers from these URLs: each of them at some time, and no other in one reading."""
+    met: Answers = {url: set() for url in expected}
+    read = functools.partial(_fetch, client, expected, met)
+    what = f"{client.name} on {client.spec.get('nodeName')} is answered"
+    eventually(read, functools.partial(_differences, expected, client.name), within=timeouts.propagation, describe=what)
+
+
+def _fetch(client: Object, expected: Answers, met: Answers) -> Answers:
+    """The answers that a pod gets now, and in `met` the expected ones that it got before."""
+    answers = inside.fetch(client, expected, tries=TRIES)
+    for url, wanted in expected.items():
+        met[url] |= answers[url] & wanted
+    return {url: answers[url] | met[url] for url in expected}
+
+
+def _differences(expected: Answers, own: str, answers: Answers) -> str | None:
+    parts = []
+    for question, wanted in expected.items():
+        lacking, wrong = wanted - answers[question], answers[question] - wanted
+        said = [f"never {name}{' (itself)' if name == own else ''}" for name in sorted(lacking)] + sorted(wrong)
+        if said:
+            parts.append(f"{question} should give {', '.join(sorted(wanted)) or 'nothing'}, but gave {', '.join(said)}")
+    return "; ".join(parts) or None
+
+
+def _domain(client: Object) -> str:
+    """The domain of the Services of a pod's namespace, with a dot at its end, as its search path names it."""
+    said = client.exec(["cat", "/etc/resolv.conf"]).stdout
+    found = re.search(rf"^search ({client.namespace}\.svc\.(\S+)) svc\.\2 \2(\s|$)", said, re.MULTILINE)
+    assert found, f"{client}: its search path should begin with {client.namespace}.svc.DOMAIN svc.DOMAIN DOMAIN: {said}"
+    return f"{found[1]}."
+
+
+def _names(here: str, web: Object, peers: Iterable[Object]) -> Answers:
+    """Questions to DNS and their answers, for what does not change."""
+    address, short = _record(web.spec["clusterIP"]), web.namespace
+    kind, other = ("A", "AAAA") if address.startswith("A ") else ("AAAA", "A")
+    return {
+        **{f"+search {name} {kind}": {address} for name in ("web", f"web.{short}", f"web.{short}.svc")},
+        f"+tcp web.{here} {kind}": {address},
+        f"web.{here} {other}": set(),
+        f"-x {web.spec['clusterIP']}": {f"PTR web.{here}"},
+        f"_main._tcp.web.{here} SRV": {f"SRV 80 web.{here}"},
+        f"_talk._udp.web.{here} SRV": {f"SRV 53 web.{here}"},
+        f"_main._tcp.peers.{here} SRV": {f"SRV 8080 {peer.name}.peers.{here}" for peer in peers},
+        **{f"{peer.name}.peers.{here} {kind}": {_record(peer.status["podIP"])} for peer in peers},
+        f"elsewhere.{here} CNAME": {f"CNAME web.{here}"},
+        f"_talk._tcp.web.{here} SRV": {"NXDOMAIN"},
+        f"nobody.peers.{here} {kind}": {"NXDOMAIN"},
+    }
+
+
+def _changing(here: str, services: Iterable[Object], peers: Iterable[Object]) -> Answers:
+    """Questions to DNS and their answers, for what changes."""
+    records = {service.name: {_record(service.spec["clusterIP"])} for service in services}
+    records["peers"] = {_record(peer.status["podIP"]) for peer in peers}
+    kind = next(iter(records["peers"])).partition(" ")[0]
+    return {f"{name}.{here} {kind}": records.get(name, {"NXDOMAIN"}) for name in ("web", "late", "peers")}
+
+
+def _record(address: str) -> str:
+    return f"{'AAAA' if ':' in address else 'A'} {address}"
+
+
+def _found(client: Object, expected: Answers, within: float, *, times: int = 1) -> int:
+    """Wait until DNS gives a pod these answers; the seconds for which it may remember them."""
+    ttls: list[int] = []
+    read = functools.partial(_look_up, client, expected, times, ttls)
+    what = f"{client.name} on {client.spec.get('nodeName')} finds by DNS"
+    eventually(read, functools.partial(_differences, expected, ""), within=within, describe=what)
+    return max(ttls)
+
+
+def _look_up(client: Object, questions: Iterable[str], times: int, ttls: list[int]) -> Answers:
+    answers = inside.look_up(client, questions, times=times)
+    ttls.append(max(answer.ttl for answer in answers.values()))
+    return {question: answer.records for question, answer in answers.items()}
