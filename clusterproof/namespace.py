@@ -98,7 +98,11 @@ def close_namespace(namespace: Namespace, *, keep: bool) -> int:
     client = namespace.cluster.client
     scheduled = client.get(kinds.EVENT.path(namespace.name), {"fieldSelector": "reason=Scheduled"})["items"]
     if not keep:
-        Object(client, kinds.NAMESPACE, namespace.name).delete()
+        try:
+            Object(client, kinds.NAMESPACE, namespace.name).delete()
+        except ApiError as error:
+            if error.status != 404:  # a promise may have deleted it itself
+                raise
     return len(scheduled)
 
 
