@@ -1,0 +1,1 @@
+"""What the API server itself promises about the objects it keeps."""
