@@ -1,0 +1,125 @@
+"""The API: lists in pages, shared ownership of fields, and events that say what became of an object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clusterproof import Images, Namespace, Object, Timeouts, eventually, kinds, manifests
+from clusterproof.refusals import refused
+
+OBJECTS = 250
+PAGE = 70
+
+
+def test_pagination(namespace: Namespace) -> None:
+    """A list in pages MUST give every object of its first moment exactly once, whatever is written meanwhile.
+
+    Alone or with label and field selectors; a continue token that was not given out is refused.
+
+    Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
+    """
+    client, path = namespace.client, kinds.CONFIG_MAP.path(namespace.name)
+    names = [f"item-{number:03}" for number in range(OBJECTS)]
+    for number, name in enumerate(names):
+        client.post(path, manifests.config_map(name, labels={"set": "all", "parity": ("even", "odd")[number % 2]}))
+
+    first = client.get(path, {"limit": PAGE, "labelSelector": "set=all"})
+    client.delete(f"{path}/{names[-1]}")
+    client.post(path, manifests.config_map("item-late", labels={"set": "all"}))
+    pages = [first, *_rest(namespace, first, "set=all")]
+    even = client.get(path, {"limit": PAGE, "labelSelector": "parity=even"})
+    evens = [even, *_rest(namespace, even, "parity=even")]
+    one = client.get(path, {"limit": PAGE, "fieldSelector": f"metadata.name={names[7]}"})
+
+    assert max(map(len, map(_names, pages))) <= PAGE, (
+        f"pages of at most {PAGE} hold {list(map(len, map(_names, pages)))}"
+    )
+    _same(f"ConfigMaps of {namespace} in pages of {PAGE}", [name for page in pages for name in _names(page)], names)
+    _same(f"ConfigMaps of {namespace} with parity=even", [name for page in evens for name in _names(page)], names[::2])
+    assert _names(one) == [names[7]], f"the field selector for {names[7]} selects {_names(one)}"
+    with refused("a continue token that nobody gave out", 400):
+        client.get(path, {"limit": PAGE, "continue": "bm90LWEtdG9rZW4"})
+
+
+def test_server_side_apply(namespace: Namespace) -> None:
+    """A field MUST belong to who applied it: others are refused, naming the owner, unless they force it.
+
+    What an owner no longer applies goes away, unless somebody else owns it too.
+
+    Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/
+    """
+    item = namespace.object(kinds.CONFIG_MAP, "item")
+    _apply(item, "alice", {"color": "blue", "size": "1", "shape": "round"})
+    _apply(item, "bob", {"size": "1"})
+    with refused(f"applying another color of {item} than its owner alice", 409) as refusal:
+        _apply(item, "bob", {"size": "1", "color": "red"})
+    assert 'conflict with "alice"' in refusal.message, f"the refusal does not name the owner: {refusal.message}"
+    assert refusal.fields == [".data.color"], f"the refusal names {refusal.fields}, not .data.color"
+    assert item.read()["data"]["color"] == "blue", f"a refused apply changed {item}"
+
+    _apply(item, "bob", {"size": "1", "color": "red"}, force=True)
+    assert _owners(item, "color") == {"bob"}, f"bob forced the color of {item}, but it belongs to {item.metadata}"
+    assert _owners(item, "size") == {"alice", "bob"}
+    _apply(item, "alice", {"size": "1"})
+    assert item["data"] == {"color": "red", "size": "1"}, f"alice dropped the shape of {item}, but it is {item['data']}"
+    _apply(item, "bob", {"color": "red"})
+    assert item.read()["data"] == {"color": "red", "size": "1"}, f"alice still owns the size of {item}: {item['data']}"
+
+
+def test_events(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A pod that is scheduled and started MUST leave events on it that say so, each naming who reports it.
+
+    Source: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/
+    """
+    pod = namespace.create(manifests.pod("pod", images.agnhost, args=["pause"]))
+    about = namespace.select(kinds.EVENT, fields=f"involvedObject.kind=Pod,involvedObject.name={pod.name}")
+
+    events = eventually(about, _tell_of("Scheduled", "Pulled", "Created", "Started"), within=timeouts.pod)
+
+    for event in events:
+        assert event["involvedObject"]["uid"] == pod.uid, f"{event} is about another {pod}: {event['involvedObject']}"
+        assert event["message"], f"{event} for {event['reason']} of {pod} has no message"
+        reporter = event.raw.get("reportingComponent") or event.raw.get("source", {}).get("component")
+        assert reporter, f"{event} for {event['reason']} of {pod} does not say who reports it"
+
+
+def _names(page: dict[str, Any]) -> list[str]:
+    return [item["metadata"]["name"] for item in page["items"]]
+
+
+def _rest(namespace: Namespace, page: dict[str, Any], selector: str) -> list[dict[str, Any]]:
+    """All pages after this one."""
+    pages: list[dict[str, Any]] = []
+    while (more := page["metadata"].get("continue")) and len(pages) < OBJECTS:
+        query = {"limit": PAGE, "labelSelector": selector, "continue": more}
+        page = namespace.client.get(kinds.CONFIG_MAP.path(namespace.name), query)
+        pages.append(page)
+    return pages
+
+
+def _same(what: str, found: list[str], wanted: list[str]) -> None:
+    __tracebackhide__ = True
+    missing, surplus = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+    assert not missing, f"{what} MUST be {len(wanted)}, but {len(missing)} are missing: {missing[:5]}"
+    assert not surplus, f"{what} MUST be {len(wanted)}, but there are also {surplus[:5]}"
+    assert len(found) == len(wanted), f"{what} MUST be given once each, but {len(wanted)} were given as {len(found)}"
+
+
+def _apply(item: Object, manager: str, data: dict[str, str], *, force: bool = False) -> None:
+    manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": item.name}, "data": data}
+    item.patch(manifest, type="apply", query={"fieldManager": manager, "force": force})
+
+
+def _owners(item: Object, key: str) -> set[str]:
+    """Who owns a key of a ConfigMap's data."""
+    owners = [each for each in item.metadata["managedFields"] if f"f:{key}" in each["fieldsV1"].get("f:data", {})]
+    return {each["manager"] for each in owners}
+
+
+def _tell_of(*reasons: str) -> Any:
+    def tell_how_it_started(events: list[Object]) -> str | None:
+        """There is an event for each of these reasons."""
+        missing = [reason for reason in reasons if reason not in [event["reason"] for event in events]]
+        return f"none for {', '.join(missing)} among {[event['reason'] for event in events]}" if missing else None
+
+    return tell_how_it_started

@@ -1,0 +1,127 @@
+"""Quota: a namespace takes what it was given, and not more."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from clusterproof import ApiError, Client, Images, Namespace, Object, Timeouts, conditions, eventually, kinds, manifests
+from clusterproof.refusals import refused
+
+DRY = {"dryRun": "All"}
+
+
+def test_limit(namespace: Namespace, timeouts: Timeouts) -> None:
+    """An object beyond a ResourceQuota MUST be refused with 403 naming the quota, and let in when another has gone.
+
+    Source: https://kubernetes.io/docs/concepts/policy/resource-quotas/
+    """
+    quota = namespace.create(_quota("tight", **{"count/secrets": "1", "services": "1"}))
+    eventually(quota, _uses("count/secrets", 0), within=timeouts.object)
+
+    first = namespace.create(manifests.secret("first"))
+    with refused(f"a second Secret in {namespace} under {quota}") as refusal:
+        namespace.create(manifests.secret("second"))
+    told = "exceeded quota: tight, requested: count/secrets=1, used: count/secrets=1, limited: count/secrets=1"
+    assert told in refusal.message, f"the refusal MUST say {told!r}, but it says {refusal.message!r}"
+    namespace.create(manifests.service("other"))
+    assert not namespace.list(kinds.SECRET, labels="app=second"), "the refused Secret was stored all the same"
+
+    first.delete()
+    eventually(quota, _uses("count/secrets", 0), within=timeouts.object)
+    namespace.create(manifests.secret("second"))
+    eventually(quota, _uses("count/secrets", 1), within=timeouts.object)
+
+
+def test_race(namespace: Namespace, timeouts: Timeouts) -> None:
+    """Of many objects that are created at once, a ResourceQuota MUST let in as many as fit, and no more.
+
+    Source: https://kubernetes.io/docs/concepts/policy/resource-quotas/
+    """
+    room, tries = 3, 12
+    quota = namespace.create(_quota("tight", **{"count/secrets": str(room)}))
+    eventually(quota, _uses("count/secrets", 0), within=timeouts.object)
+
+    clients = [namespace.cluster.new_client() for _ in range(tries)]
+    with ThreadPoolExecutor(tries) as pool:
+        let_in = list(pool.map(lambda number: _create(clients[number], namespace, number), range(tries)))
+    # Servers that count against each other may refuse too many at once, but not for long.
+    let_in += [_create(namespace.client, namespace, tries + number) for number in range(room)]
+
+    stored = len(namespace.list(kinds.SECRET, labels="app"))
+    assert (sum(let_in), stored) == (room, room), (
+        f"{quota} has room for {room} Secrets; of {tries} created at once and some after them {sum(let_in)} were "
+        f"accepted and {stored} stored"
+    )
+
+
+def test_resources(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """Under a quota for CPU a pod MUST say what it requests, and is refused with 403 where that is too much.
+
+    Source: https://kubernetes.io/docs/concepts/policy/resource-quotas/#compute-resource-quota
+    """
+    quota = namespace.create(_quota("tight", **{"requests.cpu": "500m", "pods": "10"}))
+    eventually(quota, _uses("pods", 0), within=timeouts.object)
+
+    with refused(f"a pod without a request for CPU under {quota}") as refusal:
+        _dry_pod(namespace, images, None)
+    assert "must specify requests.cpu" in refusal.message, refusal.message
+    with refused(f"a pod that requests 600m of CPU under {quota} with 500m") as refusal:
+        _dry_pod(namespace, images, {"requests": {"cpu": "600m"}})
+    assert "exceeded quota: tight, requested: requests.cpu=600m" in refusal.message, refusal.message
+    made = _dry_pod(namespace, images, {"requests": {"cpu": "500m"}})
+    assert made["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "500m"
+
+
+def test_limit_range(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A LimitRange MUST give a container the requests and limits it does not name, and refuse what is out of bounds.
+
+    Source: https://kubernetes.io/docs/concepts/policy/limit-range/
+    """
+    bounds = {"min": {"cpu": "50m"}, "max": {"cpu": "1"}, "default": {"cpu": "400m"}, "defaultRequest": {"cpu": "100m"}}
+    spec = {"limits": [{"type": "Container", **bounds}]}
+    namespace.create({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "bounds"}, "spec": spec})
+
+    # Whoever admits pods follows LimitRanges by a watch, so the first may come too early.
+    silent = eventually(lambda: _dry_pod(namespace, images, None), _has_resources, within=timeouts.propagation)
+    given = silent["spec"]["containers"][0]["resources"]
+    assert given == {"limits": {"cpu": "400m"}, "requests": {"cpu": "100m"}}, f"a container was given {given}"
+    for cpu, bound in ("20m", "minimum cpu usage per Container is 50m"), ("2", "maximum cpu usage per Container is 1"):
+        with refused(f"a container with {cpu} of CPU under a LimitRange from 50m to 1") as refusal:
+            _dry_pod(namespace, images, {"requests": {"cpu": cpu}, "limits": {"cpu": cpu}})
+        assert bound in refusal.message, f"the refusal MUST say {bound!r}, but it says {refusal.message!r}"
+
+
+def _quota(name: str, **hard: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name}, "spec": {"hard": hard}}
+
+
+def _uses(resource: str, number: int) -> conditions.Condition:
+    def has_counted(quota: Object) -> str | None:
+        """Its status counts just so many."""
+        used = quota.status.get("used") or {}
+        return None if used.get(resource) == str(number) else f"it counts {used or 'nothing yet'}, not {number}"
+
+    return has_counted
+
+
+def _create(client: Client, namespace: Namespace, number: int) -> bool:
+    """Whether one more Secret was let in."""
+    try:
+        namespace.as_(client).create(manifests.secret(f"secret-{number}"))
+    except ApiError as refusal:
+        if refusal.status not in (403, 409):
+            raise
+        return False
+    return True
+
+
+def _dry_pod(namespace: Namespace, images: Images, resources: dict[str, Any] | None) -> dict[str, Any]:
+    """What would be stored of a pod; nothing is."""
+    manifest = manifests.pod("pod", images.agnhost, args=["pause"], resources=resources)
+    return namespace.client.post(kinds.POD.path(namespace.name), manifest, DRY)
+
+
+def _has_resources(pod: dict[str, Any]) -> str | None:
+    """Its container was given resources."""
+    return None if pod["spec"]["containers"][0]["resources"] else "its container has no resources"
