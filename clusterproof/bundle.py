@@ -164,9 +164,10 @@ def _logs(namespace: str, pods: list[dict[str, Any]]) -> Iterator[tuple[str, str
         path = kinds.POD.path(namespace, name, "log")
         for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
             query = {"container": container["name"], "tailLines": str(TAIL), "limitBytes": str(LIMIT)}
-            if set(container.get("state", {})) & {"running", "terminated"}:
+            restarted = bool(container.get("restartCount"))
+            if restarted or "waiting" not in container.get("state", {"waiting": {}}):
                 yield f"{namespace}/{name}/{container['name']}.log", path, query
-            if container.get("restartCount"):
+            if restarted:
                 yield f"{namespace}/{name}/{container['name']}.previous.log", path, {**query, "previous": "true"}
 
 

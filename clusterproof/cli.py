@@ -116,15 +116,16 @@ class Version:
 class _Unavailable:
     """Stands for a command of a room that cannot be imported, so that the others still work."""
 
+    help = "not available in this installation"
+
     def __init__(self, point: EntryPoint, problem: ImportError | AttributeError) -> None:
-        self.help = "not available in this installation"
-        self._why = f"{point.name}: {point.value} cannot be loaded: {problem}"
+        self.why = f"{point.name}: {point.value} cannot be loaded: {problem}"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+        """Nobody knows them."""
 
     def run(self, args: argparse.Namespace) -> int:
-        return _say(FAILED, self._why)
+        return _say(FAILED, self.why)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -151,8 +152,11 @@ def _run(arguments: list[str]) -> int:
         return DONE
     if not arguments[0].startswith("-") and arguments[0] not in commands:
         parser.error(_unknown(arguments[0], commands))
-    args = parser.parse_args(arguments)
-    return _carried_out(commands[args.command], args)
+    args, unknown = parser.parse_known_args(arguments)
+    command = commands[args.command]
+    if unknown and not isinstance(command, _Unavailable):
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return _carried_out(command, args)
 
 
 def _commands() -> dict[str, Command]:

@@ -22,7 +22,9 @@ from clusterproof.wait import eventually
 PAGE = 500
 """Objects in one answer."""
 
-_DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+_DISCOVERY = ",".join(
+    f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList" for version in ("v2", "v2beta1")
+)
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 UNCOUNTED = {
@@ -147,7 +149,7 @@ def kinds_of(client: Client) -> list[Kind]:
         answer = client.request("GET", root, accept=f"{_DISCOVERY},application/json")
         if answer.status >= 400 or answer.json().get("kind") != "APIGroupDiscoveryList":
             raise SurroundingsError(
-                f"{client.server}{root} should answer with aggregated discovery, as every server since Kubernetes 1.30 "
+                f"{client.server}{root} should answer with aggregated discovery, as every server since Kubernetes 1.27 "
                 f"does, but answered {answer.status}; without it the objects that a run leaves cannot be found"
             )
         for group in answer.json()["items"]:
@@ -242,6 +244,7 @@ def _awaited(client: Client, entry: Entry, deadline: float) -> str:
 
 def _holder(thing: Object) -> str:
     """What holds an object whose removal was asked for: finalizers, and what a namespace reports about its contents."""
-    held = [*thing.metadata.get("finalizers", []), *thing.spec.get("finalizers", [])]
     said = [found["message"] for found in map(thing.condition, _REMAINING) if found.get("status") == "True"]
-    return "; ".join([f"held by {', '.join(held) or 'no finalizer'}", *said])
+    if held := thing.metadata.get("finalizers"):
+        said.insert(0, f"held by {', '.join(held)}")
+    return "; ".join(said) or "nothing says what holds it"
