@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
+from kubernetes.client import Configuration
 
 from clusterproof import bundle
 from clusterproof.client import Client
 from clusterproof.outcome import Attachment
-from kubernetes.client import Configuration
 
 from .fake_api import FakeApi
 

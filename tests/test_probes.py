@@ -60,7 +60,7 @@ class Web:
                 web.paths.append(self.path)
                 web.connections.add(self.client_address)
                 web.hosts.add(self.headers["Host"])
-                time.sleep(web.delay)  # noqa: TID251 - the server is slow, nobody waits for something
+                time.sleep(web.delay)
                 self.send_response(web.status)
                 self.send_header("Content-Length", "2")
                 self.end_headers()
@@ -85,7 +85,7 @@ def until(met: Callable[[], object], within: float = 5.0) -> None:
     deadline = time.monotonic() + within
     while not met():
         assert time.monotonic() < deadline
-        time.sleep(0.01)  # noqa: TID251 - tests of probes wait for servers of their own
+        time.sleep(0.01)
 
 
 def lane(*answers: Answer, reuse: bool = False, rate: float = 10.0) -> Lane:
@@ -179,7 +179,7 @@ class TestOutside:
     def test_a_server_that_goes_away_is_a_gap_to_the_end(self, web: Web) -> None:
         with outside(web.url, rate=50) as probe:
             web.close()
-            time.sleep(0.4)  # noqa: TID251 - the outage that is to be measured
+            time.sleep(0.4)
         result = probe.result()
         assert result.errors["could not connect"] > 5
         assert 0.2 < result.longest_gap < 2.0
@@ -187,14 +187,14 @@ class TestOutside:
     def test_a_slow_answer_fails_and_delays_the_next_request(self, web: Web) -> None:
         with outside(web.url, rate=50, reuse=True, within=0.2) as probe:
             web.delay = 0.5
-            time.sleep(0.7)  # noqa: TID251 - the outage that is to be measured
+            time.sleep(0.7)
         result = probe.result()
         assert set(result.errors) == {"no answer in time"}
         assert result.failures <= 5
 
     def test_a_kept_connection_that_the_server_closed_is_opened_again(self) -> None:
         with closing_server() as url, outside(url, rate=50, reuse=True) as probe:
-            time.sleep(0.3)  # noqa: TID251 - time for some requests
+            time.sleep(0.3)
         result = probe.result()
         assert unbroken(result) is None
         assert result.connections == result.requests > 3
@@ -323,7 +323,7 @@ class Pods:
             while number >= len(self.lines):
                 if self.process is None or self.process.poll() is not None:
                     return
-                time.sleep(0.005)  # noqa: TID251 - what a kubelet does
+                time.sleep(0.005)
             yield self.lines[number]
 
     def end(self) -> None:
@@ -371,7 +371,7 @@ class TestInside:
     def test_goes_on_over_an_outage_and_measures_it(self, pods: Pods, web: Web) -> None:
         with inside(pods.namespace, web.url, image="agnhost:1", rate=50, reuse=True, within=0.3) as probe:
             web.delay = 0.5
-            time.sleep(0.7)  # noqa: TID251 - the outage that is to be measured
+            time.sleep(0.7)
             web.delay = 0.0
             asked = len(web.paths)
             until(lambda: len(web.paths) > asked + 10)
@@ -384,9 +384,9 @@ class TestInside:
     def test_counts_refused_connections_and_error_answers(self, pods: Pods, web: Web) -> None:
         with inside(pods.namespace, web.url, image="agnhost:1", rate=50) as probe:
             web.status = 503
-            time.sleep(0.3)  # noqa: TID251 - time for some requests
+            time.sleep(0.3)
             web.close()
-            time.sleep(0.3)  # noqa: TID251 - time for some requests
+            time.sleep(0.3)
         assert set(probe.result().errors) >= {"answered 503", "could not connect"}
 
     def test_a_request_under_way_when_it_is_stopped_counts(self, pods: Pods, web: Web) -> None:
