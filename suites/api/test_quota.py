@@ -9,6 +9,8 @@ from clusterproof import ApiError, Client, Images, Namespace, Object, Timeouts, 
 from clusterproof.refusals import refused
 
 DRY = {"dryRun": "All"}
+COUNTED = "count/leases.coordination.k8s.io"
+"""Of Leases a fresh namespace has none, whatever else the cluster puts into it."""
 
 
 def test_limit(namespace: Namespace, timeouts: Timeouts) -> None:
@@ -16,21 +18,21 @@ def test_limit(namespace: Namespace, timeouts: Timeouts) -> None:
 
     Source: https://kubernetes.io/docs/concepts/policy/resource-quotas/
     """
-    quota = namespace.create(_quota("tight", **{"count/secrets": "1", "services": "1"}))
-    eventually(quota, _uses("count/secrets", 0), within=timeouts.object)
+    quota = namespace.create(_quota("tight", **{COUNTED: "1", "services": "1"}))
+    eventually(quota, _uses(COUNTED, 0), within=timeouts.object)
 
-    first = namespace.create(manifests.secret("first"))
-    with refused(f"a second Secret in {namespace} under {quota}") as refusal:
-        namespace.create(manifests.secret("second"))
-    told = "exceeded quota: tight, requested: count/secrets=1, used: count/secrets=1, limited: count/secrets=1"
+    first = namespace.create(_lease("first"))
+    with refused(f"a second Lease in {namespace} under {quota}") as refusal:
+        namespace.create(_lease("second"))
+    told = f"exceeded quota: tight, requested: {COUNTED}=1, used: {COUNTED}=1, limited: {COUNTED}=1"
     assert told in refusal.message, f"the refusal MUST say {told!r}, but it says {refusal.message!r}"
     namespace.create(manifests.service("other"))
-    assert not namespace.list(kinds.SECRET, labels="app=second"), "the refused Secret was stored all the same"
+    assert not namespace.list(kinds.LEASE, labels="app=second"), "the refused Lease was stored all the same"
 
     first.delete()
-    eventually(quota, _uses("count/secrets", 0), within=timeouts.object)
-    namespace.create(manifests.secret("second"))
-    eventually(quota, _uses("count/secrets", 1), within=timeouts.object)
+    eventually(quota, _uses(COUNTED, 0), within=timeouts.object)
+    namespace.create(_lease("second"))
+    eventually(quota, _uses(COUNTED, 1), within=timeouts.object)
 
 
 def test_race(namespace: Namespace, timeouts: Timeouts) -> None:
@@ -39,8 +41,8 @@ def test_race(namespace: Namespace, timeouts: Timeouts) -> None:
     Source: https://kubernetes.io/docs/concepts/policy/resource-quotas/
     """
     room, tries = 3, 12
-    quota = namespace.create(_quota("tight", **{"count/secrets": str(room)}))
-    eventually(quota, _uses("count/secrets", 0), within=timeouts.object)
+    quota = namespace.create(_quota("tight", **{COUNTED: str(room)}))
+    eventually(quota, _uses(COUNTED, 0), within=timeouts.object)
 
     clients = [namespace.cluster.new_client() for _ in range(tries)]
     with ThreadPoolExecutor(tries) as pool:
@@ -48,9 +50,9 @@ def test_race(namespace: Namespace, timeouts: Timeouts) -> None:
     # Servers that count against each other may refuse too many at once, but not for long.
     let_in += [_create(namespace.client, namespace, tries + number) for number in range(room)]
 
-    stored = len(namespace.list(kinds.SECRET, labels="app"))
+    stored = len(namespace.list(kinds.LEASE, labels="app"))
     assert (sum(let_in), stored) == (room, room), (
-        f"{quota} has room for {room} Secrets; of {tries} created at once and some after them {sum(let_in)} were "
+        f"{quota} has room for {room} Leases; of {tries} created at once and some after them {sum(let_in)} were "
         f"accepted and {stored} stored"
     )
 
@@ -92,6 +94,14 @@ def test_limit_range(namespace: Namespace, images: Images, timeouts: Timeouts) -
         assert bound in refusal.message, f"the refusal MUST say {bound!r}, but it says {refusal.message!r}"
 
 
+def _lease(name: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": name, "labels": {"app": name}},
+    }
+
+
 def _quota(name: str, **hard: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name}, "spec": {"hard": hard}}
 
@@ -106,9 +116,9 @@ def _uses(resource: str, number: int) -> conditions.Condition:
 
 
 def _create(client: Client, namespace: Namespace, number: int) -> bool:
-    """Whether one more Secret was let in."""
+    """Whether one more Lease was let in."""
     try:
-        namespace.as_(client).create(manifests.secret(f"secret-{number}"))
+        namespace.as_(client).create(_lease(f"lease-{number}"))
     except ApiError as refusal:
         if refusal.status not in (403, 409):
             raise
