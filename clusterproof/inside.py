@@ -15,8 +15,9 @@ from clusterproof.objects import Object
 PATIENCE = 2
 """Seconds for one web request, or for all datagrams to one URL: enough for one lost packet to be sent again."""
 
+# Each question's lines are short enough to be written at once, so that those of two questions do not mix.
 _FETCH = r"""
-tries=$1 patience=$2; shift 2
+number=0 tries=$1 patience=$2; shift 2
 for url; do (
     case $url in */dial\?*) url="$url&tries=$tries" times=;; *) times="#[1-$tries]";; esac
     curl --silent --show-error --fail --fail-early --noproxy '*' --max-time "$patience" --header 'Connection: close' \
@@ -25,11 +26,11 @@ for url; do (
 wait
 """
 _LOOK_UP = r"""
-times=$1; shift
+number=0 times=$1; shift
 for question; do (
     again=$question; for ((i = 1; i < times; i++)); do again="$again $question"; done
-    answer=$(dig +noall +comments +answer +time=2 +tries=2 $again | tr '\n' '|')
-    echo "$number $answer"
+    dig +noall +comments +answer +time=2 +tries=2 $again | grep -E '^[^;]|status: |no servers could be reached' |
+        sed 's/^;.*status: \([A-Z]*\).*/; \1/' | sort -u | sed "s/^/$number /"
 ) & number=$((number + 1)); done
 wait
 """
@@ -42,7 +43,7 @@ def fetch(pod: Object, urls: Iterable[str], *, tries: int = 1) -> dict[str, set[
     for UDP.
     """
     asked = list(urls)
-    said = pod.exec(["bash", "-c", f"number=0\n{_FETCH}", "fetch", str(tries), str(PATIENCE), *asked]).stdout
+    said = pod.exec(["bash", "-c", _FETCH, "fetch", str(tries), str(PATIENCE), *asked]).stdout
     answers: dict[str, set[str]] = {url: set() for url in asked}
     for line in said.splitlines():
         number, _, answer = line.partition(" ")
@@ -82,21 +83,19 @@ def look_up(pod: Object, questions: Iterable[str], *, times: int = 1) -> dict[st
     the answer holds everything that any of them said.
     """
     asked = list(questions)
-    said = pod.exec(["bash", "-c", f"number=0\n{_LOOK_UP}", "look-up", str(times), *asked]).stdout
+    said = pod.exec(["bash", "-c", _LOOK_UP, "look-up", str(times), *asked]).stdout
     answers = {question: Answer() for question in asked}
     for line in said.splitlines():
         number, _, text = line.partition(" ")
-        _take(answers[asked[int(number)]], text.split("|"))
+        _take(answers[asked[int(number)]], text)
     return answers
 
 
-def _take(answer: Answer, lines: list[str]) -> None:
-    for line in lines:
-        if status := re.search(r"status: (\w+)", line):
-            answer.records |= {status[1]} - {"NOERROR"}
-        elif "no servers could be reached" in line:
-            answer.records.add("no answer")
-        elif line and not line.startswith(";"):
-            _, ttl, _, kind, *data = line.split()
-            answer.records.add(" ".join([kind, *(data[2:] if kind == "SRV" else data)]))
-            answer.ttl = max(answer.ttl, int(ttl))
+def _take(answer: Answer, line: str) -> None:
+    if line.startswith(";"):
+        status = "no answer" if "no servers" in line else line.removeprefix("; ")
+        answer.records |= {status} - {"NOERROR"}
+    else:
+        _, ttl, _, kind, *data = line.split()
+        answer.records.add(" ".join([kind, *(data[2:] if kind == "SRV" else data)]))
+        answer.ttl = max(answer.ttl, int(ttl))
