@@ -404,6 +404,7 @@ class TestInside:
 
     def test_a_log_that_lost_its_beginning_is_no_proof(self, pods: Pods, web: Web) -> None:
         probe = inside(pods.namespace, web.url, image="agnhost:1", reuse=True).start()
+        until(lambda: len(pods.lines) > 3)
         del pods.lines[0]
         with pytest.raises(SurroundingsError, match="discarded the beginning"):
             probe.stop()
