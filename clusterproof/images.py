@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 IMAGES: dict[str, str] = {
     "agnhost": "registry.k8s.io/e2e-test-images/agnhost:2.66.1",
-    "agnhost_old": "registry.k8s.io/e2e-test-images/agnhost:2.63.0",
+    "agnhost_old": "registry.k8s.io/e2e-test-images/agnhost:2.55",
 }
 """Default references. Every image is the upstream e2e one; nothing else is ever pulled."""
 
