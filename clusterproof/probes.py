@@ -184,13 +184,18 @@ def unbroken(result: ProbeResult) -> str | None:
 class Probe(abc.ABC):
     """A client that asks from `start` to `stop`; as a context manager, for as long as its block runs."""
 
+    _seen: ProbeResult | None = None
+
     @abc.abstractmethod
     def begin(self) -> None:
         """Start asking, without waiting for an answer."""
 
     @abc.abstractmethod
     def answered(self) -> None:
-        """Wait for the first good answer of every lane; NeverHappened says what came instead."""
+        """Wait for the first good answer of every lane; NeverHappened says what came instead.
+
+        SurroundingsError when not even a request was made.
+        """
 
     @abc.abstractmethod
     def finish(self) -> ProbeResult:
@@ -199,8 +204,6 @@ class Probe(abc.ABC):
     @abc.abstractmethod
     def discard(self) -> None:
         """Stop asking at once and forget what was seen. Safe to call at any time and twice."""
-
-    _seen: ProbeResult | None = None
 
     def start(self) -> Self:
         """Start asking; returns after the first good answer, so that what follows is really observed."""
@@ -354,7 +357,8 @@ class _Inside(Probe):
                 return
             if time.monotonic() > deadline:
                 break
-        raise NeverHappened(
+        # Without a single request the probe itself is at fault, and nothing was learned about what it should ask.
+        raise (NeverHappened if failed else SurroundingsError)(
             f"a first good answer from {self.url} to {self._place}: not within {self.patience:g} s; "
             f"{failed} requests failed; last seen: {line}"
         )
@@ -373,7 +377,8 @@ class _Inside(Probe):
     def discard(self) -> None:
         pod, self._pod = self._pod, None
         if pod is not None:
-            with contextlib.suppress(ApiError):  # it may be gone, with its namespace or its node
+            # It may be gone with its namespace or its node; and it must not replace the error that led here.
+            with contextlib.suppress(ApiError, SurroundingsError):
                 pod.delete()
 
     @property
@@ -416,7 +421,7 @@ class _Inside(Probe):
         answer = self.pod.client.request("GET", self._log_path, query=query, accept="*/*")
         if answer.status >= 400:
             raise ApiError(answer.status, "LogsRefused", answer.text.strip(), "GET", self._log_path, {})
-        return _epoch(answer.text.split(maxsplit=1)[0])
+        return _epoch(answer.text.partition(" ")[0]) if answer.text else 0.0
 
     def _log(self) -> Iterator[str]:
         """Lines as they are printed; ends when there were none for longer than a request can take."""

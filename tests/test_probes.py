@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -414,6 +415,14 @@ class TestInside:
         with pytest.raises(NeverHappened, match=r"first good answer from http://127.0.0.1:9 to pod here/.*connect"):
             probe.start()
         assert pods.deleted == 1
+
+    def test_an_image_without_curl_is_the_surroundings(
+        self, pods: Pods, web: Web, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / "sh").symlink_to("/bin/sh")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(SurroundingsError, match=r"0 requests failed; last seen: .*not found"):
+            inside(pods.namespace, web.url, image="agnhost:1", reuse=True).start()
 
     def test_an_error_of_the_block_is_not_replaced(self, pods: Pods, web: Web) -> None:
         with pytest.raises(RuntimeError, match="of the promise"):
