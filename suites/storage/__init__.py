@@ -1,0 +1,1 @@
+"""Volumes that are made when they are asked for, and what becomes of the data on them."""
