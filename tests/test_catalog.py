@@ -1,0 +1,90 @@
+"""Promises read from source: ids, sentences, tiers, capabilities; and what verdicts make of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clusterproof import catalog, profiles
+from clusterproof.outcome import Outcome, Result, Verdict
+
+
+@pytest.mark.parametrize(
+    ("path", "function", "expected"),
+    [
+        ("apps/test_deployment.py", "test_rolling_update", "apps/deployment/rolling_update"),
+        ("health/test_health.py", "test_livez", "health/livez"),
+        ("network/service/test_cluster_ip.py", "test_udp", "network/service/cluster_ip/udp"),
+        ("test_thing.py", "test_it", "thing/it"),
+    ],
+)
+def test_report_ids(path: str, function: str, expected: str) -> None:
+    assert catalog.report_id(Path(path), function) == expected
+
+
+@pytest.mark.parametrize(
+    ("docstring", "expected"),
+    [
+        ("A pod MUST run. It says more.", "A pod MUST run."),
+        ("A pod MUST\n    run.\n\n    More.", "A pod MUST run."),
+        ("Version 1.2 MUST work", "Version 1.2 MUST work"),
+        (None, ""),
+    ],
+)
+def test_sentences(docstring: str | None, expected: str) -> None:
+    assert catalog.sentence(docstring) == expected
+
+
+def test_marks_are_read_from_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "root", lambda: tmp_path)
+    (tmp_path / "network").mkdir()
+    (tmp_path / "network/test_ingress.py").write_text(
+        "pytestmark = [pytest.mark.requires(capabilities.INGRESS)]\n"
+        "@pytest.mark.smoke\n"
+        "@pytest.mark.requires(METRICS)\n"
+        'def test_one(): "It MUST."\n'
+        'def test_two(): "It MUST."\n'
+        "def helper(): pass\n"
+    )
+    one, two = catalog.scan([tmp_path])
+    assert (one.id, one.tier, set(one.capabilities)) == (
+        "network/ingress/one",
+        "smoke",
+        {"network.ingress", "scale.metrics"},
+    )
+    assert (two.tier, two.capabilities) == ("normal", ("network.ingress",))
+
+
+def test_targets(tmp_path: Path) -> None:
+    suites = catalog.root()
+    assert catalog.targets([str(suites)], by_module=False, start=tmp_path) == [suites]
+    assert catalog.targets(["clusterproof.suites"], by_module=True, start=tmp_path) == [suites]
+    assert catalog.targets([str(suites), "tests"], by_module=False, start=tmp_path) is None
+    assert catalog.targets([], by_module=False, start=tmp_path) is None
+
+
+def result(id: str, outcome: Outcome = Outcome.KEPT, *capabilities: str) -> Result:
+    return Result(id, id, "It MUST.", "", "normal", capabilities, outcome)
+
+
+def judged(name: str, *results: Result, missing: tuple[str, ...] = ()) -> Verdict | None:
+    verdict = profiles.verdict(profiles.ALL[name], results, missing)
+    return verdict.verdict if verdict else None
+
+
+def test_verdicts() -> None:
+    kept, unclaimed = result("api/a"), result("network/b", Outcome.UNSUPPORTED, "network.ingress")
+    assert judged("core", kept) is Verdict.CONFORMANT
+    assert judged("core", kept, result("api/c", Outcome.BROKEN)) is Verdict.BROKEN
+    assert judged("core", kept, result("api/c", Outcome.ERROR)) is Verdict.PARTIAL
+    assert judged("core", kept, result("api/c", Outcome.SKIPPED)) is Verdict.PARTIAL
+    assert judged("core", kept, missing=("api/d",)) is Verdict.PARTIAL
+    assert judged("networking", unclaimed) is Verdict.PARTIAL
+    assert judged("full", kept, unclaimed) is Verdict.CONFORMANT
+    assert judged("storage", kept) is None
+
+
+def test_a_core_profile_is_not_about_extended_capabilities() -> None:
+    assert judged("core", result("network/b", Outcome.BROKEN, "network.ingress")) is None
+    assert judged("core", result("access/c", Outcome.KEPT, "access.certificates")) is Verdict.CONFORMANT

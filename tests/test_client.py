@@ -1,0 +1,233 @@
+"""The client, against a real local server: answers, refusals, watches, and what it says when there is no answer."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from clusterproof.client import Client
+from clusterproof.errors import ApiError, SurroundingsError
+
+from .fake_api import FakeApi
+
+MAPS = "/api/v1/namespaces/ns/configmaps"
+
+
+def test_an_answer_whatever_its_status(client: Client) -> None:
+    answer = client.request("GET", "/api/v1/namespaces/ns/pods/none")
+    assert answer.status == 404
+    assert answer.json()["reason"] == "NotFound"
+    assert answer.headers["content-type"] == "application/json"
+
+
+def test_a_refusal_says_who_refused_what(client: Client) -> None:
+    with pytest.raises(ApiError, match="GET /api/v1/namespaces/ns/pods/none: 404 NotFound: notfound") as caught:
+        client.get("/api/v1/namespaces/ns/pods/none")
+    assert (caught.value.status, caught.value.reason, caught.value.user) == (404, "NotFound", "")
+
+
+def test_a_refusal_names_the_fields(api: FakeApi, client: Client) -> None:
+    def refuse(handler: Any) -> bool:
+        handler.answer(422, {"reason": "Invalid", "message": "no", "details": {"causes": [{"field": "spec.x"}]}})
+        return True
+
+    api.overrides[f"POST {MAPS}"] = refuse
+    with pytest.raises(ApiError) as caught:
+        client.post(MAPS, {})
+    assert caught.value.fields == ["spec.x"]
+
+
+def test_a_refusal_that_is_no_status_object(api: FakeApi, client: Client) -> None:
+    def refuse(handler: Any) -> bool:
+        handler.send_error(502, "Bad Gateway")
+        return True
+
+    api.overrides["GET /x"] = refuse
+    with pytest.raises(ApiError, match="502 Unknown"):
+        client.get("/x")
+
+
+def test_every_request_is_counted(client: Client) -> None:
+    before = Client.total_requests
+    for _ in range(3):
+        client.request("GET", "/version")
+    assert client.requests == 3
+    assert Client.total_requests - before == 3
+
+
+def test_a_busy_server_is_asked_again(api: FakeApi, client: Client) -> None:
+    busy = iter([True, True])
+
+    def answer(handler: Any) -> bool:
+        if next(busy, False):
+            handler.answer(429, {"reason": "TooManyRequests"}, Retry_After="0")
+            return True
+        return False
+
+    api.overrides["GET /version"] = answer
+    assert client.get("/version") == {"gitVersion": "v1.37.2"}
+
+
+def test_refused_eviction_is_not_repeated(api: FakeApi, client: Client) -> None:
+    def refuse(handler: Any) -> bool:
+        handler.answer(429, {"reason": "TooManyRequests"})
+        return True
+
+    api.overrides["POST /eviction"] = refuse
+    assert client.request("POST", "/eviction", body={}).status == 429
+    assert api.requests.count("POST /eviction") == 1
+
+
+def test_a_watch_tells_what_happens_and_ends_in_time(api: FakeApi, client: Client) -> None:
+    watch = client.watch(MAPS, {"resourceVersion": api.version}, within=0.6)
+    api.put(f"{MAPS}/a", {"kind": "ConfigMap", "metadata": {"name": "a"}})
+    api.remove(f"{MAPS}/a")
+    assert [event.type for event in watch] == ["ADDED", "DELETED"]
+
+
+def test_a_watch_of_a_forgotten_version_is_refused(api: FakeApi, client: Client) -> None:
+    api.oldest = api.version
+    with pytest.raises(ApiError, match="410 Expired"):
+        next(client.watch(MAPS, {"resourceVersion": 1}, within=1))
+
+
+def test_a_token_is_sent(api: FakeApi, client: Client) -> None:
+    api.token = "secret"
+    assert client.request("GET", "/version").status == 200
+    assert client.as_user("nobody").request("GET", "/version").status == 401
+    assert client.as_user("other", token="secret").request("GET", "/version").status == 200
+    assert client.clone().request("GET", "/version").status == 200
+
+
+def test_a_token_of_an_exec_plugin_is_sent_and_refreshed(api: FakeApi, tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    plugin = tmp_path / "plugin"
+    expired = "2020-01-01T00:00:00Z"
+    status = f'{{"token": "secret", "expirationTimestamp": "{expired}"}}'
+    plugin.write_text(
+        f"#!/bin/sh\necho called >> {calls}\n"
+        f'echo \'{{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {status}}}\'\n'
+    )
+    plugin.chmod(0o700)
+    command = {"apiVersion": "client.authentication.k8s.io/v1", "command": str(plugin), "interactiveMode": "Never"}
+    api.token = "secret"
+    client = Client.from_kubeconfig(api.kubeconfig(tmp_path / "config", exec=command))
+    assert client.request("GET", "/version").status == 200
+    assert client.request("GET", "/version").status == 200
+    assert len(calls.read_text().split()) > 1
+
+
+def test_nobody_listens(client: Client) -> None:
+    nobody = client.as_user("nobody")
+    nobody.configuration.host = "http://127.0.0.1:9"
+    with pytest.raises(SurroundingsError, match=r"^http://127.0.0.1:9: cannot connect: .*Connection refused$"):
+        nobody.get("/version")
+
+
+def test_no_such_host(client: Client) -> None:
+    nobody = client.as_user("nobody")
+    nobody.configuration.host = "http://cluster.invalid:6443"
+    with pytest.raises(SurroundingsError, match="its host name cannot be resolved"):
+        nobody.get("/version")
+
+
+def test_no_answer_in_time(client: Client) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        slow = client.as_user("nobody")
+        slow.configuration.host = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(SurroundingsError, match="no answer in time"):
+            slow.request("GET", "/version", timeout=0.2)
+
+
+def test_a_connection_is_lost_half_way(api: FakeApi, client: Client) -> None:
+    def cut(handler: Any) -> bool:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+        handler.close_connection = True
+        return True
+
+    api.overrides["GET /cut"] = cut
+    with pytest.raises(SurroundingsError, match="the connection was lost"):
+        client.get("/cut")
+
+
+def certificate(directory: Path, host: str) -> Path:
+    """A self-signed certificate and its key in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file = directory / f"{host}.pem"
+    file.write_bytes(made.public_bytes(pem) + private)
+    return file
+
+
+@pytest.fixture
+def secure(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A TLS server that takes any connection and says nothing: its URL, and its certificate."""
+    pem = certificate(tmp_path, "127.0.0.9")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                try:
+                    context.wrap_socket(connection, server_side=True).close()
+                except OSError:
+                    connection.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}", pem
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def trusting(api: FakeApi, path: Path, url: str, authority: Path) -> Client:
+    document = yaml.safe_load(api.kubeconfig(path).read_text())
+    document["clusters"][0]["cluster"] = {"server": url, "certificate-authority": str(authority)}
+    path.write_text(yaml.safe_dump(document))
+    return Client.from_kubeconfig(path)
+
+
+def test_a_wrong_authority(api: FakeApi, secure: tuple[str, Path], tmp_path: Path) -> None:
+    url, _ = secure
+    other = certificate(tmp_path, "127.0.0.5")
+    with pytest.raises(SurroundingsError, match="not trusted by the kubeconfig's certificate authority"):
+        trusting(api, tmp_path / "config", url, other).get("/version")
+
+
+def test_a_certificate_for_another_name(api: FakeApi, secure: tuple[str, Path], tmp_path: Path) -> None:
+    url, pem = secure
+    with pytest.raises(SurroundingsError, match="its certificate is for another name"):
+        trusting(api, tmp_path / "config", url, pem).get("/version")

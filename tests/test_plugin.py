@@ -1,0 +1,418 @@
+"""What pytest makes of promises: small suites, run by a pytest of their own against a fake API server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusterproof import catalog
+
+from .fake_api import FakeApi
+
+HEAD = """
+import os, pytest
+from clusterproof import capabilities, eventually, kinds, measure, step
+from clusterproof.conditions import gone
+from clusterproof.errors import ApiError, SurroundingsError
+MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one"}}
+"""
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
+    monkeypatch.setenv("CLUSTERPROOF_CLUSTER", "external")
+    monkeypatch.setenv("CLUSTERPROOF_KUBECONFIG", str(kubeconfig))
+    return Suite(pytester)
+
+
+class Suite:
+    """A suite in a folder of its own."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self.pytester = pytester
+
+    def write(self, body: str, path: str = "suites/apps/test_thing.py") -> None:
+        file = self.pytester.path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(HEAD + body)
+
+    def run(self, *options: str) -> pytest.RunResult:
+        arguments = ("-p", "no:cacheprovider", "-p", "no:randomly", *options)
+        return self.pytester.runpytest_inprocess("suites", *arguments)
+
+    @property
+    def out(self) -> Path:
+        return self.pytester.path / "reports/out"
+
+    @property
+    def document(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads((self.out / "result.json").read_text())
+        return document
+
+    @property
+    def results(self) -> dict[str, dict[str, Any]]:
+        return {result["id"]: result for result in self.document["results"]}
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        return {id: result["outcome"] for id, result in self.results.items()}
+
+
+def test_inert_without_a_promise(suite: Suite, api: FakeApi) -> None:
+    suite.write("def test_nothing(): pass")
+    result = suite.run("-n0")
+    result.assert_outcomes(passed=1)
+    assert not api.requests
+    assert not suite.out.exists()
+    result.stdout.no_fnmatch_line("*clusterproof:*")
+
+
+def test_each_outcome_has_its_cause(suite: Suite) -> None:
+    suite.write(
+        '''
+def test_kept(cluster):
+    """It MUST be kept."""
+def test_broken(cluster):
+    """It MUST break."""
+    assert 1 == 2, "one is not two"
+def test_never(namespace):
+    """It MUST go away."""
+    eventually(namespace.create(MAP), gone, within=0.1)
+def test_refused(namespace):
+    """It MUST exist."""
+    namespace.get(kinds.POD, "none")
+def test_lost(cluster):
+    """It MUST answer."""
+    raise SurroundingsError("no connection")
+def test_defect(cluster):
+    """It MUST be sound."""
+    {}["x"]
+def test_right(cluster):
+    """It MUST be allowed."""
+    raise ApiError(403, "Forbidden", 'pods is forbidden: User "jane" cannot list', "GET", "/", {})
+def test_denied(cluster):
+    """Others MUST be told."""
+    raise ApiError(403, "Forbidden", 'pods is forbidden: User "jane" cannot list', "GET", "/", {}, user="jane")
+@pytest.fixture
+def failing(cluster):
+    raise ValueError("no such thing")
+def test_setup(failing):
+    """It MUST begin."""
+@pytest.fixture
+def untidy(cluster):
+    yield
+    raise ValueError("does not go")
+def test_teardown(untidy):
+    """It MUST end."""
+@pytest.mark.requires(capabilities.GATEWAY)
+def test_unclaimed(cluster):
+    """It MUST be claimed."""
+@pytest.mark.skip(reason="not today")
+def test_skipped(cluster):
+    """It MUST be skipped."""
+@pytest.mark.xfail(reason="known")
+def test_expected(cluster):
+    """It MUST be known."""
+    assert False
+'''
+    )
+    assert suite.run("-n0").ret == pytest.ExitCode.TESTS_FAILED
+    told = {id.rpartition("/")[2]: (each["outcome"], each["reason"]) for id, each in suite.results.items()}
+    assert told["kept"] == ("kept", "")
+    assert told["broken"] == ("broken", "one is not two")
+    assert told["never"][0] == "broken"
+    assert told["never"][1].endswith("last seen: one (for a slower cluster raise --timeout-scale)")
+    assert told["refused"][0] == "broken"
+    assert told["lost"] == ("error", "no connection")
+    assert told["defect"] == ("error", "the promise could not be evaluated: KeyError: 'x'")
+    assert told["right"] == ("error", 'a right is missing: pods is forbidden: User "jane" cannot list')
+    assert told["denied"][0] == "broken"
+    assert told["setup"] == ("error", "setup: no such thing")
+    assert told["teardown"] == ("error", "teardown: does not go")
+    assert told["unclaimed"] == ("unsupported", "network.gateway: no API group gateway.networking.k8s.io")
+    assert told["skipped"] == ("skipped", "not today")
+    assert told["expected"] == ("skipped", "expected to fail: known")
+    assert suite.document["complete"]
+
+
+def test_a_result_says_what_was_done(suite: Suite) -> None:
+    suite.write(
+        '''
+@pytest.mark.smoke
+@pytest.mark.source("https://kubernetes.io/docs/")
+@pytest.mark.parametrize("number", [pytest.param(1, id="one")])
+def test_all(namespace, number):
+    """A map MUST be
+    stored. More is said later."""
+    with step("look"):
+        namespace.create(MAP)
+    measure("time (s)", 1.5)
+'''
+    )
+    assert suite.run("-n0").ret == pytest.ExitCode.OK
+    result = suite.results["apps/thing/all[one]"]
+    assert result["promise"] == "A map MUST be stored."
+    assert (result["tier"], result["source"]) == ("smoke", "https://kubernetes.io/docs/")
+    assert result["measurements"] == {"time (s)": 1.5}
+    assert result["requests"] == 5  # Namespace, its ServiceAccount, the map, the events, the deletion
+    assert [step["name"] for step in result["steps"]][-2:] == ["create ConfigMap one", "look"]
+    assert len(result["namespaces"]) == 1
+    assert suite.document["expected"] == ["apps/thing/all[one]"]
+    assert suite.document["cluster"]["version"] == "v1.37.2"
+    assert json.loads((suite.out / "journal.jsonl").read_text()) == result
+
+
+def test_everything_carries_the_run_and_goes_with_it(suite: Suite, api: FakeApi) -> None:
+    suite.write(
+        '''
+ROLE = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "rules": []}
+def test_all(cluster, namespace, namespaces):
+    """It MUST go."""
+    namespaces().create(MAP)
+    for name in "older", "newer":
+        cluster.create({**ROLE, "metadata": {"name": name}})
+'''
+    )
+    assert suite.run("-n0", "--run-id=mine").ret == pytest.ExitCode.OK
+    created = [
+        raw for _, event, _, raw in api.history if event == "ADDED" and raw["kind"] in ("ConfigMap", "ClusterRole")
+    ]
+    assert [raw["metadata"]["labels"]["clusterproof.dev/run"] for raw in created] == ["mine"] * 3
+    deleted = [
+        raw["metadata"]["name"] for _, event, path, raw in api.history if event == "DELETED" and "default" not in path
+    ]
+    assert deleted[:2] == ["newer", "older"]
+    assert {path for path in api.objects if "cp-mine" in path} == set()
+
+
+def test_a_pod_security_level_is_enforced(suite: Suite, api: FakeApi) -> None:
+    suite.write(
+        '''
+def test_default(namespace):
+    """It MUST be restricted."""
+@pytest.mark.pod_security("privileged")
+def test_privileged(namespace):
+    """It MUST be privileged."""
+'''
+    )
+    suite.run("-n0")
+    made = [raw["metadata"] for _, event, path, raw in api.history if event == "ADDED" and "/cp-" in path]
+    levels = [each["labels"]["pod-security.kubernetes.io/enforce"] for each in made if "labels" in each]
+    assert levels == ["restricted", "privileged"]
+
+
+def test_keep_failed_keeps_only_what_failed(suite: Suite, api: FakeApi) -> None:
+    suite.write(
+        '''
+def test_kept(namespace):
+    """It MUST be kept."""
+def test_broken(namespace):
+    """It MUST break."""
+    assert False
+'''
+    )
+    suite.run("-n0", "--keep-failed")
+    (left,) = [path for path in api.objects if path.startswith("/api/v1/namespaces/cp-") and path.count("/") == 4]
+    assert "-broken-" in left
+    assert suite.document["leaks"] == []
+    assert suite.results["apps/thing/broken"]["attachments"]
+
+
+def test_disruptive_promises_only_when_asked_for(suite: Suite) -> None:
+    suite.write(
+        '''
+@pytest.mark.disruptive
+def test_storm(cluster):
+    """It MUST survive."""
+def test_calm(cluster):
+    """It MUST live."""
+'''
+    )
+    suite.run("-n0")
+    assert suite.outcomes == {"apps/thing/calm": "kept"}
+    suite.run("-n0", "--disruptive")
+    assert set(suite.outcomes) == {"apps/thing/calm", "apps/thing/storm"}
+
+
+def test_long_promises_come_first(suite: Suite) -> None:
+    suite.write(
+        '''
+def test_short(cluster):
+    """It MUST be short."""
+@pytest.mark.first
+def test_long(cluster):
+    """It MUST be long."""
+'''
+    )
+    suite.run("-n0")
+    assert list(suite.outcomes) == ["apps/thing/long", "apps/thing/short"]
+
+
+def test_stopping_early_leaves_an_incomplete_run(suite: Suite) -> None:
+    suite.write(
+        '''
+def test_first(cluster):
+    """It MUST be kept."""
+def test_second(cluster):
+    """It MUST break."""
+    assert False
+def test_third(cluster):
+    """It MUST be tried."""
+'''
+    )
+    assert suite.run("-n0", "-x").ret == pytest.ExitCode.TESTS_FAILED
+    assert suite.outcomes == {"apps/thing/first": "kept", "apps/thing/second": "broken"}
+    assert not suite.document["complete"]
+    assert len(suite.document["expected"]) == 3
+
+
+def test_an_interrupted_run_is_written(suite: Suite, api: FakeApi) -> None:
+    suite.write(
+        '''
+def test_first(cluster):
+    """It MUST be kept."""
+def test_second(namespace):
+    """It MUST be tried."""
+    raise KeyboardInterrupt
+'''
+    )
+    result = suite.pytester.runpytest_subprocess("suites", "-n0", "-p", "no:cacheprovider")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert suite.outcomes == {"apps/thing/first": "kept"}
+    assert not suite.document["complete"]
+    assert not [path for path in api.objects if "/cp-" in path]
+
+
+def test_a_crashed_worker_is_an_error(suite: Suite, api: FakeApi) -> None:
+    suite.write(
+        '''
+def test_kept(cluster):
+    """It MUST be kept."""
+def test_crash(namespace):
+    """It MUST be tried."""
+    os._exit(1)
+def test_after(cluster):
+    """It MUST be kept as well."""
+'''
+    )
+    assert suite.run("-n2").ret == pytest.ExitCode.TESTS_FAILED
+    assert suite.outcomes == {
+        "apps/thing/kept": "kept",
+        "apps/thing/crash": "error",
+        "apps/thing/after": "kept",
+    }
+    crash = suite.results["apps/thing/crash"]
+    assert crash["reason"] == "the worker process crashed while proving it"
+    assert crash["promise"] == "It MUST be tried."
+    assert not suite.document["complete"]
+    assert not [path for path in api.objects if "/cp-" in path]
+
+
+def test_one_cluster_for_all_workers(suite: Suite, api: FakeApi) -> None:
+    suite.write("".join(f'\ndef test_{name}(cluster):\n    """It MUST hold."""' for name in "abcdef"))
+    suite.run("-n3")
+    assert len(suite.outcomes) == 6
+    reviews = [line for line in api.requests if line.endswith("selfsubjectaccessreviews")]
+    assert len(reviews) == len(set(reviews)) * 9
+
+
+def test_every_promise_says_the_same_sentence_when_there_is_no_cluster(suite: Suite, api: FakeApi) -> None:
+    api.git_version = "v1.20.0"
+    suite.write("".join(f'\ndef test_{name}(cluster):\n    """It MUST hold."""' for name in "ab"))
+    assert suite.run("-n0").ret == pytest.ExitCode.TESTS_FAILED
+    # There is no cluster, hence no document; pytest's own report says it.
+    assert len([line for line in api.requests if line == "GET /version"]) == 1
+
+
+@pytest.fixture
+def installed(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> Suite:
+    """The suite taken for the installed one."""
+    monkeypatch.setattr(catalog, "root", lambda: (suite.pytester.path / "suites").resolve())
+    return suite
+
+
+def test_suites_are_run_by_many_processes(installed: Suite) -> None:
+    installed.write("".join(f'\ndef test_{name}(cluster):\n    """It MUST hold."""' for name in "abcd"))
+    result = installed.run()
+    assert result.ret == pytest.ExitCode.OK
+    assert {each["worker"] for each in installed.results.values()} <= {"gw0", "gw1", "gw2", "gw3"}
+    assert len({each["worker"] for each in installed.results.values()}) > 1
+    assert installed.document["profiles"][0]["verdict"] == "conformant"
+
+
+def test_a_long_promise_has_a_worker_of_its_own(installed: Suite) -> None:
+    installed.write(
+        '''
+@pytest.mark.first
+def test_long(cluster):
+    """It MUST take long."""
+    import threading
+    threading.Event().wait(1)
+'''
+        + "".join(f'\ndef test_{name}(cluster):\n    """It MUST hold."""' for name in "abcdef")
+    )
+    assert installed.run("-n2").ret == pytest.ExitCode.OK
+    workers = {id: each["worker"] for id, each in installed.results.items()}
+    alone = workers.pop("apps/thing/long")
+    assert alone not in workers.values()
+    assert len(workers) == 6
+
+
+def test_suites_without_a_cluster_end_at_once(installed: Suite, api: FakeApi) -> None:
+    api.git_version = "v1.20.0"
+    installed.write("".join(f'\ndef test_{name}(cluster):\n    """It MUST hold."""' for name in "abcd"))
+    result = installed.run()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines("ERROR: *runs Kubernetes v1.20.0; this version of clusterproof proves 1.34 to 1.38")
+    assert not installed.out.exists()
+
+
+def test_every_promise_has_a_sentence_and_an_id_of_its_own(installed: Suite) -> None:
+    installed.write('def test_silent(cluster): pass\ndef test_vague(cluster):\n    """It should."""')
+    installed.write('def test_b_c(cluster):\n    """It MUST."""\n', "suites/api/test_api.py")
+    installed.write('def test_c(cluster):\n    """It MUST."""\n', "suites/api/test_b_c.py")
+    installed.write('def test_x(cluster):\n    """It MUST."""\n', "suites/b/test_b.py")
+    installed.write('def test_x(cluster):\n    """It MUST."""\n', "suites/b/b/test_b.py")
+    result = installed.run("-n0")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    text = result.stderr.str()
+    assert "test_thing.py::test_silent: its docstring must begin with a sentence that says MUST" in text
+    assert "test_thing.py::test_vague: its docstring" in text
+    assert "b/x: 2 promises share this id" in text or "b/b/x" not in text
+
+
+def test_a_selection_does_not_make_a_profile_conformant(installed: Suite) -> None:
+    installed.write('def test_a(cluster):\n    """It MUST."""\ndef test_b(cluster):\n    """It MUST."""')
+    installed.run("-n0", "-k", "test_a")
+    core = installed.document["profiles"][0]
+    assert (core["profile"], core["verdict"]) == ("core", "partial")
+    assert "apps/thing/b not run" in core["reason"]
+
+
+def test_collecting_makes_no_cluster(installed: Suite, api: FakeApi) -> None:
+    installed.write('def test_a(cluster):\n    """It MUST."""')
+    result = installed.run("--collect-only")
+    assert result.ret == pytest.ExitCode.OK
+    assert not api.requests
+
+
+def test_what_a_run_leaves_is_named(installed: Suite, api: FakeApi) -> None:
+    installed.write(
+        '''
+def test_untidy(cluster):
+    """It MUST be tidy."""
+    metadata = {"name": "left", "labels": {"clusterproof.dev/run": "mine"}}
+    cluster.client.post("/api/v1/namespaces", {"metadata": metadata})
+'''
+    )
+
+    def keep(handler: Any) -> bool:
+        handler.answer(200, {"kind": "Status"})
+        return True
+
+    api.overrides["DELETE /api/v1/namespaces/left"] = keep
+    installed.run("-n0", "--run-id=mine", "--timeout-scale=0.01")
+    assert installed.document["leaks"] == ["Namespace left"]
