@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +74,14 @@ class Response:
         return parsed
 
 
+class _Folder:
+    """A private folder that is removed when nobody refers to it any more."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="clusterproof-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
 class _Patience(urllib3.Retry):
     """Obeys `Retry-After` of a busy server (429, 503), within limits; repeats nothing else."""
 
@@ -97,7 +107,7 @@ class Client:
         self.requests = 0
         """Requests made so far, watches and commands included."""
         self._pool: urllib3.PoolManager = ApiClient(configuration).rest_client.pool_manager
-        self._files: tempfile.TemporaryDirectory[str] | None = None
+        self._files: _Folder | None = None
 
     @classmethod
     def from_kubeconfig(cls, path: str | Path, context: str = "") -> Client:
@@ -127,8 +137,8 @@ class Client:
         if token:
             other.api_key["BearerToken"] = f"Bearer {token}"
         if certificate:
-            files = tempfile.TemporaryDirectory(prefix="clusterproof-")
-            other.cert_file, other.key_file = (str(Path(files.name, name)) for name in ("crt", "key"))
+            files = _Folder()
+            other.cert_file, other.key_file = (str(files.path / name) for name in ("crt", "key"))
             for path, text in zip((other.cert_file, other.key_file), certificate, strict=True):
                 Path(path).write_text(text)
         client = Client(other, user=user)
@@ -301,10 +311,10 @@ class Client:
                 return f"{self.server}: TLS failed: {text}"
             case NameResolutionError():
                 return f"{self.server}: its host name cannot be resolved"
-            case ConnectTimeoutError() | ReadTimeoutError():
-                return f"{self.server}: no answer in time: {text}"
             case NewConnectionError():
                 return f"{self.server}: cannot connect: {text.rpartition(': ')[2]}"
+            case ConnectTimeoutError() | ReadTimeoutError():
+                return f"{self.server}: no answer in time: {text}"
             case _:
                 return f"{self.server}: the connection was lost: {text}"
 
