@@ -5,6 +5,7 @@ Inert until a test asks for the `cluster` fixture, or the suites themselves are 
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,14 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(hookspecs)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Prove in parallel by default, before pytest-xdist looks at its options."""
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
+    """Prove in parallel by default; as a wrapper, before pytest-xdist reads its options."""
     chosen = _suites(config)
-    if chosen is None or not _free_to_distribute(config):
-        return
-    number = len(catalog.scan(chosen)) if not any("::" in argument for argument in config.args) else 1
-    config.option.numprocesses = min(WORKERS, number) if number > FEW else 0
+    if chosen is not None and _free_to_distribute(config):
+        number = len(catalog.scan(chosen)) if not any("::" in argument for argument in config.args) else 1
+        config.option.numprocesses = min(WORKERS, number) if number > FEW else 0
+    return (yield)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -83,6 +84,8 @@ def _suites(config: pytest.Config) -> list[Path] | None:
 
 def _free_to_distribute(config: pytest.Config) -> bool:
     option = config.option
+    if hasattr(config, "workerinput"):  # xdist calls this hook in its workers, too
+        return False
     if not hasattr(option, "numprocesses") or option.collectonly or option.usepdb:
         return False
     return option.numprocesses is None and option.dist == "no" and not option.tx

@@ -38,7 +38,7 @@ class Notes:
 
     started: float
     """Seconds since the epoch."""
-    requests: int
+    requests: int = 0
     """Requests of this process before it."""
     reports: dict[str, pytest.TestReport] = field(default_factory=dict)
     """By phase."""
@@ -111,20 +111,21 @@ class Prover:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         if is_promise(item):
-            from clusterproof.client import Client
-
             steps.restart()
-            item.stash[NOTES] = Notes(time.time(), Client.total_requests)
+            item.stash[NOTES] = Notes(time.time())
         return (yield)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Skip, with the evidence, what needs a capability that the cluster does not claim."""
-        marks = list(item.iter_markers("requires")) if is_promise(item) else []
-        if not marks:
+        if not is_promise(item):
             return
+        from clusterproof.client import Client
+
         cluster = the_cluster(self.config)
-        claims = [cluster.claim(capability) for mark in marks for capability in mark.args]
+        # Finding out about the cluster is not this promise's work.
+        item.stash[NOTES].requests = Client.total_requests
+        claims = [cluster.claim(name) for mark in item.iter_markers("requires") for name in mark.args]
         missing = [f"{claim.name}: {claim.evidence}" for claim in claims if not claim.supported]
         if missing:
             raise Unsupported("; ".join(missing))
