@@ -130,6 +130,18 @@ def count(number: int) -> ListCondition:
     return _named(f"number exactly {number}", count)
 
 
+def settled(number: int) -> ListCondition:
+    """A selection has exactly this number of objects, none of them being deleted."""
+
+    def settled(items: list[Object]) -> str | None:
+        ending = [item.name for item in items if item.deleting]
+        if len(items) == number and not ending:
+            return None
+        return f"there are {len(items)}, not {number}{', being deleted: ' + ', '.join(ending) if ending else ''}"
+
+    return _named(f"number exactly {number}, none being deleted", settled)
+
+
 def all_ready(number: int) -> ListCondition:
     """A selection has exactly this number of objects, all ready and none being deleted."""
 
