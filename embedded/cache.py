@@ -12,7 +12,9 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,10 @@ HEARTBEAT = 15.0
 """Seconds between two signs of life of a step that takes long."""
 
 MANIFEST = "entry.json"
-"""File of an entry that lists its other files with their sizes."""
+"""File of an entry that lists its other files with their sizes. Its time is that of the last use."""
+
+UNUSED = 30 * 24 * 3600.0
+"""Seconds after which an entry that nobody asked for makes room for new ones."""
 
 
 class BuildError(EmbeddedError):
@@ -58,7 +63,11 @@ def find(kind: str, name: str, digest: str) -> Path | None:
         whole = all((folder / path).stat().st_size == size for path, size in files.items())
     except (OSError, ValueError):
         return None
-    return folder if whole else None
+    if not whole:
+        return None
+    with suppress(OSError):  # a cache that may only be read
+        os.utime(folder / MANIFEST)
+    return folder
 
 
 def obtain(kind: str, name: str, digest: str, make: Callable[[Path], None], progress: Progress) -> Path:
@@ -105,7 +114,15 @@ def _make(shelf: Path, name: str, digest: str, make: Callable[[Path], None]) -> 
         if place.exists():  # an entry that `find` did not accept
             shutil.rmtree(place)
         draft.rename(place)
+        _forget_unused(shelf)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
     return place
+
+
+def _forget_unused(shelf: Path) -> None:
+    for manifest in shelf.glob(f"*/{MANIFEST}"):
+        with suppress(OSError):  # another process was faster
+            if time.time() - manifest.stat().st_mtime > UNUSED:
+                shutil.rmtree(manifest.parent)

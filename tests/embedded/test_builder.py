@@ -202,6 +202,19 @@ def test_damaged(go: Callable[[], list[str]]) -> None:
     assert builder.ensure(["etcd"]).binary("etcd").read_text() != ""
 
 
+def test_unused(go: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry that was not asked for in a long time MUST make room for a new one; one in use MUST stay."""
+    old, used = builder.ensure(["etcd"]).binary("etcd"), builder.ensure(["coredns"]).binary("coredns")
+    for program in (old, used):
+        os.utime(program.parent.parent / cache.MANIFEST, (0, 0))
+    builder.ensure(["coredns"])
+    monkeypatch.setenv("PRETEND_VERSION", "go1.27.1")
+    builder.ensure(["etcd"])
+
+    assert used.exists()
+    assert not old.exists()
+
+
 def test_interrupted(go: Callable[[], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An exception while Go runs MUST end Go and leave nothing."""
     monkeypatch.setattr(cache, "HEARTBEAT", 0.3)
