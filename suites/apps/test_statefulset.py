@@ -1,0 +1,247 @@
+"""StatefulSet: pods with an order, and with a name, an address and a volume that outlive them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from clusterproof import Images, Namespace, Object, Timeouts, capabilities, case, eventually, kinds, manifests, watching
+from clusterproof.conditions import Condition, ListCondition, all_ready, equals, gone, rolled_out, scaled, settled
+
+PARKED = {"schedulingGates": [{"name": "clusterproof.dev/parked"}]}
+"""Keeps a pod from being scheduled: it exists, costs nothing, and never becomes ready."""
+
+
+def test_order(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A StatefulSet MUST create each pod only when the one before is ready, and end them one by one from the top.
+
+    Judged by when each pod was seen to be created, ready, told to end, and gone.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#deployment-and-scaling-guarantees
+    """
+    # Between running and ready lies a second, so that the one cannot pass for the other.
+    readiness = manifests.http_probe() | {"initialDelaySeconds": 1}
+    server = manifests.stateful_set("db", images.agnhost, replicas=3, args=["netexec"], readiness=readiness)
+
+    with watching(namespace.pods("app=db")) as rise:
+        db = namespace.create(server)
+        eventually(db, rolled_out, within=timeouts.rollout)
+    with watching(namespace.pods("app=db")) as fall:
+        db.scale(1)
+        eventually(db, scaled(1), within=timeouts.rollout)
+
+    waited_for = _ready_before(rise.states)
+    assert list(waited_for) == ["db-0", "db-1", "db-2"], f"{db}: its pods were created in the order {list(waited_for)}"
+    for before, pod in pairwise(waited_for):
+        assert before in waited_for[pod], f"{db}: {pod} was created before {before} had been ready"
+    fall.every(_ends_from_the_top)
+    assert [pod.uid for pod in fall.states[-1]] == [pod.uid for pod in rise.states[-1] if pod.name == "db-0"]
+
+
+def test_parallel(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A StatefulSet with policy Parallel MUST create and end its pods without waiting for one another.
+
+    None of the pods ever becomes ready, so whoever waits for that waits for ever.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#parallel-pod-management
+    """
+    policy = {"podManagementPolicy": "Parallel"}
+    db = namespace.create(manifests.stateful_set("db", images.agnhost, replicas=3, more=policy, spec=PARKED))
+    pods = eventually(db.pods(), settled(3), within=timeouts.object)
+    assert [pod.name for pod in pods] == ["db-0", "db-1", "db-2"]
+
+    db.scale(1)
+    (left,) = eventually(db.pods(), settled(1), within=timeouts.object)
+    assert left.uid == pods[0].uid, f"{db}: {left} is left, not {pods[0]}"
+
+
+@pytest.mark.requires(capabilities.DYNAMIC_STORAGE)
+def test_identity(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A pod of a StatefulSet that is replaced MUST keep its name, host name, DNS name, volume and the data on it.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#pod-identity
+    """
+    script = f"hostname; cat /data/diary; echo {namespace} was here >> /data/diary; sync; exec /agnhost pause"
+    namespace.create(manifests.service("db", headless=True))
+    db = namespace.create(
+        manifests.stateful_set(
+            "db",
+            images.agnhost,
+            claims=[manifests.pvc("data")],
+            mounts={"data": "/data"},
+            command=["sh", "-c", script],
+        )
+    )
+    (first,) = eventually(db.pods(), all_ready(1), within=timeouts.pod + timeouts.volume)
+    claim = namespace.get(kinds.PERSISTENT_VOLUME_CLAIM, "data-db-0")
+    assert f"{namespace} was here" not in first.logs(), f"{claim}: its new volume is not empty"
+
+    first.delete()
+    (second,) = eventually(db.pods(), _without(first, all_ready(1)), within=timeouts.recovery)
+
+    said = second.logs().splitlines()
+    address = second.status["podIP"]
+    look_up = ["dig", "+search", "+short", "db-0.db", "AAAA" if ":" in address else "A"]
+    assert (second.name, said[0]) == ("db-0", "db-0"), f"{second}: its host name is {said[0]}, not db-0"
+    assert f"{namespace} was here" in said, f"{second}: what {first} wrote to {claim} is lost; it found: {said[1:]}"
+    now = claim.client.get(claim.path)
+    assert (now["metadata"]["uid"], now["spec"]["volumeName"]) == (claim.uid, claim.spec["volumeName"])
+    eventually(
+        lambda: second.exec(look_up).stdout.split(),
+        equals([address]),
+        within=timeouts.propagation,
+        describe=f"the address of db-0.db as {second} looks it up",
+    )
+
+
+def test_update(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A StatefulSet with a changed template MUST replace its pods one by one from the top, down to its partition.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#rolling-updates
+    """
+    partition = {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}}
+    db = namespace.create(
+        manifests.stateful_set(
+            "db", images.agnhost_old, replicas=3, args=["pause"], more=partition | {"podManagementPolicy": "Parallel"}
+        )
+    )
+    eventually(db, rolled_out, within=timeouts.rollout)
+
+    with watching(db.pods()) as pods:
+        _set_image(db, images.agnhost)
+        eventually(db, _updated(2, ready=3), within=timeouts.rollout)
+
+    before, after = ({pod.name: pod for pod in pods.states[number]} for number in (0, -1))
+    assert (after["db-0"].uid, after["db-0"].deleting) == (before["db-0"].uid, False), "db-0 is below the partition"
+    assert {_image(after["db-1"]), _image(after["db-2"])} == {images.agnhost}
+    pods.every(_gives_way_only_to("db-1", "db-2", images.agnhost))
+
+
+def test_on_delete(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A StatefulSet with strategy OnDelete MUST replace a pod by its changed template only when the pod was deleted.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#on-delete
+    """
+    strategy = {"updateStrategy": {"type": "OnDelete"}}
+    db = namespace.create(manifests.stateful_set("db", images.agnhost_old, more=strategy, spec=PARKED))
+    (old,) = eventually(db.pods(), settled(1), within=timeouts.object)
+
+    _set_image(db, images.agnhost)
+    eventually(db, _updated(0), within=timeouts.object)
+    (kept,) = db.pods().read()
+    assert (kept.uid, kept.deleting) == (old.uid, False), f"{db} replaced {old} although nobody deleted it"
+
+    old.delete()
+    (new,) = eventually(db.pods(), _without(old, settled(1)), within=timeouts.object)
+    assert _image(new) == images.agnhost, f"{new} was made by the old template"
+
+
+def test_start_ordinal(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A StatefulSet MUST number its pods from its start ordinal.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#start-ordinal
+    """
+    more = {"podManagementPolicy": "Parallel", "ordinals": {"start": 5}}
+    db = namespace.create(manifests.stateful_set("db", images.agnhost, replicas=2, more=more, spec=PARKED))
+
+    pods = eventually(db.pods(), settled(2), within=timeouts.object)
+
+    assert [pod.name for pod in pods] == ["db-5", "db-6"]
+    assert [pod.labels.get("apps.kubernetes.io/pod-index") for pod in pods] == ["5", "6"]
+
+
+@pytest.mark.parametrize(("policy", "kept"), [case("Retain", "Retain", True), case("Delete", "Delete", False)])
+def test_claims(namespace: Namespace, images: Images, timeouts: Timeouts, policy: str, kept: bool) -> None:
+    """A StatefulSet MUST keep or delete its pods' claims as told, both when it is scaled down and when it is deleted.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#persistentvolumeclaim-retention
+    """
+    more = {
+        "podManagementPolicy": "Parallel",
+        "persistentVolumeClaimRetentionPolicy": {"whenScaled": policy, "whenDeleted": policy},
+    }
+    # An empty class name: nobody makes a volume for these claims.
+    claims = [manifests.pvc("data", class_name="")]
+    db = namespace.create(
+        manifests.stateful_set("db", images.agnhost, replicas=2, claims=claims, more=more, spec=PARKED)
+    )
+    eventually(db.pods(), settled(2), within=timeouts.object)
+    owned = namespace.select(kinds.PERSISTENT_VOLUME_CLAIM)
+
+    db.scale(1)
+    eventually(db.pods(), settled(1), within=timeouts.object)
+    eventually(owned, settled(2 if kept else 1), within=timeouts.object)
+    db.delete()
+    eventually(db.pods(), gone, within=timeouts.object)
+    left = eventually(owned, settled(2 if kept else 0), within=timeouts.object)
+
+    owners = [claim.name for claim in left if claim.metadata.get("ownerReferences")]
+    assert not owners, f"{', '.join(owners)} are to be kept, but belong to somebody who will take them along"
+
+
+def _ready_before(states: list[list[Object]]) -> dict[str, set[str]]:
+    """Every pod in the order of creation, and which pods had been ready by then."""
+    been_ready: set[str] = set()
+    found: dict[str, set[str]] = {}
+    for state in states:
+        been_ready |= {pod.name for pod in state if pod.condition("Ready").get("status") == "True"}
+        for pod in state:
+            found.setdefault(pod.name, set(been_ready))
+    return found
+
+
+def _ends_from_the_top(pods: list[Object]) -> str | None:
+    for lower, upper in pairwise(pods):
+        if lower.deleting:
+            return f"{lower.name} was told to end when {upper.name} was not gone"
+    return None
+
+
+def _gives_way_only_to(lower: str, upper: str, image: str) -> ListCondition:
+    """`lower` is told to end only after `upper` was replaced by a ready pod with the new image."""
+    done = False
+
+    def gives_way(pods: list[Object]) -> str | None:
+        nonlocal done
+        found = {pod.name: pod for pod in pods}
+        new = found.get(upper)
+        done = done or (new is not None and _image(new) == image and new.condition("Ready").get("status") == "True")
+        old = found.get(lower)
+        given_way = old is None or old.deleting or _image(old) == image
+        return f"{lower} was replaced before {upper} was" if given_way and not done else None
+
+    gives_way.__name__ = f"{lower} waits for {upper}"
+    return gives_way
+
+
+def _without(pod: Object, condition: ListCondition) -> ListCondition:
+    """The condition holds, and `pod` is not there any more."""
+
+    def without(pods: list[Object]) -> str | None:
+        return f"{pod.name} was not replaced" if pod.uid in {each.uid for each in pods} else condition(pods)
+
+    without.__name__ = f"{condition.__name__}, after {pod.name} was deleted"
+    return without
+
+
+def _updated(number: int, ready: int = 0) -> Condition:
+    """The controller has seen the template, and so many pods run it; so many are ready in all."""
+
+    def updated(db: Object) -> str | None:
+        if db.status.get("observedGeneration", 0) < db.generation:
+            return f"its controller has not seen generation {db.generation}"
+        seen = db.status.get("updatedReplicas", 0), db.status.get("readyReplicas", 0)
+        return None if seen == (number, ready) else f"{seen[0]} pods run its template and {seen[1]} are ready"
+
+    updated.__name__ = f"runs its template in {number} pods, {ready} ready"
+    return updated
+
+
+def _image(pod: Object) -> str:
+    return str(pod.spec["containers"][0]["image"])
+
+
+def _set_image(db: Object, image: str) -> None:
+    containers = [{"name": "main", "image": image}]
+    db.patch({"spec": {"template": {"spec": {"containers": containers}}}}, type="strategic")
