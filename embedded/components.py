@@ -1,8 +1,9 @@
 """What the embedded cluster is made of. Versions are those that modules/*/go.mod require; nothing else names one.
 
 To move a component to another version: `go get -tool MODULE@VERSION` in its folder under modules/. To add a Kubernetes
-minor: a folder modules/kubernetes-<minor> whose go.mod requires it. Envoy, which is not a Go module, has its version
-and checksums here.
+minor: a folder modules/kubernetes-<minor> whose go.mod requires it, with the `replace` lines for its staging modules;
+`go get -t k8s.io/kubernetes/test/e2e@VERSION` adds what upstream's specs need, which `go mod tidy` would drop again.
+Envoy, which is not a Go module, has its version and checksums here.
 """
 
 from __future__ import annotations
