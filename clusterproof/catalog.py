@@ -105,7 +105,10 @@ def _module(name: str) -> Path | None:
 
 
 def _promises(file: Path) -> Iterator[Promise]:
-    tree = ast.parse(file.read_text(), str(file))
+    try:
+        tree = ast.parse(file.read_text(), str(file))
+    except SyntaxError as error:
+        raise pytest.UsageError(f"{file}:{error.lineno}: {error.msg}") from error
     for_all = [node.value for node in tree.body if isinstance(node, ast.Assign) and _targets_pytestmark(node)]
     for node in tree.body:
         if not isinstance(node, ast.FunctionDef) or not node.name.startswith("test_"):

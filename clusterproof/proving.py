@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -38,8 +39,6 @@ class Notes:
 
     started: float
     """Seconds since the epoch."""
-    requests: int = 0
-    """Requests of this process before it."""
     reports: dict[str, pytest.TestReport] = field(default_factory=dict)
     """By phase."""
     failures: list[tuple[str, BaseException]] = field(default_factory=list)
@@ -75,6 +74,8 @@ def the_cluster(config: pytest.Config) -> Cluster:
             raise SurroundingsError(str(error)) from error
         client = Client.from_kubeconfig(access.kubeconfig, access.context)
         config.stash[CLUSTER] = Cluster(access, facts, chosen, run.id, client)
+        # Finding a cluster is not the work of the promise that happened to be first.
+        steps.current.requests_before = Client.total_requests
     return config.stash[CLUSTER]
 
 
@@ -111,21 +112,17 @@ class Prover:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         if is_promise(item):
-            steps.restart()
+            steps.restart(_requests())
             item.stash[NOTES] = Notes(time.time())
         return (yield)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Skip, with the evidence, what needs a capability that the cluster does not claim."""
-        if not is_promise(item):
+        names = [name for mark in item.iter_markers("requires") for name in mark.args] if is_promise(item) else []
+        if not names:
             return
-        from clusterproof.client import Client
-
-        cluster = the_cluster(self.config)
-        # Finding out about the cluster is not this promise's work.
-        item.stash[NOTES].requests = Client.total_requests
-        claims = [cluster.claim(name) for mark in item.iter_markers("requires") for name in mark.args]
+        claims = [the_cluster(self.config).claim(name) for name in names]
         missing = [f"{claim.name}: {claim.evidence}" for claim in claims if not claim.supported]
         if missing:
             raise Unsupported("; ".join(missing))
@@ -173,8 +170,6 @@ class Prover:
 
 def result_of(item: pytest.Item) -> Result:
     """What is known about a promise after its last phase."""
-    from clusterproof.client import Client
-
     notes, record = item.stash[NOTES], steps.current
     outcome, reason = judge(notes)
     return Result(
@@ -190,7 +185,7 @@ def result_of(item: pytest.Item) -> Result:
         steps=tuple(record.steps),
         measurements=record.measurements,
         attachments=notes.evidence,
-        requests=Client.total_requests - notes.requests,
+        requests=_requests() - record.requests_before,
         pods=record.pods,
     )
 
@@ -238,6 +233,12 @@ def one_line(error: BaseException) -> str:
     """The first line of what an exception says, not too long."""
     text = " ".join((str(error).strip() or type(error).__name__).partition("\n")[0].split())
     return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 4] + " ..."
+
+
+def _requests() -> int:
+    """Requests of this process so far; the client is only loaded when something needs it."""
+    client = sys.modules.get("clusterproof.client")
+    return client.Client.total_requests if client else 0
 
 
 def _blame(error: BaseException) -> tuple[Outcome, str]:

@@ -17,6 +17,8 @@ class Record:
     steps: list[Step] = field(default_factory=list)
     measurements: dict[str, float] = field(default_factory=dict)
     namespaces: list[str] = field(default_factory=list)
+    requests_before: int = 0
+    """Requests of this process before the promise began."""
     pods: int = 0
     """Pods that were scheduled in its namespaces."""
 
@@ -25,10 +27,10 @@ current = Record()
 """The record of the promise that runs now; one at a time in a process."""
 
 
-def restart() -> Record:
+def restart(requests_before: int = 0) -> Record:
     """Start the record of the next promise."""
     global current
-    current = Record()
+    current = Record(requests_before=requests_before)
     return current
 
 

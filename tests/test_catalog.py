@@ -56,6 +56,12 @@ def test_marks_are_read_from_the_source(tmp_path: Path, monkeypatch: pytest.Monk
     assert (two.tier, two.capabilities) == ("normal", ("network.ingress",))
 
 
+def test_a_file_that_is_not_python_is_named(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text("\nassert ...,,\n")
+    with pytest.raises(pytest.UsageError, match=r"test_it.py:2: invalid syntax"):
+        catalog.scan([tmp_path])
+
+
 def test_targets(tmp_path: Path) -> None:
     suites = catalog.root()
     assert catalog.targets([str(suites)], by_module=False, start=tmp_path) == [suites]
