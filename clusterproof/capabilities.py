@@ -70,9 +70,20 @@ class Survey:
         except ApiError:
             return {}
 
-    def _items(self, kind: Kind) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.client.get(kind.path())["items"]
+    @cached_property
+    def leaders(self) -> list[str]:
+        """Leases of the control plane's programs that have a leader, as namespace/name."""
+        found = [each["metadata"] for name in LEADERS for each in self._items(kinds.LEASE, f"metadata.name={name}")]
+        return [f"{each['namespace']}/{each['name']}" for each in found]
+
+    def _items(self, kind: Kind, fields: str = "") -> list[dict[str, Any]]:
+        query = {"fieldSelector": fields} if fields else None
+        found: list[dict[str, Any]] = self.client.get(kind.path(), query)["items"]
         return found
+
+
+LEADERS = ("kube-scheduler", "kube-controller-manager")
+"""Names of the Leases by which the control plane's programs elect a leader."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +130,11 @@ def _dual_stack(survey: Survey) -> Finding:
     return Finding(len(families) == 2, f"{'found' if len(families) == 2 else 'no'} pod networks of both families")
 
 
+def _leader_election(survey: Survey) -> Finding:
+    names = survey.leaders
+    return Finding(bool(names), f"found Lease {', '.join(names)}" if names else f"no Lease {' or '.join(LEADERS)}")
+
+
 def _only_declared(survey: Survey) -> Finding:
     return Finding(False, "not declared, and it cannot be detected")
 
@@ -130,6 +146,9 @@ def _certificates(survey: Survey) -> Finding:
 
 
 CERTIFICATES = Capability("access.certificates", "The cluster signs client certificates of users.", _certificates)
+LEADER_ELECTION = Capability(
+    "health.leader-election", "Scheduler and controller manager show by a Lease that they are led.", _leader_election
+)
 INGRESS = Capability("network.ingress", "Web requests reach Services by host and path through one address.", _ingress)
 LOAD_BALANCER = Capability("network.loadbalancer", "A LoadBalancer Service gets an address.", _only_declared)
 NETWORK_POLICY = Capability("network.policy", "NetworkPolicies are enforced.", _only_declared)

@@ -38,6 +38,9 @@ class Timeouts:
     recovery: float = 60.0
     """What was deleted or has crashed to be replaced and Ready."""
 
+    steady: float = 5.0
+    """Not a limit: how long something is watched that has to stay as it is."""
+
     def scaled(self, factor: float) -> Timeouts:
         """Every budget times a factor."""
         return Timeouts(**{each.name: getattr(self, each.name) * factor for each in fields(self)})
