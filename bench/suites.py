@@ -1,0 +1,226 @@
+"""What a run of the suites costs, and how that compares with upstream's specs for the same behaviours.
+
+Everything is measured on one fresh embedded cluster with a warm cache:
+    python bench/suites.py [--workers N] [--skip-upstream]
+
+Requests are counted by the API server itself, in its audit log: what the suites' user and upstream's user asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clusterproof.client import Client
+from clusterproof.embedded import builder, cluster, images, operate, state
+from clusterproof.embedded.components import DEFAULT_KUBERNETES
+from clusterproof.embedded.pki import Authority, write_kubeconfig
+from clusterproof.errors import SurroundingsError
+
+NAME = "bench-suites"
+WALL_TARGET, RATIO_TARGET, CPU_TARGET, START_TARGET = 150.0, 1.5, 0.060, 1.5
+
+PAIRS = {
+    "rolling update": ("apps/deployment/rolling_update", "RollingUpdateDeployment should delete old pods"),
+    "Job": ("apps/job/completion", "Job should run a job to completion when tasks sometimes fail"),
+    "indexed Job": ("apps/job/completion", "Job should create pods for an Indexed job"),
+    "StatefulSet": ("apps/statefulset/order", "Scaling should happen in predictable order and halt"),
+    "Service": ("network/service/cluster_ip", "Services should serve (a basic|multiport) endpoint"),
+    "DNS": ("network/service/discovery", "DNS should provide DNS for (services|the cluster|pods for|ExternalName)"),
+    "CRD": ("extend/crd/lifecycle", "creating/deleting custom resource definition objects works"),
+    "namespace deletion": ("api/namespaces", "Namespaces should ensure that all (pods|services) are removed"),
+    "webhook": ("api/admission_webhooks", "AdmissionWebhook .*should be able to deny pod and configmap creation"),
+}
+"""Behaviours that both prove: our promise (an id, or the beginning of several), upstream's specs (a regular expression)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a command took."""
+
+    wall: float
+    cpu: float
+    """Seconds of processor time of the command and its children."""
+    requests: int
+    """API requests of its user."""
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--workers", default="", help="processes that prove promises (default: the suites' own choice)")
+    parser.add_argument("--skip-upstream", action="store_true", help="leave out the comparison with upstream's specs")
+    args = parser.parse_args()
+    workers = ["-n", args.workers] if args.workers else []
+    with tempfile.TemporaryDirectory() as folder:
+        _whole_run(Path(folder), workers)
+        _on_one_cluster(Path(folder), workers, upstream=not args.skip_upstream)
+    return 0
+
+
+def _whole_run(folder: Path, workers: list[str]) -> None:
+    """As a user does it: the cluster's start and end included."""
+    started = time.monotonic()
+    code = _pytest("suites/", *workers, reports=folder / "whole")
+    wall = time.monotonic() - started
+    results = _results(folder / "whole")
+    longest = max(results, key=lambda result: float(result["seconds"]))
+    _print("pytest suites/ with its cluster", f"{wall:.1f} s, exit {code}", f"target {WALL_TARGET:g} s")
+    _print("promises and cases", str(len(results)))
+    _print("longest promise", f"{longest['seconds']:.1f} s", longest["id"])
+    _print("wall ÷ longest promise", f"{wall / longest['seconds']:.2f}", f"target {RATIO_TARGET:g}")
+
+
+def _on_one_cluster(folder: Path, workers: list[str], *, upstream: bool) -> None:
+    tests = builder.ensure(["e2e"], DEFAULT_KUBERNETES, _say) if upstream else None
+    made = cluster.up(cluster.Plan(NAME, images=images.UPSTREAM if upstream else ()), _say)
+    try:
+        meter = _Meter(made, folder)
+        ours = [f"--kubeconfig={meter.kubeconfig('suites')}", "--cluster=external", *_ingress(made), *workers]
+        idle = meter.measure(
+            "suites", lambda: _pytest("suites/", *ours, "-k", "not a promise", reports=folder / "idle")
+        )
+        full = meter.measure("suites", lambda: _pytest("suites/", *ours, reports=folder / "full"))
+        _print_costs(_results(folder / "full"), idle, full)
+        if tests is not None:
+            _compare(meter, tests, ours, folder)
+    finally:
+        cluster.down(NAME)
+
+
+def _print_costs(results: list[dict[str, Any]], idle: Cost, full: Cost) -> None:
+    count = len(results)
+    processes = len({result["worker"] for result in results}) + 1
+    _print("fixed start, CPU per process", f"{idle.cpu / processes:.2f} s", f"target {START_TARGET:g} s")
+    _print(
+        "client CPU per promise", f"{1000 * (full.cpu - idle.cpu) / count:.0f} ms", f"target {CPU_TARGET * 1000:g} ms"
+    )
+    _print("API requests per promise", f"{full.requests / count:.1f}")
+    _print("pods per promise", f"{sum(result['pods'] for result in results) / count:.1f}")
+
+
+def _compare(meter: _Meter, tests: builder.Artifacts, ours: list[str], folder: Path) -> None:
+    """Both sides prove the same behaviours on the same cluster, one side after the other, each as parallel as it can be."""
+    known = {result["id"].partition("[")[0] for result in _results(folder / "full")}
+    pairs = {name: pair for name, pair in PAIRS.items() if any(promise.startswith(pair[0]) for promise in known)}
+    nodes = sorted({result["nodeid"] for result in _results(folder / "full") if _wanted(result["id"], pairs)})
+    theirs = meter.measure("upstream", lambda: _ginkgo(meter, tests, [spec for _, spec in pairs.values()], folder))
+    mine = meter.measure("suites", lambda: _pytest(*nodes, *ours, reports=folder / "pairs"))
+    _print("same behaviours", ", ".join(pairs))
+    _print("ours", f"{mine.wall:.1f} s, {mine.requests} requests, {mine.cpu:.1f} CPU s")
+    _print("upstream, 6 processes", f"{theirs.wall:.1f} s, {theirs.requests} requests, {theirs.cpu:.1f} CPU s")
+    _print("upstream ÷ ours, time", f"{theirs.wall / mine.wall:.1f}", "target 3")
+    _print("ours ÷ upstream, requests", f"{mine.requests / theirs.requests:.2f}", "target 0.5")
+
+
+def _wanted(promise: str, pairs: dict[str, tuple[str, str]]) -> bool:
+    return any(promise.startswith(beginning) for beginning, _ in pairs.values())
+
+
+class _Meter:
+    """Counts what a user of its own asks the API server for, and what a command takes."""
+
+    def __init__(self, made: state.ClusterState, folder: Path) -> None:
+        self._made = made
+        self._folder = folder
+        self._log = made.logs / "audit.log"
+        policy = {
+            "apiVersion": "audit.k8s.io/v1",
+            "kind": "Policy",
+            "omitStages": ["ResponseStarted", "ResponseComplete", "Panic"],
+            "rules": [{"level": "Metadata", "users": ["bench-suites", "bench-upstream"]}, {"level": "None"}],
+        }
+        path = made.folder / "audit-policy.json"
+        path.write_text(json.dumps(policy))
+        arguments = (f"--audit-policy-file={path}", f"--audit-log-path={self._log}", "--audit-log-mode=blocking")
+        operate.restart(made, "kube-apiserver", operate.replacing(*((one, one) for one in arguments)))
+        _await_ready(Client.from_kubeconfig(made.kubeconfig))
+
+    def kubeconfig(self, who: str) -> Path:
+        """An administrator whose requests are counted."""
+        authority = Authority(self._made.pki, "ca")
+        user = f"bench-{who}"
+        return write_kubeconfig(
+            self._folder / f"{user}.kubeconfig",
+            cluster=user,
+            server=self._made.server,
+            authority=authority.pair.certificate,
+            user=user,
+            identity=authority.issue(user, user=user, groups=["system:masters"], folder=self._folder),
+        )
+
+    def measure(self, who: str, run: Any) -> Cost:
+        """What a run costs, and how many requests its user made."""
+        before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+        requests = self._requests(who)
+        run()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return Cost(time.monotonic() - started, cpu, self._requests(who) - requests)
+
+    def _requests(self, who: str) -> int:
+        if not self._log.exists():
+            return 0
+        return sum(f'"username":"bench-{who}"' in line for line in self._log.read_text().splitlines())
+
+
+def _pytest(*arguments: str, reports: Path) -> int:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--reports-dir={reports}"]
+    done = subprocess.run([*command, *arguments], stdout=sys.stderr, check=False)
+    return done.returncode
+
+
+def _ginkgo(meter: _Meter, tests: builder.Artifacts, specs: list[str], folder: Path) -> None:
+    options = [f"--focus=({'|'.join(specs)}).*Conformance", "--procs=6", "--no-color", "--timeout=1h"]
+    target = [
+        str(tests.binary("e2e.test")),
+        "--",
+        f"--kubeconfig={meter.kubeconfig('upstream')}",
+        "--provider=skeleton",
+    ]
+    with (folder / "upstream.log").open("wb") as log:
+        subprocess.run([tests.binary("ginkgo"), *options, *target], cwd=folder, env=os.environ, stdout=log, check=False)
+    said = (folder / "upstream.log").read_text().splitlines()
+    _print("upstream's specs", next((line.strip() for line in said if " Passed | " in line), "did not run"))
+
+
+def _ingress(made: state.ClusterState) -> list[str]:
+    return [f"--ingress-address={made.nodes[0].address}:80"]
+
+
+def _results(reports: Path) -> list[dict[str, Any]]:
+    document: dict[str, Any] = json.loads((reports / "result.json").read_text())
+    return [result for result in document["results"] if result["outcome"] in ("kept", "broken", "error")]
+
+
+def _await_ready(client: Client) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if client.request("GET", "/readyz", timeout=2).status == 200:
+                return
+        except SurroundingsError:
+            pass  # it is starting again
+        time.sleep(0.1)
+    raise SurroundingsError("kube-apiserver did not come back with an audit log")
+
+
+def _print(name: str, figure: str, remark: str = "") -> None:
+    print(f"{name:32} {figure}{f'  ({remark})' if remark else ''}", flush=True)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
