@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clusterproof.client import Client
 from clusterproof.embedded import builder, cluster, images, operate, state
 from clusterproof.embedded.components import DEFAULT_KUBERNETES
 from clusterproof.embedded.pki import Authority, write_kubeconfig
+
+from clusterproof.client import Client
 from clusterproof.errors import SurroundingsError
 
 NAME = "bench-suites"
@@ -40,7 +41,7 @@ PAIRS = {
     "namespace deletion": ("api/namespaces", "Namespaces should ensure that all (pods|services) are removed"),
     "webhook": ("api/admission_webhooks", "AdmissionWebhook .*should be able to deny pod and configmap creation"),
 }
-"""Behaviours that both prove: our promise (an id, or the beginning of several), upstream's specs (a regular expression)."""
+"""Behaviours that both prove: our promise (an id, or how several begin), upstream's specs (a regular expression)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def _print_costs(results: list[dict[str, Any]], idle: Cost, full: Cost) -> None:
 
 
 def _compare(meter: _Meter, tests: builder.Artifacts, ours: list[str], folder: Path) -> None:
-    """Both sides prove the same behaviours on the same cluster, one side after the other, each as parallel as it can be."""
+    """Both sides prove the same behaviours on the same cluster, one after the other, each as parallel as it can be."""
     known = {result["id"].partition("[")[0] for result in _results(folder / "full")}
     pairs = {name: pair for name, pair in PAIRS.items() if any(promise.startswith(pair[0]) for promise in known)}
     nodes = sorted({result["nodeid"] for result in _results(folder / "full") if _wanted(result["id"], pairs)})
