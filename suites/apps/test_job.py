@@ -1,0 +1,177 @@
+"""Job: work is done as often as asked, not more at a time than asked, and given up when told to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from clusterproof import Images, Namespace, Object, Timeouts, case, eventually, manifests, watching
+from clusterproof.conditions import complete, failed, gone, has_condition, settled
+
+PARKED = {"schedulingGates": [{"name": "clusterproof.dev/parked"}]}
+"""Keeps a pod from being scheduled: it exists, costs nothing, and never ends."""
+
+TELL = "echo $JOB_COMPLETION_INDEX $(hostname) > /dev/termination-log"
+
+
+@pytest.mark.parametrize("mode", [case("plain", "NonIndexed"), case("indexed", "Indexed")])
+def test_completion(namespace: Namespace, images: Images, timeouts: Timeouts, mode: str) -> None:
+    """A Job MUST be complete when as many pods as asked for have succeeded, never more of them active than asked for.
+
+    With indexes, each index succeeds once, in a pod that knows it and is named by it.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/#parallel-jobs
+    """
+    manifest = manifests.job(
+        "sum",
+        images.agnhost,
+        completions=3,
+        parallelism=2,
+        command=["sh", "-c", TELL],
+        more={"completionMode": mode},
+    )
+
+    with watching(namespace.pods()) as pods:
+        job = namespace.create(manifest)
+        eventually(job, complete, within=timeouts.job)
+
+    active = [[pod.name for pod in state if not _ended(pod)] for state in pods.states]
+    assert max(map(len, active)) == 2, f"{job}: at most {max(active, key=len)} were active, not 2 pods at a time"
+    phases = [pod.status["phase"] for pod in pods.states[-1]]
+    assert phases == ["Succeeded"] * 3, f"{job} is complete, and the phases of its pods are {phases}"
+    assert job.status.get("succeeded") == 3, f"{job}: its status tells of {job.status}"
+    said = sorted(_message(pod) for pod in pods.states[-1])
+    if mode == "Indexed":
+        assert said == ["0 sum-0", "1 sum-1", "2 sum-2"], f"{job}: its pods gave index and host name as {said}"
+        assert job.status.get("completedIndexes") == "0-2", f"{job}: its status tells of {job.status}"
+    else:
+        assert said == [pod.name for pod in pods.states[-1]], f"{job}: its pods gave their host names as {said}"
+
+
+@pytest.mark.parametrize(
+    ("more", "reason", "tries"),
+    [
+        case("backoff_limit", {"backoffLimit": 1}, "BackoffLimitExceeded", 2),
+        case(
+            "pod_failure_policy",
+            {
+                "backoffLimit": 1,
+                "podFailurePolicy": {
+                    "rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [42]}}]
+                },
+            },
+            "PodFailurePolicy",
+            1,
+        ),
+    ],
+)
+def test_failure(
+    namespace: Namespace, images: Images, timeouts: Timeouts, more: dict[str, Any], reason: str, tries: int
+) -> None:
+    """A Job whose pods fail MUST fail after exactly as many of them as its limits allow, and say why.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/#handling-pod-and-container-failures
+    """
+    manifest = manifests.job("fail", images.agnhost, command=["sh", "-c", "exit 42"], more=more)
+
+    with watching(namespace.pods()) as pods:
+        job = namespace.create(manifest)
+        eventually(job, failed, within=timeouts.job)
+
+    assert job.condition("Failed")["reason"] == reason, f"{job}: {job.condition('Failed')}"
+    tried = {pod.name for state in pods.states for pod in state}
+    assert len(tried) == tries, f"{job}: {len(tried)} pods were tried, not {tries}"
+    assert job.status.get("failed") == tries, f"{job}: its status tells of {job.status}"
+
+
+def test_failed_indexes(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A Job with a limit per index MUST finish the other indexes when one has failed.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/#backoff-limit-per-index
+    """
+    more = {"completionMode": "Indexed", "backoffLimitPerIndex": 0}
+    script = ["sh", "-c", "test $JOB_COMPLETION_INDEX != 0"]
+    job = namespace.create(manifests.job("part", images.agnhost, completions=2, command=script, more=more))
+
+    eventually(job, has_condition("Failed", reason="FailedIndexes"), within=timeouts.job)
+
+    outcome = {key: job.status.get(key) for key in ("failedIndexes", "completedIndexes", "failed", "succeeded")}
+    assert outcome == {"failedIndexes": "0", "completedIndexes": "1", "failed": 1, "succeeded": 1}, f"{job}: {outcome}"
+
+
+def test_success_policy(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A Job with a success policy MUST be complete, and end the pods that are left, when that policy is met.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/#success-policy
+    """
+    more = {"completionMode": "Indexed", "successPolicy": {"rules": [{"succeededIndexes": "0"}]}}
+    script = ["sh", "-c", "test $JOB_COMPLETION_INDEX = 0 || exec /agnhost pause"]
+    manifest = manifests.job("lead", images.agnhost, completions=2, parallelism=2, command=script, more=more)
+
+    job = namespace.create(manifest)
+    eventually(job, has_condition("Complete", reason="SuccessPolicy"), within=timeouts.job)
+
+    assert job.status.get("completedIndexes") == "0", f"{job}: its status tells of {job.status}"
+    eventually(namespace.pods(), _none_active, within=timeouts.pod_end)
+
+
+def test_active_deadline(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A Job that is active for longer than activeDeadlineSeconds MUST fail, and its pods end.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/#job-termination-and-cleanup
+    """
+    job = namespace.create(manifests.job("late", images.agnhost, more={"activeDeadlineSeconds": 1}, spec=PARKED))
+
+    with watching(namespace.pods()) as pods:
+        eventually(job, has_condition("Failed", reason="DeadlineExceeded"), within=timeouts.job)
+        eventually(namespace.pods(), gone, within=timeouts.pod_end)
+
+    assert any(pods.states), f"{job} never had a pod"
+
+
+def test_suspend(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A suspended Job MUST have no pods; it gets them when it is resumed, and loses them when it is suspended again.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/#suspending-a-job
+    """
+    job = namespace.create(manifests.job("held", images.agnhost, more={"suspend": True}, spec=PARKED))
+    eventually(job, has_condition("Suspended", reason="JobSuspended"), within=timeouts.object)
+    assert not namespace.pods().read(), f"{job} has pods although it is suspended"
+
+    job.patch({"spec": {"suspend": False}})
+    eventually(namespace.pods(), settled(1), within=timeouts.object)
+    eventually(job, has_condition("Suspended", "False"), within=timeouts.object)
+    job.patch({"spec": {"suspend": True}})
+    eventually(namespace.pods(), settled(0), within=timeouts.object)
+    eventually(job, has_condition("Suspended"), within=timeouts.object)
+
+
+def test_ttl(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A Job that has finished MUST go away, with its pods, ttlSecondsAfterFinished later.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/ttlafterfinished/
+    """
+    job = namespace.create(
+        manifests.job("brief", images.agnhost, command=["true"], more={"ttlSecondsAfterFinished": 1})
+    )
+
+    eventually(job, complete, within=timeouts.job)
+
+    eventually(job, gone, within=timeouts.object)
+    eventually(namespace.pods(), gone, within=timeouts.pod_end)
+
+
+def _ended(pod: Object) -> bool:
+    return pod.status.get("phase") in ("Succeeded", "Failed")
+
+
+def _none_active(pods: list[Object]) -> str | None:
+    active = [pod.name for pod in pods if not _ended(pod)]
+    return f"{', '.join(active)} are active" if active else None
+
+
+def _message(pod: Object) -> str:
+    """What the pod left in its termination message."""
+    (main,) = pod.status["containerStatuses"]
+    return str(main["state"]["terminated"].get("message", "")).strip()
