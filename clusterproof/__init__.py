@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clusterproof import capabilities, conditions, inside, kinds, manifests
+    from clusterproof import capabilities, conditions, inside, kinds, load, manifests
     from clusterproof.client import Client, Event, ExecResult, Response
     from clusterproof.cluster import Cluster
     from clusterproof.errors import ApiError, Hopeless, NeverHappened, SurroundingsError
@@ -46,6 +46,7 @@ __all__ = [
     "eventually",
     "inside",
     "kinds",
+    "load",
     "manifests",
     "measure",
     "step",

@@ -1,0 +1,94 @@
+"""A known load: a container that burns the CPU share and holds the memory that it is told to, and accounts for it.
+
+What it spent is read from its own cgroup, so it is the truth that metrics are compared to, however busy the node is.
+The pod needs bash, as in agnhost's image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from clusterproof.objects import Object
+
+_UNITS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0}
+_UNITS |= {unit: 1000.0**power for power, unit in enumerate("kMGTPE", 1)}
+_UNITS |= {f"{unit}i": 1024.0**power for power, unit in enumerate("KMGTPE", 1)}
+
+# Burns in pieces of some milliseconds until its cgroup has the share of CPU time that was asked for since the last
+# change; what a busy node kept from it for more than a second is not made up for. A read from a pipe that nobody writes
+# to is a sleep that starts no process. Once a second it prints the time and the CPU time spent, in microseconds.
+_SCRIPT = r"""
+echo "$1" > /tmp/share; mkfifo /tmp/never; exec 3<> /tmp/never
+spent() {
+    if [ -e /sys/fs/cgroup/cpu.stat ]; then read -r _ spent < /sys/fs/cgroup/cpu.stat
+    else read -r spent < /sys/fs/cgroup/cpuacct/cpuacct.usage; spent=$((spent / 1000)); fi
+}
+spent; echo "${EPOCHREALTIME/[.,]/} $spent"
+dd if=/dev/zero of=/dev/shm/held bs=1M count="$2" 2> /dev/null
+while :; do
+    now=${EPOCHREALTIME/[.,]/}; spent; read -r share < /tmp/share
+    if [ "$share" != "$burning" ]; then burning=$share since=$now base=$spent; fi
+    owed=$(((now - since) * burning / 1000 - (spent - base)))
+    if ((owed > burning * 1000)); then base=$((base - owed + burning * 1000)); fi
+    if ((now >= next)); then echo "$now $spent"; next=$((now + 1000000)); fi
+    if ((owed > 0)); then for ((i = 0; i < 1000; i++)); do :; done; else read -rt 0.2 <&3; fi
+done
+"""
+
+
+def command(millicores: int = 0, *, megabytes: int = 0) -> list[str]:
+    """The command of a container that begins with this load; for `pod_spec(command=...)`."""
+    return ["bash", "-c", _SCRIPT, "load", str(millicores), str(megabytes)]
+
+
+def burn(pod: Object, millicores: int) -> None:
+    """Change what a running container burns; it follows within a second."""
+    result = pod.exec(["sh", "-c", f"echo {millicores} > /tmp/share"])
+    assert result.code == 0, f"{pod}: cannot change its load: {result.stderr}"
+
+
+def hold(pod: Object, megabytes: int) -> None:
+    """Change how much memory a running container holds."""
+    script = f"rm -f /dev/shm/held; dd if=/dev/zero of=/dev/shm/held bs=1M count={megabytes} 2>&1"
+    result = pod.exec(["sh", "-c", script])
+    assert result.code == 0, f"{pod}: cannot change its load: {result.stdout}"
+
+
+class Account(NamedTuple):
+    """What a container had spent at one moment, by its node's clock."""
+
+    at: float
+    """Seconds since the epoch."""
+    spent: float
+    """Seconds of CPU time since it started."""
+
+
+def account(pod: Object) -> list[Account]:
+    """What a container spent so far, about once a second."""
+    lines = (line.split() for line in pod.logs().splitlines())
+    return [Account(int(at) / 1e6, int(spent) / 1e6) for at, spent in lines]
+
+
+def cores(account: Iterable[Account], start: float, end: float) -> float | None:
+    """CPU seconds per second between two moments; None when the account does not cover them."""
+    known = list(account)
+    # The first line is printed a moment after the container's start.
+    if not known or start < known[0].at - 2 or end > known[-1].at:
+        return None
+    return (_spent(known, end) - _spent(known, start)) / (end - start)
+
+
+def quantity(text: str) -> float:
+    """A quantity of the API as a number: `250m` is 0.25, `1Ki` is 1024."""
+    digits = text.rstrip("numkKMGTPEi")
+    return float(digits) * _UNITS[text[len(digits) :]]
+
+
+def _spent(known: list[Account], at: float) -> float:
+    """What was spent at a moment in between, in proportion to the time."""
+    later = next(index for index, each in enumerate(known) if each.at >= at)
+    if later == 0:
+        return 0.0
+    before, after = known[later - 1], known[later]
+    return before.spent + (after.spent - before.spent) * (at - before.at) / (after.at - before.at)

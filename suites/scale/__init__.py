@@ -1,0 +1,1 @@
+"""Scale: use is measured, and the number of pods follows it."""

@@ -1,0 +1,93 @@
+"""HorizontalPodAutoscaler: the number of pods follows their load, within the bounds that were set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from clusterproof import Images, Namespace, Object, Timeouts, capabilities, eventually, kinds, load, watching
+from clusterproof.conditions import has_condition, rolled_out
+from clusterproof.manifests import deployment, hpa
+
+pytestmark = [pytest.mark.requires(capabilities.METRICS), pytest.mark.first]
+
+AT_ONCE = {"scaleDown": {"stabilizationWindowSeconds": 0}}
+"""Scale down as soon as the load is gone, not after the usual five minutes."""
+
+
+def test_cpu(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A HorizontalPodAutoscaler MUST keep as many pods as their CPU use asks for, and never fewer than its minimum.
+
+    Pods request 50m and are to use 100 % of that. One of them burns 125m, so three pods are needed. Then none burns
+    anything, so none is needed, and the minimum of two stays.
+
+    Source: https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#algorithm-details
+    """
+    requests = {"requests": {"cpu": "50m"}}
+    made = deployment("worker", images.agnhost, replicas=2, command=load.command(), resources=requests)
+    workers = namespace.create(made)
+    scaler = namespace.create(hpa("worker", target="worker", low=2, high=4, behavior=AT_ONCE, cpu=100))
+    eventually(workers, rolled_out, within=timeouts.pod)
+    burning = workers.pods().read()[0]
+
+    with watching(namespace.select(kinds.DEPLOYMENT)) as history:
+        load.burn(burning, 125)
+        eventually(scaler, _settled(3, 125 / 50, "DesiredWithinRange"), within=timeouts.scale)
+        load.burn(burning, 0)
+        eventually(scaler, _settled(2, 0, "TooFewReplicas"), within=timeouts.scale)
+
+    history.every(_replicas_among(2, 3))
+
+
+def test_memory(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A HorizontalPodAutoscaler MUST follow the memory use of its pods, and never keep more than its maximum.
+
+    Pods request 16Mi and are to use 100 % of that. One of them holds 56Mi, so four pods are needed, and the maximum of
+    three is allowed. Then none holds anything, and one pod is enough.
+
+    Source: https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#support-for-resource-metrics
+    """
+    requests = {"requests": {"memory": "16Mi"}}
+    workers = namespace.create(deployment("worker", images.agnhost, command=load.command(), resources=requests))
+    use = {"name": "memory", "target": {"type": "Utilization", "averageUtilization": 100}}
+    by_memory = [{"type": "Resource", "resource": use}]
+    scaler = namespace.create(hpa("worker", target="worker", low=1, high=3, behavior=AT_ONCE, metrics=by_memory))
+    eventually(workers, rolled_out, within=timeouts.pod)
+    holding = workers.pods().read()[0]
+
+    with watching(namespace.select(kinds.DEPLOYMENT)) as history:
+        load.hold(holding, 56)
+        eventually(scaler, _settled(3, 56 / 16, "TooManyReplicas"), within=timeouts.scale)
+        load.hold(holding, 0)
+        eventually(scaler, _settled(1, 0, "DesiredWithinRange"), within=timeouts.scale)
+
+    history.every(_replicas_among(1, 2, 3))
+
+
+def _settled(replicas: int, use: float, reason: str) -> Callable[[Object], str | None]:
+    """So many replicas, which together use what so many pods are to use; `reason` says why there are not others."""
+
+    def settled(scaler: Object) -> str | None:
+        status = scaler.status
+        seen = (status.get("currentReplicas"), status.get("desiredReplicas"))
+        metrics = [metric.get("resource") or {} for metric in status.get("currentMetrics") or [{}]]
+        percent = (metrics[0].get("current") or {}).get("averageUtilization")
+        if inactive := has_condition("ScalingActive", reason="ValidMetricFound")(scaler):
+            return inactive
+        if seen != (replicas, replicas):
+            return f"it has {seen[0]} replicas and wants {seen[1]}, not {replicas}, at {percent} % of their target"
+        if percent is None or abs(percent - 100 * use / replicas) > 25:
+            return f"its pods use {percent} % of their target, not about {100 * use / replicas:.0f} %"
+        return has_condition("ScalingLimited", str(reason != "DesiredWithinRange"), reason)(scaler)
+
+    settled.__name__ = f"settles at {replicas} replicas"
+    return settled
+
+
+def _replicas_among(*allowed: int) -> Callable[[list[Object]], str | None]:
+    def replicas_among(workloads: list[Object]) -> str | None:
+        wrong = [each.spec["replicas"] for each in workloads if each.spec["replicas"] not in allowed]
+        return f"its number of replicas was set to {wrong[0]}, not to one of {allowed}" if wrong else None
+
+    return replicas_among

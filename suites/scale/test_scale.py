@@ -1,0 +1,168 @@
+"""Metrics: what nodes and pods use is measured, everywhere and all the time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import pytest
+
+from clusterproof import (
+    Cluster,
+    Images,
+    Namespace,
+    Object,
+    SurroundingsError,
+    Timeouts,
+    capabilities,
+    eventually,
+    kinds,
+    load,
+)
+from clusterproof.conditions import ready, running
+from clusterproof.manifests import pod
+
+pytestmark = [pytest.mark.requires(capabilities.METRICS), pytest.mark.first]
+
+HELD = 40
+"""Mebibytes that each pod holds; its own shell is about one more."""
+TOLERANCE = 0.25
+"""Part of the true use by which a metric may be off."""
+OLDEST = 60
+"""Seconds that may have passed since the time that a metric is about."""
+
+
+def test_metrics(
+    cluster: Cluster, namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts
+) -> None:
+    """Metrics of every node and pod MUST tell what it uses, within 25 %, and be at most a minute old.
+
+    A pod on each node burns 60m of CPU, then 180m, and keeps an account from its own cgroup. Metrics that stand still
+    fit one of the two at most. Memory of nodes is compared to what their kubelets say.
+
+    Source: https://kubernetes.io/docs/tasks/debug/debug-cluster/resource-metrics-pipeline/
+    """
+    options: dict[str, Any] = {"command": load.command(60, megabytes=HELD), "resources": {"requests": {"cpu": "60m"}}}
+    burners = [
+        namespace.create(pod(f"burner-{number}", images.agnhost, node=node.name, **options))
+        for number, node in enumerate(nodes)
+    ]
+    for burner in burners:
+        eventually(burner, running, within=timeouts.pod)
+    pod_metrics, what = namespace.select(kinds.POD_METRICS).read, "metrics of pods tell what they use"
+    first = eventually(pod_metrics, _tell_the_use(burners, 0.03), within=timeouts.metrics, describe=what)
+    nodes_before = cluster.list(kinds.NODE_METRICS)
+
+    for burner in burners:
+        load.burn(burner, 180)
+
+    use_now = _tell_the_use(burners, 0.12, later_than=first)
+    eventually(pod_metrics, use_now, within=timeouts.metrics, describe=f"{what} now")
+    node_metrics = cluster.select(kinds.NODE_METRICS).read
+    nodes_now = _tell_the_nodes_use(cluster, nodes_before, burners[0])
+    eventually(node_metrics, nodes_now, within=timeouts.metrics, describe="metrics of nodes tell what they use now")
+
+
+class Use(NamedTuple):
+    """What a metric says."""
+
+    start: float
+    """Beginning of the time that it is about, in seconds since the epoch."""
+    end: float
+    """End of that time. Metrics give it in whole seconds: it may be up to a second later."""
+    cores: float
+    mebibytes: float
+
+
+def _use(metric: Object) -> Use:
+    """The use of a node, or of a pod's only container."""
+    end = datetime.fromisoformat(metric["timestamp"]).timestamp()
+    usage = metric.raw.get("usage") or metric["containers"][0]["usage"]
+    start = end - _seconds(metric["window"])
+    return Use(start, end, load.quantity(usage["cpu"]), load.quantity(usage["memory"]) / 1024**2)
+
+
+def _seconds(duration: str) -> float:
+    """A duration as Go writes it: `10.012s`, `1m0s`."""
+    parts = re.findall(r"([\d.]+)(ms|h|m|s)", duration)
+    return sum(float(number) * {"h": 3600, "m": 60, "s": 1, "ms": 0.001}[unit] for number, unit in parts)
+
+
+def _tell_the_use(
+    burners: list[Object], least: float, later_than: Iterable[Object] = ()
+) -> Callable[[list[Object]], str | None]:
+    """Metrics of every pod agree with its own account, and are about a time when it used `least` cores or more."""
+    earlier = {metric.name: _use(metric).end for metric in later_than}
+
+    def tell_the_use(metrics: list[Object]) -> str | None:
+        uses = {metric.name: _use(metric) for metric in metrics}
+        for burner in burners:
+            use, place = uses.get(burner.name), f"{burner.name} on {burner.spec.get('nodeName')}"
+            if use is None:
+                return f"there are none of {place}"
+            if use.end <= earlier.get(burner.name, 0):
+                return f"those of {place} stand still"
+            if wrong := _wrong(use, least, load.account(burner)):
+                return f"those of {place} {wrong}"
+        return None
+
+    return tell_the_use
+
+
+def _wrong(use: Use, least: float, account: list[load.Account]) -> str | None:
+    """In what a pod's metrics differ from its own account."""
+    ways = [load.cores(account, use.start + late, use.end + late) for late in (0, 1)]
+    true = [cores for cores in ways if cores is not None]
+    if not true:
+        return "are about a time of which it has no account"
+    if account[-1].at - use.end > OLDEST:
+        return f"are {account[-1].at - use.end:.0f} s old"
+    if not any(_near(use.cores, cores) for cores in true):
+        return f"tell {use.cores * 1000:.0f}m of CPU where it used {true[0] * 1000:.0f}m"
+    if not _near(use.mebibytes, HELD + 1):
+        return f"tell {use.mebibytes:.0f}Mi of memory where it holds {HELD}Mi"
+    return None if min(true) >= least else f"are about a time when it used {min(true) * 1000:.0f}m of CPU only"
+
+
+def _near(told: float, true: float) -> bool:
+    return abs(told - true) <= TOLERANCE * true
+
+
+def _tell_the_nodes_use(cluster: Cluster, before: list[Object], watch: Object) -> Callable[[list[Object]], str | None]:
+    """There are fresh metrics of every Ready node, newer than `before`; the pod `watch` knows what time it is."""
+    earlier = {metric.name: _use(metric).end for metric in before}
+
+    def tell_the_nodes_use(metrics: list[Object]) -> str | None:
+        uses = {metric.name: _use(metric) for metric in metrics}
+        now = load.account(watch)[-1].at
+        for node in cluster.list(kinds.NODE):
+            if ready(node) is None and (wrong := _wrong_of_node(node, uses.get(node.name), earlier, now)):
+                return f"those of {node.name} {wrong}"
+        return None
+
+    return tell_the_nodes_use
+
+
+def _wrong_of_node(node: Object, use: Use | None, earlier: Mapping[str, float], now: float) -> str | None:
+    """In what a node's metrics cannot be true."""
+    if use is None:
+        return "are missing"
+    if use.end <= earlier.get(node.name, 0):
+        return "stand still"
+    if now - use.end > OLDEST:
+        return f"are {now - use.end:.0f} s old"
+    if not 0 < use.cores < (1 + TOLERANCE) * (processors := load.quantity(node.status["capacity"]["cpu"])):
+        return f"tell {use.cores:.2f} cores of {processors:g}"
+    held = _held(node)
+    return None if _near(use.mebibytes, held) else f"tell {use.mebibytes:.0f}Mi of memory where {held:.0f}Mi are used"
+
+
+def _held(node: Object) -> float:
+    """Mebibytes in use on a node, as its kubelet says."""
+    path = f"{node.path}/proxy/stats/summary"
+    answer = node.client.request("GET", path, query={"only_cpu_and_memory": True})
+    if answer.status in (401, 403):
+        raise SurroundingsError(f"{node}: its kubelet may not be asked what it uses: GET {path}: {answer.text}")
+    return float(answer.json()["node"]["memory"]["workingSetBytes"]) / 1024**2
