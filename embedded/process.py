@@ -15,8 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from .network import NAMESPACES
-from .state import ClusterState, EmbeddedError, Program
+from .state import NAMESPACES, ClusterState, EmbeddedError, Program
 
 BIN = "/opt/clusterproof/bin"
 """Where a node has its programs."""
@@ -59,7 +58,7 @@ def start_anchor(hostname: str, namespace: str, folder: Path, prepare: str = "")
     with process.stdout as answer:
         line = answer.readline()
     if not line:
-        raise EmbeddedError(f"node {hostname}: cannot be set up: {tail(folder / 'anchor.log')}")
+        raise EmbeddedError(f"node {hostname}: cannot be set up:\n{tail(folder / 'anchor.log')}")
     return int(line)
 
 
@@ -95,7 +94,12 @@ class Component:
         """Raise EmbeddedError with exit and last log lines when it has ended."""
         if (code := self._process.poll()) is not None:
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-            raise EmbeddedError(f"{self.name} {how}; its log {self._log} ends with:\n{tail(self._log)}")
+            raise EmbeddedError(f"{self.name} {how}; {self.last_words}")
+
+    @property
+    def last_words(self) -> str:
+        """The last lines of its log, for messages: the log itself goes when a start fails."""
+        return f"its log ends with:\n{tail(self._log)}"
 
     def await_said(self, phrase: str, within: float = 20.0) -> None:
         """Wait until its log has a phrase: for ports that cannot be reached from here."""
@@ -103,18 +107,19 @@ class Component:
         while phrase not in self._log.read_text(errors="replace"):
             self.check()
             if time.monotonic() > deadline:
-                raise EmbeddedError(f"{self.name}: did not say {phrase!r} within {within:g} s; see {self._log}")
+                raise EmbeddedError(f"{self.name} did not say {phrase!r} within {within:g} s; {self.last_words}")
             time.sleep(0.02)
 
 
 def child_of(pid: int) -> int | None:
     """The process that an `nsenter` of ours started: what to signal; None when it has ended."""
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):  # it ended meanwhile
-                fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
-                if int(fields[1]) == pid and fields[0] != "Z":
-                    return int(entry.name)
+    with os.scandir("/proc") as entries:
+        for entry in entries:
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):  # it ended meanwhile
+                    fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
+                    if int(fields[1]) == pid and fields[0] != "Z":
+                        return int(entry.name)
     return None
 
 
@@ -126,7 +131,7 @@ def kill(pids: Sequence[int]) -> None:
     await_end(pids)
 
 
-def await_end(pids: Sequence[int], within: float = 10.0) -> None:
+def await_end(pids: Sequence[int], within: float = 30.0) -> None:
     """Wait, in seconds, until processes that were told to end have gone; EmbeddedError names those that stay."""
     deadline = time.monotonic() + within
     while left := [pid for pid in pids if _runs(pid)]:
@@ -143,10 +148,11 @@ def reap() -> None:
 
 
 def tail(log: Path, lines: int = 15) -> str:
-    """The last lines of a log."""
+    """The last lines of a log, indented as parts of a message that stay lines."""
     with contextlib.suppress(FileNotFoundError):
-        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
-    return "(nothing was logged)"
+        if said := log.read_text(errors="replace").splitlines()[-lines:]:
+            return "\n".join(f"  {line}" for line in said)
+    return "  (nothing was logged)"
 
 
 def _runs(pid: int) -> bool:
