@@ -15,8 +15,7 @@ import time
 
 from clusterproof.embedded import addons, cluster, state
 from clusterproof.embedded.components import DEFAULT_KUBERNETES
-from clusterproof.embedded.network import NAMESPACES
-from clusterproof.embedded.state import namespace_name
+from clusterproof.embedded.state import NAMESPACES, namespace_name
 
 TARGETS = {"2 nodes Ready": 5.0, "DNS answers": 8.0, "all add-ons ready": 15.0, "down": 3.0}
 """Seconds, on 2 cores."""

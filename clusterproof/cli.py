@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import EntryPoint, entry_points, version
@@ -219,5 +220,8 @@ def _sweep_cluster(args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[str
 
 
 def _say(code: int, sentence: str) -> int:
-    print(f"clusterproof: {' '.join(sentence.split())}", file=sys.stderr)
+    # What is indented is a list or the end of a log, and stays as it is.
+    lines = re.split(r"\n(?=  )", sentence.rstrip())
+    told = (" ".join(line.split()) if not line.startswith("  ") else line.rstrip() for line in lines)
+    print("clusterproof: " + "\n".join(told), file=sys.stderr)
     return code

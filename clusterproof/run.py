@@ -100,10 +100,15 @@ class RunFolder:
         return value
 
 
+def cluster_name(run_id: str) -> str:
+    """What the cluster of a run is called that was given no name: fit for names of Kubernetes objects."""
+    return f"cp-{run_id[:37]}".rstrip("-")
+
+
 def shape(settings: Settings, run_id: str) -> Shape:
     """What the user asked the cluster to be."""
     return Shape(
-        name=settings.cluster_name or f"cp-{run_id[:8]}",
+        name=settings.cluster_name or cluster_name(run_id),
         nodes=settings.nodes,
         kubernetes_version=settings.kubernetes_version,
         kubeconfig=settings.kubeconfig,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,13 +18,15 @@ from clusterproof.objects import Object, Selection
 from clusterproof.wait import eventually
 
 from . import addons, builder, cgroups, images, network, preflight, process, state
-from .components import DEFAULT_KUBERNETES
+from .components import DEFAULT_KUBERNETES, kubernetes_versions
 from .controlplane import ControlPlane
 from .node import NodeProcesses
-from .state import ClusterState, EmbeddedError, Node
+from .state import CannotStart, ClusterState, EmbeddedError, Node
 
 BASE = ("kubernetes", "etcd", "containerd", "cni-plugins")
 BASE_IMAGES = ("pause", "agnhost", "agnhost-old")
+WINDOW = 2.0
+"""Seconds after which a program that has ended is noticed."""
 
 Progress = Callable[[str], None]
 T = TypeVar("T")
@@ -56,25 +59,38 @@ def up(plan: Plan, progress: Progress) -> ClusterState:
 
     Raises EmbeddedError, and leaves nothing behind, when that does not succeed.
     """
-    preflight.check()
+    check(plan)
     artifacts, store = build(plan, progress)
     cluster = state.allocate(plan.name, plan.kubernetes_version, plan.nodes, plan.owner)
     try:
         Launch(cluster, artifacts, store, progress).run(plan.addons)
     except BaseException:
-        down(plan.name)
+        _remove(cluster)
         raise
     return cluster
 
 
+def check(plan: Plan) -> None:
+    """Raise CannotStart for what is known before anything is built: the machine, and what was asked for."""
+    preflight.check()
+    state.check(plan.name, plan.nodes)
+    addons.named(plan.addons)
+    if plan.kubernetes_version.removeprefix("v") not in (known := kubernetes_versions()):
+        raise CannotStart(f"Kubernetes {plan.kubernetes_version} cannot be had here; choose from: {', '.join(known)}")
+
+
 def down(name: str) -> None:
     """End a cluster and remove every trace of it; works from what the machine shows, however far its start came."""
-    cluster = state.load(name)
-    process.kill(network.processes_in(network.namespaces_of(name)))
+    _remove(state.load(name))
+
+
+def _remove(cluster: ClusterState) -> None:
+    while processes := network.processes_in(state.namespaces_of(cluster.name)):
+        process.kill(processes)
     process.reap()
     network.delete(cluster)
-    cgroups.remove(name)
-    state.forget(name)
+    cgroups.remove(cluster.name)
+    state.forget(cluster.name)
 
 
 class Launch:
@@ -87,6 +103,7 @@ class Launch:
         self._progress = progress
         self._started = time.monotonic()
         self._nodes: list[NodeProcesses] = []
+        self._control_plane: ControlPlane | None = None
         self.milestones: dict[str, float] = {}
         """Seconds from the first process to what was reached: `API server ready`, `2 nodes Ready`, `dns ready`, ..."""
 
@@ -107,7 +124,8 @@ class Launch:
             self._await_nodes(client)
             self._said(f"{len(cluster.nodes)} nodes Ready")
             applied.result()
-        addons.await_ready(cluster, client, names, self._said)
+        self._await_addons(client, names)
+        self._check_programs()
         cluster.ready = True
         cluster.save()
 
@@ -141,9 +159,9 @@ class Launch:
     def _start_network_and_etcd(self) -> ControlPlane:
         self.cluster.logs.mkdir(parents=True)
         network.create(self.cluster)
-        control_plane = ControlPlane(self.cluster, self._artifacts)
-        control_plane.prepare()
-        return control_plane
+        self._control_plane = ControlPlane(self.cluster, self._artifacts)
+        self._control_plane.prepare()
+        return self._control_plane
 
     def _await_api_server(self, control_plane: ControlPlane, within: float = 60.0) -> Client:
         client = Client.from_kubeconfig(self.cluster.kubeconfig)
@@ -156,22 +174,46 @@ class Launch:
                 seen = answer.text
             except SurroundingsError as error:
                 seen = str(error)
-            for component in control_plane.components:
-                component.check()
+            self._check_programs()
             if time.monotonic() > deadline:
-                raise EmbeddedError(f"kube-apiserver is not ready after {within:g} s: {seen}; see {self.cluster.logs}")
+                last_words = control_plane.components[-1].last_words
+                raise EmbeddedError(f"kube-apiserver is not ready after {within:g} s: {seen}; {last_words}")
             time.sleep(0.05)
 
     def _await_nodes(self, client: Client, within: float = 60.0) -> None:
         wanted = {node.name for node in self.cluster.nodes}
+        nodes = Selection(client, kinds.NODE)
         try:
-            eventually(
-                Selection(client, kinds.NODE), lambda seen: _unready(seen, wanted), within=within, describe="be Ready"
-            )
+            self._await(lambda window: eventually(nodes, lambda seen: _unready(seen, wanted), within=window), within)
         except NeverHappened as late:
-            for component in (one for node in self._nodes for one in node.components):
-                component.check()
-            raise EmbeddedError(f"{late}; logs are in {self.cluster.logs}") from late
+            kubelets = [one.last_words for node in self._nodes for one in node.components if "kubelet" in one.name]
+            raise EmbeddedError(f"nodes are not Ready after {within:g} s: {late}; {kubelets[0]}") from late
+
+    def _await_addons(self, client: Client, names: Sequence[str], within: float = 120.0) -> None:
+        for addon in addons.named(names):
+            try:
+                self._await(partial(addons.await_ready, addon, client), within)
+            except NeverHappened as late:
+                raise EmbeddedError(f"add-on {addon.name} is not ready after {within:g} s: {late}") from late
+            self._said(f"{addon.name} ready")
+
+    def _await(self, wait: Callable[[float], object], within: float) -> None:
+        """Wait in windows of a few seconds, and between them look whether a program has ended."""
+        deadline = time.monotonic() + within
+        while True:
+            try:
+                wait(min(WINDOW, within))
+                return
+            except NeverHappened:
+                self._check_programs()
+                if time.monotonic() > deadline:
+                    raise
+
+    def _check_programs(self) -> None:
+        """Raise EmbeddedError for the first program that has ended."""
+        of_control_plane = self._control_plane.components if self._control_plane else []
+        for component in (*of_control_plane, *(one for node in self._nodes for one in node.components)):
+            component.check()
 
     def _said(self, what: str) -> None:
         self.milestones[what] = time.monotonic() - self._started

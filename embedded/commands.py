@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from clusterproof.run import cluster_name
+
 from . import addons, cluster, process, state
 from .components import DEFAULT_KUBERNETES
-from .network import namespaces_of, processes_in
+from .network import processes_in
 
 DEFAULT_NAME = "default"
 
@@ -44,10 +45,9 @@ class Up:
     def run(self, args: argparse.Namespace) -> int:
         names = [] if args.addons == "none" else [name.strip() for name in args.addons.split(",") if name.strip()]
         try:
-            addons.named(names)
-        except state.EmbeddedError as error:
+            made = cluster.up(cluster.Plan(args.name, args.nodes, args.kubernetes_version, tuple(names)), _say)
+        except state.CannotStart as error:
             raise pytest.UsageError(str(error)) from error
-        made = cluster.up(cluster.Plan(args.name, args.nodes, args.kubernetes_version, tuple(names)), _say)
         print(f"cluster {made.name} is ready: export KUBECONFIG={made.kubeconfig}")
         return 0
 
@@ -127,8 +127,7 @@ def sweep(run: str) -> Iterator[str]:
     `run` names one run's cluster; empty means all. Clusters that somebody started with `clusterproof up` stay.
     """
     for known in state.clusters():
-        abandoned = not known.ready or (known.owner and not Path(f"/proc/{known.owner}").exists())
-        if abandoned if not run else known.name == f"run-{run}":
+        if known.abandoned if not run else known.name == cluster_name(run):
             cluster.down(known.name)
             yield f"embedded cluster {known.name}"
 
@@ -143,7 +142,7 @@ def _described(one: state.ClusterState) -> Iterator[str]:
         else "running"
     )
     yield f"{one.name}: {verdict}; Kubernetes {one.kubernetes_version}, {one.server}, KUBECONFIG={one.kubeconfig}"
-    yield f"  add-ons: {', '.join(one.addons) or 'none'}; {len(processes_in(namespaces_of(one.name)))} processes"
+    yield f"  add-ons: {', '.join(one.addons) or 'none'}; {len(processes_in(state.namespaces_of(one.name)))} processes"
     for node in one.nodes:
         yield f"  node {node.name}: {node.address}, pods {node.pods}"
     for name in ended:

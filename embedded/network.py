@@ -14,9 +14,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from .state import RANGE, ClusterState, EmbeddedError, Node, namespace_name
-
-NAMESPACES = Path("/run/netns")
+from .state import NAMESPACES, RANGE, ClusterState, EmbeddedError, Node, lock, namespace_name, namespaces_of
 
 
 def forwards() -> bool:
@@ -32,7 +30,7 @@ def host_link(state: ClusterState) -> str:
 def create(state: ClusterState) -> None:
     """The control plane's namespace with its bridge, and the host's link into it."""
     link, router = host_link(state), state.control_plane
-    _ip("netns", "add", router)
+    _add_namespace(router)
     _batch(
         f"link add {link} type veth peer name uplink netns {router}",
         f"address add {state.host_address}/24 dev {link}",
@@ -56,7 +54,7 @@ def create(state: ClusterState) -> None:
 def add_node(state: ClusterState, node: Node) -> None:
     """A node's namespace, linked to the bridge, with routes to and from all the others' pods."""
     namespace, port = namespace_name(state.name, node.name), f"port{node.address.rsplit('.', 1)[1]}"
-    _ip("netns", "add", namespace)
+    _add_namespace(namespace)
     _batch(
         f"link add {port} type veth peer name eth0 netns {namespace}",
         f"link set {port} master br0 up",
@@ -83,25 +81,36 @@ def add_node(state: ClusterState, node: Node) -> None:
 
 def delete(state: ClusterState) -> None:
     """Take everything away again; what is gone already is no error. Processes in the namespaces must have ended."""
+    # From its other end, so that it is this cluster's link for certain; the kernel would remove it later.
+    _ip("-n", state.control_plane, "link", "delete", "uplink")
     for namespace in namespaces_of(state.name):
-        with contextlib.suppress(subprocess.CalledProcessError):
-            _ip("netns", "delete", namespace)
-    with contextlib.suppress(subprocess.CalledProcessError):
-        _ip("link", "delete", host_link(state))
+        _ip("netns", "delete", namespace)
+    _forget_namespaces()
     for rule in _world_rules(state):
         while subprocess.run(["iptables", "-w", *rule("-D")], capture_output=True, check=False).returncode == 0:
             pass
 
 
-def namespaces_of(cluster: str) -> list[str]:
-    """Names of the network namespaces of one cluster."""
-    prefix = namespace_name(cluster, "")
-    return sorted(path.name for path in NAMESPACES.glob(f"{prefix}*"))
+def _add_namespace(name: str) -> None:
+    with lock():
+        if refused := _ip("netns", "add", name):
+            raise EmbeddedError(f"network: the namespace {name} cannot be made: {refused}")
+
+
+def _forget_namespaces() -> None:
+    """Once there is no namespace with a name left, take away what the first `ip netns add` made for their names."""
+    with lock(), contextlib.suppress(OSError):
+        if not any(NAMESPACES.iterdir()):
+            subprocess.run(["umount", NAMESPACES], capture_output=True, check=False)
+            NAMESPACES.rmdir()
 
 
 def processes_in(namespaces: list[str]) -> list[int]:
     """Ids of all processes whose network is one of these namespaces."""
-    inodes = {(NAMESPACES / name).stat().st_ino for name in namespaces}
+    inodes = set()
+    for name in namespaces:
+        with contextlib.suppress(FileNotFoundError):  # somebody else ends the cluster, too
+            inodes.add((NAMESPACES / name).stat().st_ino)
     return [pid for pid, inode in _network_of_each_process() if inode in inodes]
 
 
@@ -117,7 +126,9 @@ def _reach_the_world(state: ClusterState) -> None:
     outward = ["-s", str(state.pod_network), "!", "-d", str(RANGE), "-j", "MASQUERADE"]
     _in(state.control_plane, "iptables", "-w", "-t", "nat", "-A", "POSTROUTING", *outward)
     for rule in _world_rules(state):
-        subprocess.run(["iptables", "-w", *rule("-I")], capture_output=True, check=True)
+        done = subprocess.run(["iptables", "-w", *rule("-I")], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise EmbeddedError(f"network: the host's iptables {' '.join(rule('-I'))} failed: {done.stderr.strip()}")
 
 
 class _Rule:
@@ -140,8 +151,10 @@ def _world_rules(state: ClusterState) -> list[_Rule]:
     ]
 
 
-def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], capture_output=True, text=True, check=True)
+def _ip(*arguments: str) -> str:
+    """One change; what the kernel or `ip` had against it, or nothing."""
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+    return done.stderr.strip() or f"exit {done.returncode}" if done.returncode else ""
 
 
 def _batch(*lines: str, namespace: str = "") -> None:

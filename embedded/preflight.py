@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import cache, cgroups, rootfs, state
-from .state import EmbeddedError
+from .state import CannotStart
 
 TOOLS = {
     "ip": "iproute2",
@@ -27,7 +27,7 @@ DISK = 6 << 30
 """Bytes that a first build and its clusters need; a warm cache needs a tenth."""
 
 
-class PreflightError(EmbeddedError):
+class PreflightError(CannotStart):
     """This machine cannot run an embedded cluster; the message lists all reasons."""
 
 
@@ -43,14 +43,17 @@ def problems() -> Iterator[str]:
     if os.name != "posix" or not Path("/proc/self/ns/net").exists():
         yield "it is not Linux: use --cluster=kind or --cluster=external"
         return
-    if os.geteuid() != 0:
+    root = os.geteuid() == 0
+    if not root:
         yield "you are not root: run it again with sudo, or use --cluster=kind or --cluster=external"
-        return
-    packages = {package for tool, package in TOOLS.items() if not shutil.which(tool)} | set(rootfs.missing_packages())
-    if packages:
+    # Others than root often have no /usr/sbin in their PATH; sudo has.
+    path = os.environ.get("PATH", "") + ("" if root else ":/usr/sbin:/sbin")
+    tools = {package for tool, package in TOOLS.items() if not shutil.which(tool, path=path)}
+    if packages := tools | set(rootfs.missing_packages()):
         yield f"packages are missing: apt-get install --no-install-recommends -y {' '.join(sorted(packages))}"
-    yield from _kernel_problems(packages)
-    yield from _cgroup_problems()
+    if root:  # the kernel refuses these to everybody else, whatever it can do
+        yield from _kernel_problems(packages)
+    yield from _cgroup_problems(writable=root)
     for folder in {cache.root(), state.root()}:
         yield from _disk_problems(folder)
 
@@ -75,20 +78,21 @@ def _refused(*command: str) -> str:
     return done.stderr.strip() or f"exit {done.returncode}" if done.returncode else ""
 
 
-def _cgroup_problems() -> Iterator[str]:
+def _cgroup_problems(*, writable: bool) -> Iterator[str]:
     missing = CONTROLLERS - cgroups.controllers()
     if missing:
         yield (
             f"cgroup controllers are missing ({', '.join(sorted(missing))}): boot with cgroup_enable=memory, "
             "or in a container mount /sys/fs/cgroup writable"
         )
-    elif not os.access(cgroups.hierarchies()[0], os.W_OK):
+    elif writable and not os.access(cgroups.hierarchies()[0], os.W_OK):
         yield "cgroups cannot be written: in a container, run it --privileged --cgroupns=host"
 
 
 def _disk_problems(folder: Path) -> Iterator[str]:
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    # os.path says no where Path would complain: others than root may not look into the folder.
+    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     free = shutil.disk_usage(there).free
-    if free < DISK and not (folder / "programs").exists():
+    if free < DISK and not os.path.exists(folder / "programs"):
         help = "free some, or point CLUSTERPROOF_CACHE and CLUSTERPROOF_STATE elsewhere"
         yield f"{folder} has {free >> 30} GiB free and {DISK >> 30} are needed: {help}"

@@ -168,7 +168,7 @@ def _which(program: str) -> Path | None:
 
 def _libraries(programs: tuple[Path, ...]) -> dict[str, Path]:
     """Shared libraries of programs, by name; the loader by its full path. Empty for static programs."""
-    done = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, check=False)
+    done = subprocess.run([_which("ldd") or "ldd", *map(str, programs)], capture_output=True, text=True, check=False)
     if missing := re.findall(r"^\s*(\S+) => not found", done.stdout, re.MULTILINE):
         raise BuildError(f"{', '.join(map(str, programs))}: libraries not found: {', '.join(sorted(set(missing)))}")
     named = re.findall(r"^\s*(\S+) => (/\S+)", done.stdout, re.MULTILINE)

@@ -6,6 +6,7 @@ machine was restarted.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -21,6 +22,8 @@ from clusterproof.errors import SurroundingsError
 
 RANGE = IPv4Network("10.192.0.0/10")
 """All addresses of all embedded clusters: nodes 10.201/16, pods 10.208/12, Services 10.224/14."""
+NAMESPACES = Path("/run/netns")
+"""Where `ip netns` keeps namespaces by name."""
 MOST = 64
 """Clusters one machine can have at a time."""
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
@@ -28,6 +31,10 @@ NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
 class EmbeddedError(SurroundingsError):
     """Something about an embedded cluster did not work; the message says what, of which part, and what to do."""
+
+
+class CannotStart(EmbeddedError):
+    """A cluster cannot be what was asked for, or not on this machine; nothing was started."""
 
 
 def root() -> Path:
@@ -38,7 +45,7 @@ def root() -> Path:
 def lock() -> FileLock:
     """Held while clusters are added to or taken off this machine's list."""
     root().mkdir(mode=0o711, parents=True, exist_ok=True)
-    return FileLock(root() / "lock")
+    return FileLock(root() / ".lock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,13 @@ class ClusterState:
     """Its start is complete."""
     owner: int = 0
     """Process id of the run that it belongs to; 0 when somebody started it by hand."""
+    launcher: str = ""
+    """The process that starts it, as `identity` has it."""
+
+    @property
+    def abandoned(self) -> bool:
+        """Nobody will end it: its start was cut off, or the run that it belongs to was."""
+        return (not self.ready or bool(self.owner)) and not _lives(self.launcher)
 
     @property
     def folder(self) -> Path:
@@ -149,7 +163,7 @@ class ClusterState:
         """Give names and addresses to that many nodes."""
         ranges = list(self.pod_network.subnets(new_prefix=25))
         if not 1 <= count < len(ranges):
-            raise EmbeddedError(f"--nodes={count}: an embedded cluster has 1 to {len(ranges) - 1} nodes")
+            raise CannotStart(f"--nodes={count}: an embedded cluster has 1 to {len(ranges) - 1} nodes")
         first = len(self.nodes)
         self.nodes += [
             Node(f"{self.name}-node-{i + 1}", str(self.node_network[11 + i]), str(ranges[i]))
@@ -168,8 +182,12 @@ class ClusterState:
     def save(self) -> None:
         """Write the state so that a reader never sees half of it."""
         draft = self.folder / "state.json.new"
-        draft.write_text(json.dumps(asdict(self), indent=1))
+        draft.write_text(self.text())
         draft.replace(self.folder / "state.json")
+
+    def text(self) -> str:
+        """What `load` reads."""
+        return json.dumps(asdict(self), indent=1)
 
 
 def namespace_name(cluster: str, node: str) -> str:
@@ -177,14 +195,44 @@ def namespace_name(cluster: str, node: str) -> str:
     return f"clusterproof-{cluster}-{node}"
 
 
+def namespaces_of(cluster: str) -> list[str]:
+    """Names of the network namespaces of one cluster, and of none whose name only begins like its."""
+    nodes = re.compile(rf"{namespace_name(cluster, f'{cluster}-node-')}\d+")
+    control_plane = namespace_name(cluster, "control-plane")
+    there = (path.name for path in NAMESPACES.glob(f"{namespace_name(cluster, '')}*"))
+    return sorted(name for name in there if name == control_plane or nodes.fullmatch(name))
+
+
+def identity(pid: int) -> str:
+    """A process of this machine, told from a later one that gets the same id: `<id>:<when it began>`; or nothing."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else f"{pid}:{fields[19]}"
+
+
+def _lives(process: str) -> bool:
+    return bool(process) and identity(int(process.partition(":")[0])) == process
+
+
 def load(name: str) -> ClusterState:
     """The state of a cluster of this machine; EmbeddedError when there is none."""
+    found = _read(name)
+    if found is None:
+        known = ", ".join(state.name for state in clusters()) or "none"
+        raise EmbeddedError(f"no embedded cluster {name!r} on this machine; there are: {known}")
+    return found
+
+
+def _read(name: str) -> ClusterState | None:
     path = root() / name / "state.json"
     try:
         raw = json.loads(path.read_text())
-    except FileNotFoundError:
-        known = ", ".join(state.name for state in clusters()) or "none"
-        raise EmbeddedError(f"no embedded cluster {name!r} on this machine; there are: {known}") from None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError:
+        raise EmbeddedError(f"embedded clusters are root's, and {path} cannot be read: run it with sudo") from None
     raw["nodes"] = [Node(**node) for node in raw["nodes"]]
     raw["programs"] = {name: Program(**program) for name, program in raw.get("programs", {}).items()}
     # A state that another version of this program wrote is enough for `down`.
@@ -194,44 +242,75 @@ def load(name: str) -> ClusterState:
 
 def clusters() -> list[ClusterState]:
     """All embedded clusters of this machine, also those that are half built."""
-    return [load(path.parent.name) for path in sorted(root().glob("*/state.json"))]
+    try:
+        names = sorted(os.listdir(root()))
+    except FileNotFoundError:
+        return []
+    except PermissionError:
+        raise EmbeddedError(f"embedded clusters are root's, and {root()} cannot be read: run it with sudo") from None
+    return [state for name in names if NAME.fullmatch(name) and (state := _read(name))]
+
+
+def check(name: str, nodes: int) -> None:
+    """Raise CannotStart when there can be no new cluster like that, before anything is built for it."""
+    if not NAME.fullmatch(name):
+        raise CannotStart(
+            f"--name={name}: a cluster's name has 1 to 40 of a-z, 0-9 and -, and starts and ends with no -"
+        )
+    if (root() / name).exists():
+        raise CannotStart(f"embedded cluster {name!r} exists already; remove it with: clusterproof down --name {name}")
+    if there := namespaces_of(name):
+        raise CannotStart(
+            f"--name={name}: network namespaces of such a cluster are there ({', '.join(there)}), but not in {root()}: "
+            "choose another name, or set CLUSTERPROOF_STATE to where it was started"
+        )
+    ClusterState(name, 0, "").plan_nodes(nodes)
 
 
 def allocate(name: str, kubernetes_version: str, nodes: int, owner: int = 0) -> ClusterState:
     """Enter a new cluster in this machine's list, with address ranges that nothing else here uses."""
-    if not NAME.fullmatch(name):
-        raise EmbeddedError(
-            f"--name={name}: a cluster's name has 1 to 40 of a-z, 0-9 and -, and starts and ends with no -"
-        )
     with lock():
-        if (root() / name).exists():
-            raise EmbeddedError(
-                f"embedded cluster {name!r} exists already; remove it with: clusterproof down --name {name}"
-            )
+        check(name, nodes)
         taken = {state.index for state in clusters()}
         foreign = _routed_networks()
         for index in range(MOST):
-            state = ClusterState(name, index, kubernetes_version, owner=owner)
+            state = ClusterState(name, index, kubernetes_version, owner=owner, launcher=identity(os.getpid()))
             wanted = (state.node_network, state.pod_network, state.service_network)
             if index not in taken and not any(a.overlaps(b) for a in wanted for b in foreign):
                 state.plan_nodes(nodes)
-                state.folder.mkdir(mode=0o700)
-                state.save()
+                _enter(state)
                 return state
-    raise EmbeddedError(
-        f"no free address range: {len(taken)} embedded clusters and the host's routes use all of {RANGE}"
-    )
+    raise CannotStart(f"no free address range: {len(taken)} embedded clusters and the host's routes use all of {RANGE}")
+
+
+def _hidden(name: str) -> Path:
+    """Where a folder is that is not yet, or no longer, a cluster's; nothing that was there stays."""
+    for left in root().glob(".clusterproof-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    return root() / f".clusterproof-{name}"
+
+
+def _enter(state: ClusterState) -> None:
+    """Make its folder, with the state in it from the first moment: without that nobody could end the cluster."""
+    draft = _hidden(state.name)
+    draft.mkdir(mode=0o700)
+    (draft / "state.json").write_text(state.text())
+    draft.rename(state.folder)
 
 
 def forget(name: str) -> None:
-    """Remove a cluster's folder, the last trace of it."""
+    """Remove a cluster's folder, the last trace of it; at once as far as others see it."""
     with lock():
-        shutil.rmtree(root() / name, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # somebody else was quicker
+            (root() / name).rename(_hidden(name))
+        _hidden(name)
 
 
 def _routed_networks() -> list[IPv4Network]:
     """Networks inside our range that this machine already routes somewhere."""
-    routes = subprocess.run(["ip", "-json", "route", "show", "table", "all"], capture_output=True, check=True)
+    routes = subprocess.run(["ip", "-json", "route", "show", "table", "all"], capture_output=True, check=False)
+    if routes.returncode:
+        raise EmbeddedError(f"the host's routes cannot be read: ip: {routes.stderr.decode(errors='replace').strip()}")
     found = []
     for route in json.loads(routes.stdout or "[]"):
         try:

@@ -18,7 +18,7 @@ from clusterproof.objects import Object
 from clusterproof.wait import eventually
 
 from ..builder import Artifacts
-from ..state import ClusterState, EmbeddedError
+from ..state import CannotStart, ClusterState
 
 NAMES = ("dns", "metrics", "ingress", "storage")
 """All there are, in the order in which they are started."""
@@ -41,10 +41,10 @@ class Addon:
 
 
 def named(names: Iterable[str]) -> list[Addon]:
-    """The add-ons of these names; EmbeddedError names those there are."""
+    """The add-ons of these names; CannotStart names those there are."""
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
-        raise EmbeddedError(f"--addons: there is no {', '.join(unknown)}; choose from: {', '.join(NAMES)}")
+        raise CannotStart(f"--addons: there is no {', '.join(unknown)}; choose from: {', '.join(NAMES)}")
     found = [import_module(f"{__name__}.{name}").ADDON for name in NAMES if name in set(names)]
     return list[Addon](found)
 
@@ -58,10 +58,8 @@ def apply(cluster: ClusterState, artifacts: Artifacts, client: Client, names: Se
         cluster.addons.append(addon.name)
 
 
-def await_ready(cluster: ClusterState, client: Client, names: Sequence[str], said: Callable[[str], None]) -> None:
-    """Wait until every workload of these add-ons is available."""
-    for addon in named(names):
-        for kind, namespace, name in addon.workloads:
-            works: Condition = has_condition("Available") if kind == kinds.API_SERVICE else rolled_out
-            eventually(Object(client, kind, name, namespace), works, within=120)
-        said(f"{addon.name} ready")
+def await_ready(addon: Addon, client: Client, within: float) -> None:
+    """Wait until every workload of an add-on is available; NeverHappened says which one is not."""
+    for kind, namespace, name in addon.workloads:
+        works: Condition = has_condition("Available") if kind == kinds.API_SERVICE else rolled_out
+        eventually(Object(client, kind, name, namespace), works, within=within)
