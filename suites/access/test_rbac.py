@@ -1,0 +1,519 @@
+"""RBAC: everybody may do what was granted to them, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from itertools import product
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from clusterproof import (
+    Client,
+    Cluster,
+    Images,
+    Namespace,
+    Object,
+    Response,
+    Timeouts,
+    case,
+    conditions,
+    eventually,
+    kinds,
+    manifests,
+    measure,
+)
+from clusterproof.credentials import Credentials
+from clusterproof.kinds import Kind
+from clusterproof.objects import PATCH_TYPES
+from clusterproof.refusals import refused
+from clusterproof.rights import VERBS, attempt, bind, grant, review
+
+Subject = dict[str, Any]
+Cell = tuple[str, Kind]
+"""A verb, and what it is done to."""
+
+GRANTED: Mapping[Kind, tuple[str, ...]] = {
+    kinds.CONFIG_MAP: ("get", "list", "create", "update"),
+    kinds.SECRET: ("get", "watch", "patch", "delete"),
+    kinds.SERVICE_ACCOUNT: ("list", "create", "patch", "deletecollection"),
+    kinds.CRON_JOB: ("watch", "update", "deletecollection"),
+    kinds.LEASE: ("delete",),
+}
+"""Every verb on two kinds, no two verbs on the same two: mistaking one verb for another shows."""
+UNBOUND = (kinds.NODE, kinds.NAMESPACE, kinds.PERSISTENT_VOLUME, kinds.CLUSTER_ROLE)
+"""Kinds without namespace."""
+CELLS: tuple[Cell, ...] = tuple((verb, kind) for kind, verb in product(GRANTED, VERBS))
+MINE = tuple((verb, kind) for verb, kind in CELLS if verb in GRANTED[kind])
+OTHERS = tuple((verb, kind) for verb, kind in CELLS if verb not in GRANTED[kind])
+RULES = [manifests.rbac_rule(verbs, [kind.plural], groups=[kind.group]) for kind, verbs in GRANTED.items()]
+
+USER, GROUP, ACCOUNT = "user", "group", "account"
+SMOKE = pytest.mark.smoke
+
+
+@pytest.mark.parametrize(
+    ("who", "role", "binding"),
+    [
+        case("user-Role-RoleBinding", USER, "Role", "RoleBinding", marks=SMOKE),
+        case("user-ClusterRole-RoleBinding", USER, "ClusterRole", "RoleBinding"),
+        case("user-ClusterRole-ClusterRoleBinding", USER, "ClusterRole", "ClusterRoleBinding"),
+        case("group-Role-RoleBinding", GROUP, "Role", "RoleBinding"),
+        case("group-ClusterRole-RoleBinding", GROUP, "ClusterRole", "RoleBinding"),
+        case("group-ClusterRole-ClusterRoleBinding", GROUP, "ClusterRole", "ClusterRoleBinding", marks=SMOKE),
+        case("account-Role-RoleBinding", ACCOUNT, "Role", "RoleBinding"),
+        case("account-ClusterRole-RoleBinding", ACCOUNT, "ClusterRole", "RoleBinding", marks=SMOKE),
+        case("account-ClusterRole-ClusterRoleBinding", ACCOUNT, "ClusterRole", "ClusterRoleBinding"),
+    ],
+)  # fmt: skip
+def test_matrix(
+    namespace: Namespace, credentials: Credentials, timeouts: Timeouts, who: str, role: str, binding: str
+) -> None:
+    """Of all verbs on all resources exactly the granted ones MUST be allowed, and all others refused with 403.
+
+    By real requests of a user or group with a client certificate, or of a service account with a token. What the
+    server says when they review their own access is the same.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/
+    """
+    seeds = _sow(namespace)
+    client, subject = _somebody(who, namespace, credentials)
+    already = [_text(cell) for cell in MINE if _try(client, namespace, cell, seeds) != 403]
+    assert not already, f"{client.user} was granted nothing yet, but is not refused {', '.join(already)}"
+
+    grant(namespace, RULES, [subject], role=role, binding=binding)
+    eventually(lambda: _lacking(client, namespace, MINE, seeds), _nothing, within=timeouts.propagation)
+
+    answers = {_text(cell): _try(client, namespace, cell, seeds) for cell in OTHERS}
+    surplus = {what: status for what, status in answers.items() if status != 403}
+    assert not surplus, f"{client.user} MUST be refused with 403 all that was not granted, but is answered {surplus}"
+    reviews = {cell: review(client, *cell, namespace.name) for cell in CELLS}
+    wrong = [f"{_text(cell)}: {said}" for cell, said in reviews.items() if said != (cell in MINE)]
+    assert not wrong, f"{client.user} reviews the own access, and the server says otherwise than it does: {wrong}"
+
+
+def test_scope(namespaces: Callable[[], Namespace], credentials: Credentials, timeouts: Timeouts) -> None:
+    """What is granted in a namespace MUST NOT count in another one, for all at once, or for what has no namespace.
+
+    Not even where it is a ClusterRole that names everything.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/#rolebinding-and-clusterrolebinding
+    """
+    ours, theirs = namespaces(), namespaces()
+    seeds = _sow(ours)
+    client, subject = _somebody(ACCOUNT, ours, credentials)
+
+    everything = [manifests.rbac_rule(["*"], ["*"], groups=["*"])]
+    grant(ours, everything, [subject], role="ClusterRole")
+    eventually(lambda: _lacking(client, ours, CELLS, seeds), _nothing, within=timeouts.propagation)
+
+    # Their own namespace is an object in it; the other one is not.
+    seeds[kinds.NAMESPACE] = manifests.custom_object(kinds.NAMESPACE, theirs.name)
+    answers = {f"{_text(cell)} in {theirs}": _try(client, theirs, cell, seeds) for cell in CELLS}
+    everywhere = Namespace("", ours.cluster, client)
+    for cell in product(("list", "watch", "deletecollection"), (*GRANTED, *UNBOUND)):
+        answers[f"{_text(cell)} everywhere"] = _try(client, everywhere, cell, seeds)
+    for cell in product(("get", "create", "update", "patch", "delete"), UNBOUND):
+        answers[_text(cell)] = _try(client, everywhere, cell, seeds)
+    answers |= {path: client.request("GET", path).status for path in ("/metrics", "/livez/ping")}
+    leaks = {what: status for what, status in answers.items() if status != 403}
+    assert not leaks, f"{client.user} was granted everything in {ours} and nothing else, but is answered {leaks}"
+
+
+def test_resource_names(namespace: Namespace, credentials: Credentials, timeouts: Timeouts) -> None:
+    """What is granted for objects of some names MUST be allowed for these alone, and to list or watch just these.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources
+    """
+    mine, other = (namespace.create(manifests.config_map(name)) for name in ("mine", "other"))
+    client, subject = _somebody(ACCOUNT, namespace, credentials)
+    grant(namespace, [manifests.rbac_rule(VERBS, ["configmaps"], names=["mine"])], [subject])
+
+    def tried(verb: str, item: Object) -> int:
+        return attempt(client, verb, kinds.CONFIG_MAP, namespace.name, item.raw)
+
+    single = ("get", "update", "patch", "delete")
+    eventually(lambda: [verb for verb in single if tried(verb, mine) != 200], _nothing, within=timeouts.propagation)
+    answers = {f"{verb} other": tried(verb, other) for verb in (*single, "deletecollection")}
+    answers |= {f"{verb} all": tried(verb, mine) for verb in ("list", "watch", "create")}
+    named = {
+        item.name: client.request("GET", mine.kind.path(namespace.name), query=_only(item)) for item in (mine, other)
+    }
+    surplus = {what: status for what, status in answers.items() if status != 403}
+    assert not surplus, f"{client.user} was granted all verbs on mine alone, but is answered {surplus}"
+    assert named["other"].status == 403, f"{client.user} may list the name other: {named['other'].text}"
+    assert [item["metadata"]["name"] for item in named["mine"].json()["items"]] == ["mine"]
+
+
+def test_subresources(namespace: Namespace, credentials: Credentials, timeouts: Timeouts, images: Images) -> None:
+    """What is granted on a resource MUST NOT reach its subresources, and the other way round.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources
+    """
+    namespace.create(manifests.deployment("seed", images.agnhost, replicas=0))
+    whole, owner = _somebody(ACCOUNT, namespace, credentials, "whole")
+    parts, operator = _somebody(ACCOUNT, namespace, credentials, "parts")
+    groups = ["", "apps"]
+    names = ["pods/log", "pods/exec", "pods/status", "deployments/scale", "deployments/status"]
+    grant(namespace, [manifests.rbac_rule(["*"], ["pods", "deployments"], groups=groups)], [owner], name="whole")
+    grant(namespace, [manifests.rbac_rule(["*"], names, groups=groups)], [operator], name="parts")
+
+    pod, workload = namespace.object(kinds.POD, "none"), namespace.object(kinds.DEPLOYMENT, "seed")
+    of_whole = [("GET", pod, ""), ("GET", workload, ""), ("PATCH", workload, "")]
+    of_parts = [("GET", pod, "log"), ("POST", pod, "exec"), ("GET", pod, "status")]
+    of_parts += [(method, workload, part) for method in ("GET", "PATCH") for part in ("scale", "status")]
+    for client, mine, others in ((whole, of_whole, of_parts), (parts, of_parts, of_whole)):
+        eventually(partial(_forbidden, client, mine), _nothing, within=timeouts.propagation)
+        kept = _forbidden(client, others)
+        surplus = [_part(*each) for each in others if _part(*each) not in kept]
+        assert not surplus, f"{client.user} was granted only {[_part(*each) for each in mine]}, but may {surplus}"
+
+
+def test_non_resource_urls(namespace: Namespace, credentials: Credentials, timeouts: Timeouts) -> None:
+    """What is granted on a path that is no object MUST be allowed there, below it where it ends in *, nowhere else.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources
+    """
+    client, subject = _somebody(ACCOUNT, namespace, credentials)
+    rule = {"nonResourceURLs": ["/livez/*", "/healthz/ping"], "verbs": ["get"]}
+    grant(namespace, [rule], [subject], role="ClusterRole", binding="ClusterRoleBinding")
+
+    def refusals(paths: Iterable[str]) -> list[str]:
+        return [path for path in paths if client.request("GET", path).status != 200]
+
+    eventually(lambda: refusals(["/livez/ping", "/livez/etcd", "/healthz/ping"]), _nothing, within=timeouts.propagation)
+    paths = ["/readyz/ping", "/healthz/etcd", "/healthz/ping/", "/metrics", "/livezping", "/logs/"]
+    answers = {f"get {path}": client.request("GET", path).status for path in paths}
+    answers["post /livez/ping"] = client.request("POST", "/livez/ping", body={}).status
+    surplus = {what: status for what, status in answers.items() if status != 403}
+    assert not surplus, f"{client.user} was granted only {rule}, but is answered {surplus}"
+
+
+def test_aggregation(cluster: Cluster, namespace: Namespace, credentials: Credentials, timeouts: Timeouts) -> None:
+    """An aggregated ClusterRole MUST grant what all ClusterRoles with its label do, and no longer than they have it.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/#aggregated-clusterroles
+    """
+    client, subject = _somebody(ACCOUNT, namespace, credentials)
+    label, seeds = {"clusterproof.dev/part-of": namespace.name}, _sow(namespace)
+    sum_of_parts = manifests.cluster_role(f"{namespace}-sum", [])
+    cluster.create({**sum_of_parts, "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": label}]}})
+    bind(namespace, f"{namespace}-sum", [subject])
+    for name, resource, labels in (
+        ("one", "configmaps", label),
+        ("two", "secrets", label),
+        ("none", "serviceaccounts", {}),
+    ):
+        rules = [manifests.rbac_rule(["list"], [resource])]
+        part = cluster.create(manifests.cluster_role(f"{namespace}-{name}", rules, labels=labels))
+        if name == "one":
+            first = part
+
+    def allowed() -> list[str]:
+        cells = [("list", kind) for kind in (kinds.CONFIG_MAP, kinds.SECRET, kinds.SERVICE_ACCOUNT)]
+        return [_text(cell) for cell in cells if _try(client, namespace, cell, seeds) == 200]
+
+    eventually(allowed, conditions.equals(["list configmaps", "list secrets"]), within=timeouts.object)
+    first.patch({"metadata": {"labels": {"clusterproof.dev/part-of": None}}})
+    eventually(allowed, conditions.equals(["list secrets"]), within=timeouts.object)
+
+
+@pytest.mark.parametrize("how", ["binding", "role", "rule", "subject"])
+def test_revocation(namespace: Namespace, credentials: Credentials, timeouts: Timeouts, how: str) -> None:
+    """A right that is taken away MUST be refused from then on, however it was taken; the time it takes is reported.
+
+    By deleting the binding or the role, or by taking the rule out of the role or the subject out of the binding.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/
+    """
+    client, subject = _somebody(ACCOUNT, namespace, credentials)
+    path, rules = kinds.CONFIG_MAP.path(namespace.name), [manifests.rbac_rule(["list"], ["configmaps"])]
+    role, binding = grant(namespace, rules, [subject])
+    eventually(lambda: client.request("GET", path).status, conditions.equals(200), within=timeouts.propagation)
+
+    started = monotonic()
+    match how:
+        case "binding":
+            binding.delete()
+        case "role":
+            role.delete()
+        case "rule":
+            role.patch({"rules": [manifests.rbac_rule(["get"], ["configmaps"])]})
+        case "subject":
+            binding.patch({"subjects": []})
+    eventually(lambda: client.request("GET", path).status, conditions.equals(403), within=timeouts.propagation)
+    measure("time to revoke (s)", monotonic() - started)
+
+    again = [client.request("GET", path).status for _ in range(20)]
+    assert set(again) == {403}, (
+        f"{client.user} lost the right to list ConfigMaps of {namespace}, but is answered {again}"
+    )
+
+
+def test_escalation(namespace: Namespace, credentials: Credentials, timeouts: Timeouts) -> None:
+    """Whoever may write roles and bindings MUST NOT grant more than they hold, unless they may escalate or bind.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/#privilege-escalation-prevention-and-bootstrapping
+    """
+    client, subject = _somebody(ACCOUNT, namespace, credentials)
+    mine, theirs = namespace, namespace.as_(client)
+    writing = manifests.rbac_rule(
+        ["create", "get", "update", "patch"], ["roles", "rolebindings"], groups=[manifests.RBAC]
+    )
+    reading = manifests.rbac_rule(["get"], ["secrets"])
+    own, _ = grant(mine, [writing], [subject])
+    eventually(lambda: theirs.create(manifests.role("harmless", [writing])), _done, within=timeouts.propagation)
+    harmless = theirs.get(kinds.ROLE, "harmless")
+
+    with refused(f"{client.user}, who may not read secrets, making a role that reads them") as refusal:
+        theirs.create(manifests.role("reader", [reading]))
+    assert "not currently held" in refusal.message, f"the refusal does not say why: {refusal.message}"
+    for role in (harmless, theirs.get(kinds.ROLE, own.name)):
+        with refused(f"{client.user}, who may not read secrets, adding that to {role}"):
+            role.patch({"rules": [writing, reading]})
+    for name in ("cluster-admin", "view"):
+        with refused(f"{client.user} binding {name}, which grants more than they hold,"):
+            bind(theirs, name, [subject], name=name)
+
+    more = [manifests.rbac_rule(["escalate"], ["roles"], groups=[manifests.RBAC])]
+    more += [manifests.rbac_rule(["bind"], ["clusterroles"], groups=[manifests.RBAC], names=["view"])]
+    grant(mine, more, [subject], role="ClusterRole", name="more")
+    eventually(lambda: theirs.create(manifests.role("reader", [reading])), _done, within=timeouts.propagation)
+    bind(theirs, "view", [subject], name="view")
+    with refused(f"{client.user}, who may bind only view, binding cluster-admin"):
+        bind(theirs, "cluster-admin", [subject], name="cluster-admin")
+
+
+def test_impersonation(namespace: Namespace, credentials: Credentials, timeouts: Timeouts) -> None:
+    """Somebody MUST be taken for another only where they may impersonate just that user or group.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/user-impersonation/
+    """
+    client, subject = _somebody(ACCOUNT, namespace, credentials)
+    friend, kind = f"{namespace}-friend", {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+
+    def act_as(user: str, *groups: str) -> Response:
+        headers = {"Impersonate-User": user, **({"Impersonate-Group": groups[0]} if groups else {})}
+        return client.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=kind, headers=headers)
+
+    early = act_as(friend)
+    assert early.status == 403, f"{client.user} may impersonate nobody, but is answered {early.status} {early.text}"
+    rule = manifests.rbac_rule(["impersonate"], ["users"], names=[friend])
+    grant(namespace, [rule], [subject], role="ClusterRole", binding="ClusterRoleBinding")
+    taken_for = eventually(lambda: act_as(friend), _accepted, within=timeouts.propagation).json()["status"]["userInfo"]
+
+    assert taken_for["username"] == friend, f"acting as {friend}, {client.user} is taken for {taken_for}"
+    for user, *groups in (["admin"], ["system:admin"], [friend, "system:masters"]):
+        answer = act_as(user, *groups)
+        assert answer.status == 403, f"{client.user} may impersonate only {friend}, but is let in as {user} {groups}"
+
+
+DEFAULTS: Mapping[str, tuple[list[Cell], list[Cell]]] = {
+    "view": (
+        [*product(("get", "list", "watch"), (kinds.CONFIG_MAP, kinds.POD, kinds.SERVICE, kinds.CRON_JOB))],
+        [
+            *product(("get", "list", "watch"), (kinds.SECRET, kinds.ROLE, kinds.ROLE_BINDING)),
+            *product(("create", "update", "patch", "delete", "deletecollection"), (kinds.CONFIG_MAP, kinds.CRON_JOB)),
+        ],
+    ),
+    "edit": (
+        [*product(VERBS, (kinds.CONFIG_MAP, kinds.SECRET, kinds.CRON_JOB))],
+        [
+            *product(VERBS, (kinds.ROLE, kinds.ROLE_BINDING)),
+            ("create", kinds.RESOURCE_QUOTA),
+            ("patch", kinds.NAMESPACE),
+        ],
+    ),
+    "admin": (
+        [*product(VERBS, (kinds.CONFIG_MAP, kinds.SECRET, kinds.ROLE, kinds.ROLE_BINDING))],
+        [
+            *product(("create", "update", "patch", "delete"), (kinds.RESOURCE_QUOTA, kinds.NAMESPACE)),
+            ("list", kinds.NODE),
+        ],
+    ),
+    "cluster-admin": (
+        [
+            *product(VERBS, (kinds.CONFIG_MAP, kinds.SECRET, kinds.ROLE, kinds.RESOURCE_QUOTA)),
+            ("patch", kinds.NAMESPACE),
+        ],
+        [("list", kinds.NODE), ("create", kinds.NAMESPACE), ("create", kinds.CLUSTER_ROLE)],
+    ),
+}
+"""What each default ClusterRole, bound in a namespace, allows there, and what it does not."""
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("role", DEFAULTS)
+def test_defaults(namespace: Namespace, credentials: Credentials, timeouts: Timeouts, role: str) -> None:
+    """The default ClusterRoles MUST exist and, bound in a namespace, allow there what they are documented to.
+
+    `view` reads but no secrets, `edit` writes but no roles, `admin` no quota and not the namespace itself.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/#user-facing-roles
+    """
+    allowed, forbidden = DEFAULTS[role]
+    seeds = _sow(namespace)
+    client, subject = _somebody(ACCOUNT, namespace, credentials)
+
+    bind(namespace, role, [subject])
+    eventually(lambda: _lacking(client, namespace, allowed, seeds), _nothing, within=timeouts.propagation)
+
+    answers = {_text(cell): _try(client, namespace, cell, seeds) for cell in forbidden}
+    surplus = {what: status for what, status in answers.items() if status != 403}
+    assert not surplus, f"{role} MUST NOT allow this in {namespace}, but {client.user} is answered {surplus}"
+
+
+@pytest.mark.smoke
+def test_unbound(namespace: Namespace, credentials: Credentials) -> None:
+    """Whoever is known but was granted nothing MUST be refused all but discovery, health and reviews of themselves.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/#discovery-roles
+    """
+    seeds = _sow(namespace)
+    strangers = [_somebody(who, namespace, credentials)[0] for who in (USER, ACCOUNT)]
+    everywhere = Namespace("", namespace.cluster, namespace.client)
+
+    for client in strangers:
+        answers = {_text(cell): _try(client, namespace, cell, seeds) for cell in CELLS}
+        for cell in product(("list", "watch"), (*GRANTED, *UNBOUND)):
+            answers[f"{_text(cell)} everywhere"] = _try(client, everywhere, cell, seeds)
+        answers |= {path: client.request("GET", path).status for path in ("/metrics", "/livez/ping", "/logs/")}
+        surplus = {what: status for what, status in answers.items() if status != 403}
+        assert not surplus, f"{client.user} was granted nothing, but is answered {surplus}"
+        told = {
+            path: client.request("GET", path).status for path in ("/api", "/apis", "/version", "/livez", "/openapi/v3")
+        }
+        assert set(told.values()) == {200}, (
+            f"discovery and health are for everybody known, but {client.user} got {told}"
+        )
+        assert not review(client, "get", kinds.SECRET, namespace.name), f"a review lets {client.user} read secrets"
+
+
+@pytest.mark.smoke
+def test_broad_grants(cluster: Cluster) -> None:
+    """Nobody without credentials MUST be granted a write, and no service account called default the whole cluster.
+
+    To write, or to read secrets or everything; what is bound to everybody known may not do that either.
+
+    Source: https://kubernetes.io/docs/concepts/security/rbac-good-practices/
+    """
+    rules = {("ClusterRole", "", each.name): each.raw.get("rules") or [] for each in cluster.list(kinds.CLUSTER_ROLE)}
+    rules |= {("Role", each.namespace, each.name): each.raw.get("rules") or [] for each in cluster.list(kinds.ROLE)}
+    assert ("ClusterRole", "", "cluster-admin") in rules, f"there is no ClusterRole cluster-admin, only {sorted(rules)}"
+
+    broad = []
+    for binding in cluster.list(kinds.CLUSTER_ROLE_BINDING) + cluster.list(kinds.ROLE_BINDING):
+        ref = binding["roleRef"]
+        granted = rules.get((ref["kind"], binding.namespace if ref["kind"] == "Role" else "", ref["name"]), [])
+        for who in binding.raw.get("subjects") or []:
+            broad += [f"{binding} grants {who['name']} {rule}" for rule in granted if _is_too_much(binding, who, rule)]
+    assert not broad, f"granted to everybody: {'; '.join(broad)}"
+
+
+STRANGERS = ("system:anonymous", "system:unauthenticated")
+EVERYBODY = (*STRANGERS, "system:authenticated", "system:serviceaccounts")
+REVIEWS = {"authorization.k8s.io", "authentication.k8s.io"}
+"""To ask what one may do, or who one is, is a write in form only."""
+
+
+def _somebody(
+    who: str, namespace: Namespace, credentials: Credentials, name: str = "somebody"
+) -> tuple[Client, Subject]:
+    """Somebody with real credentials, and who a binding has to name for them."""
+    unique = f"{namespace}-{name}"
+    if who == ACCOUNT:
+        client = credentials.token(namespace.create(manifests.service_account(name)))
+        return client, manifests.subject("ServiceAccount", name, namespace.name)
+    if who == GROUP:
+        return credentials.certificate(unique, [f"{unique}-group"]), manifests.subject("Group", f"{unique}-group")
+    return credentials.certificate(unique), manifests.subject("User", unique)
+
+
+def _sow(namespace: Namespace) -> dict[Kind, dict[str, Any]]:
+    """One object for each kind that rights are tried on: those that are granted exist."""
+    made = {
+        kinds.CONFIG_MAP: manifests.config_map("seed"),
+        kinds.SECRET: manifests.secret("seed"),
+        kinds.SERVICE_ACCOUNT: manifests.service_account("seed"),
+        kinds.CRON_JOB: manifests.cron_job("seed", "image", schedule="0 0 29 2 *"),
+        kinds.LEASE: manifests.custom_object(kinds.LEASE, "seed"),
+    }
+    named = {
+        kinds.POD: manifests.pod("seed", "image"),
+        kinds.SERVICE: manifests.service("seed"),
+        kinds.ROLE: manifests.role("seed", []),
+        kinds.ROLE_BINDING: manifests.role_binding("seed", "view", [], role_kind="ClusterRole"),
+        kinds.RESOURCE_QUOTA: manifests.custom_object(kinds.RESOURCE_QUOTA, "seed"),
+        kinds.NAMESPACE: manifests.custom_object(kinds.NAMESPACE, namespace.name),
+        kinds.CLUSTER_ROLE: manifests.cluster_role(f"{namespace}-seed", []),
+        kinds.NODE: manifests.custom_object(kinds.NODE, f"{namespace}-seed"),
+        kinds.PERSISTENT_VOLUME: manifests.custom_object(kinds.PERSISTENT_VOLUME, f"{namespace}-seed"),
+    }
+    return {kind: namespace.create(manifest).raw for kind, manifest in made.items()} | named
+
+
+def _try(client: Client, namespace: Namespace, cell: Cell, seeds: Mapping[Kind, dict[str, Any]]) -> int:
+    verb, kind = cell
+    return attempt(client, verb, kind, namespace.name, seeds[kind])
+
+
+def _lacking(
+    client: Client, namespace: Namespace, cells: Iterable[Cell], seeds: Mapping[Kind, dict[str, Any]]
+) -> dict[str, int]:
+    """What somebody is not allowed of this, with the status that says so."""
+    answers = {_text(cell): _try(client, namespace, cell, seeds) for cell in cells}
+    # What is allowed may still fail, of an object that only has a name.
+    return {what: status for what, status in answers.items() if status in (401, 403) or status >= 500}
+
+
+def _nothing(lacking: Any) -> str | None:
+    """Everything that was granted is allowed."""
+    return f"not allowed, though granted: {lacking}" if lacking else None
+
+
+def _text(cell: Cell) -> str:
+    return f"{cell[0]} {cell[1].plural}"
+
+
+def _only(item: Object) -> dict[str, str]:
+    return {"fieldSelector": f"metadata.name={item.name}"}
+
+
+def _part(method: str, item: Object, part: str) -> str:
+    return f"{method} {item.kind.plural}{'/' + part if part else ''}"
+
+
+def _forbidden(client: Client, requests: Iterable[tuple[str, Object, str]]) -> list[str]:
+    """Which of these requests on objects and their parts are refused; what is allowed may be answered with 404."""
+    found = []
+    for method, item, part in requests:
+        path = item.kind.path(item.namespace, item.name, part)
+        query = {"command": "id"} if part == "exec" else {} if method == "GET" else {"dryRun": "All"}
+        body = None if method == "GET" else {}
+        answer = client.request(method, path, body=body, content_type=PATCH_TYPES["merge"], query=query, accept="*/*")
+        if answer.status == 403:
+            found.append(_part(method, item, part))
+    return found
+
+
+def _done(made: Object) -> str | None:
+    """It was accepted."""
+    return None
+
+
+def _accepted(answer: Response) -> str | None:
+    """It was accepted."""
+    return None if answer.status == 201 else f"it was answered with {answer.status} {answer.text}"
+
+
+def _is_too_much(binding: Object, who: Subject, rule: Mapping[str, Any]) -> bool:
+    """Whether somebody who stands for many is granted a write, secrets or everything."""
+    resources, verbs = set(rule.get("resources") or []), set(rule.get("verbs") or [])
+    if set(rule.get("apiGroups") or []) <= REVIEWS:
+        return "*" in (rule.get("nonResourceURLs") or []) and who["name"] in EVERYBODY
+    writes, everything = not verbs <= {"get", "list", "watch"}, bool(resources & {"*", "secrets"})
+    if who["kind"] == "ServiceAccount":
+        return who["name"] == "default" and not binding.namespace and everything
+    return (everything and who["name"] in EVERYBODY) or (writes and who["name"] in STRANGERS)
