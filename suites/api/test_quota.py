@@ -97,11 +97,7 @@ def test_limit_range(namespace: Namespace, images: Images, timeouts: Timeouts) -
 
 
 def _lease(name: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": {"name": name, "labels": {"app": name}},
-    }
+    return manifests.custom_object(kinds.LEASE, name)
 
 
 def _quota(name: str, **hard: str) -> dict[str, Any]:
