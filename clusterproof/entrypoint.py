@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from clusterproof.objects import Object
     from clusterproof.timeouts import Timeouts
 
+DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
+"""Annotation of the IngressClass that an Ingress without class gets."""
+
 
 @dataclass(slots=True)
 class EntryPoint:
@@ -24,6 +27,7 @@ class EntryPoint:
     cluster: Cluster
     timeouts: Timeouts
     _found: str = ""
+    _class_name: str = ""
 
     @property
     def address(self) -> str:
@@ -32,6 +36,15 @@ class EntryPoint:
             told = self.cluster.settings.ingress_address or self.cluster.access.ingress_address
             self._found = told or self._from_status()
         return self._found
+
+    @property
+    def class_name(self) -> str:
+        """Name of the IngressClass to be served at the address: the default class, or the first one."""
+        if not self._class_name:
+            classes = self.cluster.list(kinds.INGRESS_CLASS)
+            defaults = [each for each in classes if each.annotations.get(DEFAULT_CLASS) == "true"]
+            self._class_name = (defaults or classes)[0].name
+        return self._class_name
 
     def get(
         self,

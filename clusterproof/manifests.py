@@ -219,6 +219,11 @@ def ingress(
     return manifest
 
 
+def ingress_class(name: str, *, controller: str) -> Manifest:
+    """An IngressClass for a controller's name, as `example.com/ingress-controller`."""
+    return _manifest("networking.k8s.io/v1", "IngressClass", name, spec={"controller": controller})
+
+
 def rule(host: str, paths: Mapping[str, str], *, port: int = 80, path_type: str = "Prefix") -> Manifest:
     """A rule of an Ingress: for a host, which path goes to which Service."""
     backends = [

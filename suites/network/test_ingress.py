@@ -1,0 +1,157 @@
+"""Ingress: web requests from outside reach the Service that their host and path name."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+
+from clusterproof import (
+    Cluster,
+    Images,
+    Namespace,
+    Timeouts,
+    capabilities,
+    eventually,
+    manifests,
+    measure,
+)
+from clusterproof.conditions import all_ready, ready, rolled_out
+from clusterproof.entrypoint import EntryPoint
+from clusterproof.manifests import http_probe, ingress_class, pod, rule, service, web
+from clusterproof.probes import outside, unbroken
+
+pytestmark = pytest.mark.requires(capabilities.INGRESS)
+
+
+@pytest.mark.smoke
+def test_routing(namespace: Namespace, ingress: EntryPoint, images: Images, timeouts: Timeouts) -> None:
+    """An Ingress address MUST serve each site its own pages: by host, then by the longest path that matches.
+
+    `Exact` and `Prefix` paths, element by element and with regard to case. A host that is added later is served, and no
+    longer when it is taken away; a host that nobody named is never served another's pages.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/ingress/#path-types
+    """
+    red, blue, green, nobody = (f"{name}.{namespace}.test" for name in ("red", "blue", "green", "nobody"))
+    _serve(namespace, images, timeouts, "root", "docs", "api", "exact", "blue", "green")
+    paths = rule(red, {"/": "root", "/docs": "docs", "/docs/api": "api", "/exact": "root"})
+    paths["http"]["paths"] += rule(red, {"/exact": "exact"}, path_type="Exact")["http"]["paths"]
+    sites = namespace.create(_ingress("sites", ingress, paths))
+    namespace.create(_ingress("other-site", ingress, rule(blue, {"/": "blue"})))
+    pages = {
+        **{(red, path): "root" for path in ("/", "/other", "/docsearch", "/Docs", "/exact/", "/exact/more")},
+        **{(red, path): "docs" for path in ("/docs", "/docs/", "/docs/guide", "/docs/apis")},
+        **{(red, path): "api" for path in ("/docs/api", "/docs/api/v1?page=/docs")},
+        **{(red, "/exact"): "exact", (blue, "/"): "blue", (blue, "/docs"): "blue"},
+        **{(host, path): "" for host in (nobody, f"www.{red}", green) for path in ("/", "/docs", "/exact")},
+    }
+    _served(namespace, ingress, pages, timeouts)
+
+    sites.patch({"spec": {"rules": [paths, rule(green, {"/": "green"})]}})
+    _served(namespace, ingress, {**pages, **{(green, path): "green" for path in ("/", "/docs", "/exact")}}, timeouts)
+
+    sites.patch({"spec": {"rules": [paths]}})
+    _served(namespace, ingress, pages, timeouts)
+
+
+def test_endpoints(namespace: Namespace, ingress: EntryPoint, images: Images, timeouts: Timeouts) -> None:
+    """An Ingress MUST keep serving, without one failed request, while all pods behind it are replaced.
+
+    A client outside the cluster makes 100 requests per second, half of them on a kept connection, during a rolling
+    update. Pods that are told to end go on serving for a while, as every pod behind a Service should.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/ingress/#what-is-ingress
+    """
+    patient = {"args": ["netexec", "--delay-shutdown=5"], "grace": 20, "readiness": http_probe(path="/healthz")}
+    one_by_one = {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    pods = namespace.create(web("web", images.agnhost_old, replicas=2, strategy=one_by_one, **patient))
+    namespace.create(service("web"))
+    namespace.create(_ingress("web", ingress, rule(host := f"web.{namespace}.test", {"/": "web"})))
+    eventually(pods, rolled_out, within=timeouts.rollout)
+
+    url = f"http://{ingress.address}/hostname"
+    with outside(url, rate=100, headers={"Host": host}, patience=timeouts.propagation) as client:
+        changed = {"containers": [{"name": "main", "image": images.agnhost}]}
+        pods.patch({"spec": {"template": {"spec": changed}}}, type="strategic")
+        eventually(pods, rolled_out, within=timeouts.rollout)
+        new = eventually(pods.pods(), all_ready(2), within=timeouts.rollout)
+
+    measure("longest gap (s)", client.result().longest_gap)
+    trouble = unbroken(client.result())
+    assert trouble is None, f"Ingress {namespace}/web should serve all the time: {trouble}"
+    assert ingress.get(host, "/hostname").text in {pod.name for pod in new}
+
+
+@pytest.mark.smoke
+def test_classes(
+    cluster: Cluster, namespace: Namespace, ingress: EntryPoint, images: Images, timeouts: Timeouts
+) -> None:
+    """An Ingress MUST be served by the controller of its class only.
+
+    An Ingress of another class, whose controller does not exist, is neither served nor given an address, and takes no
+    path away from an Ingress of the class that is served.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/ingress/#ingress-class
+    """
+    public, admin = (f"{name}.{namespace}.test" for name in ("public", "admin"))
+    cluster.create(ingress_class(f"{namespace}-admin", controller="clusterproof.dev/nobody"))
+    _serve(namespace, images, timeouts, "public", "more", "admin")
+    rules = [rule(admin, {"/": "admin"}), rule(public, {"/admin": "admin"})]
+    others = namespace.create(manifests.ingress("admin", rules=rules, class_name=f"{namespace}-admin"))
+    ours = namespace.create(_ingress("public", ingress, rule(public, {"/": "public"})))
+    pages = {(public, "/"): "public", (public, "/admin"): "public", (admin, "/"): ""}
+    _served(namespace, ingress, pages, timeouts)
+
+    # By the time it serves this later change, the controller has seen the other Ingress for sure.
+    ours.patch({"spec": {"rules": [rule(public, {"/": "public", "/more": "more"})]}})
+    _served(namespace, ingress, {**pages, (public, "/more"): "more"}, timeouts)
+    addresses = (others.read().status.get("loadBalancer") or {}).get("ingress")
+    assert not addresses, f"{others}: a controller that is not of its class gave it the address {addresses}"
+
+
+Pages = dict[tuple[str, str], str]
+"""By host and path: the name of the backend whose page it is; empty for none of ours."""
+
+
+def _serve(namespace: Namespace, images: Images, timeouts: Timeouts, *names: str) -> None:
+    """Start one pod that serves a page for each name, and a Service of that name for each page."""
+    ports = {name: 8080 + number for number, name in enumerate(names)}
+    env = {f"SERVE_PORT_{port}": f"{namespace}/{name}" for name, port in ports.items()}
+    made = pod("backends", images.agnhost, args=["porter"], env=env, readiness=http_probe(8080))
+    backends = namespace.create(made)
+    for name, port in ports.items():
+        namespace.create(service(name, target=port, selector={"app": "backends"}))
+    eventually(backends, ready, within=timeouts.pod)
+
+
+def _ingress(name: str, entry: EntryPoint, *rules: dict[str, Any]) -> dict[str, Any]:
+    """An Ingress of the class that is served at the entry point."""
+    return manifests.ingress(name, rules=rules, class_name=entry.class_name)
+
+
+def _served(namespace: Namespace, entry: EntryPoint, pages: Pages, timeouts: Timeouts) -> None:
+    """Wait until every page is served as it should be."""
+    read = functools.partial(_ask, namespace, entry, pages)
+    differences = functools.partial(_differences, pages)
+    eventually(read, differences, within=timeouts.propagation, describe=f"{entry.address} serves every page")
+
+
+def _ask(namespace: Namespace, entry: EntryPoint, pages: Pages) -> Pages:
+    """Whose page is served for each host and path; of a page that is not ours, how it is answered."""
+    seen = {}
+    for host, path in pages:
+        answer = entry.get(host, path)
+        ours, _, name = answer.text.partition("/")
+        seen[host, path] = name if ours == namespace.name and answer.status == 200 else f"status {answer.status}"
+    return seen
+
+
+def _differences(pages: Pages, seen: Pages) -> str | None:
+    wrong = []
+    for (host, path), name in pages.items():
+        answer = seen[host, path]
+        if answer != name and not (name == "" and answer.startswith("status ")):
+            wrong.append(f"http://{host}{path} should be {name or 'nobody'}'s page, not {answer}")
+    return "; ".join(wrong) or None
