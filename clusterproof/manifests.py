@@ -17,6 +17,9 @@ Manifest = dict[str, Any]
 
 RBAC = "rbac.authorization.k8s.io"
 
+PARKED: Manifest = {"schedulingGates": [{"name": "clusterproof.dev/parked"}]}
+"""`spec` of a pod that is never scheduled: it exists and costs nothing, for promises about controllers alone."""
+
 
 def http_probe(port: int = 8080, path: str = "/", *, period: int = 1, failures: int = 3) -> Manifest:
     """A readiness, liveness or startup probe by HTTP; `period` in seconds."""

@@ -20,9 +20,6 @@ PUNCTUAL = 10
 LONG_AGO = timedelta(minutes=30)
 """When a CronJob made by `_overdue` was due."""
 
-PARKED = {"schedulingGates": [{"name": "clusterproof.dev/parked"}]}
-"""Keeps a pod from being scheduled: it exists, costs nothing, and never ends."""
-
 
 @pytest.mark.first
 def test_schedule(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -87,7 +84,7 @@ def test_concurrency(namespace: Namespace, images: Images, timeouts: Timeouts) -
     crons = {}
     for policy in ("Forbid", "Replace", "Allow"):
         cron, due = _overdue(namespace, images, policy.lower(), concurrencyPolicy=policy)
-        running = namespace.create(_job_of(cron, f"{cron.name}-running", images.agnhost, spec=PARKED))
+        running = namespace.create(_job_of(cron, f"{cron.name}-running", images.agnhost, spec=manifests.PARKED))
         cron.patch({"status": {"active": [_reference(running)]}}, subresource="status")
         crons[policy] = cron
     forbid, replace, allow = crons.values()
@@ -113,7 +110,7 @@ def test_history(namespace: Namespace, images: Images, timeouts: Timeouts) -> No
     for number in (1, 2):
         good = namespace.create(_job_of(cron, f"good-{number}", images.agnhost, completions=0))
         deadline = {"activeDeadlineSeconds": 1}
-        bad = namespace.create(_job_of(cron, f"bad-{number}", images.agnhost, more=deadline, spec=PARKED))
+        bad = namespace.create(_job_of(cron, f"bad-{number}", images.agnhost, more=deadline, spec=manifests.PARKED))
         eventually(good, complete, within=timeouts.job)
         eventually(bad, failed, within=timeouts.job)
 
@@ -133,7 +130,7 @@ def _overdue(
             images.agnhost,
             schedule=f"{due.astimezone(zone).minute} {hour} * * *",
             more={"suspend": True, "timeZone": "Etc/UTC", **spec},
-            spec=PARKED,
+            spec=manifests.PARKED,
         )
     )
     last = (now - timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%SZ")

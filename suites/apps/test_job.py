@@ -9,9 +9,6 @@ import pytest
 from clusterproof import Images, Namespace, Object, Timeouts, case, eventually, manifests, watching
 from clusterproof.conditions import complete, failed, gone, has_condition, settled
 
-PARKED = {"schedulingGates": [{"name": "clusterproof.dev/parked"}]}
-"""Keeps a pod from being scheduled: it exists, costs nothing, and never ends."""
-
 TELL = "echo $JOB_COMPLETION_INDEX $(hostname) > /dev/termination-log"
 
 
@@ -121,7 +118,9 @@ def test_active_deadline(namespace: Namespace, images: Images, timeouts: Timeout
 
     Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/#job-termination-and-cleanup
     """
-    job = namespace.create(manifests.job("late", images.agnhost, more={"activeDeadlineSeconds": 1}, spec=PARKED))
+    job = namespace.create(
+        manifests.job("late", images.agnhost, more={"activeDeadlineSeconds": 1}, spec=manifests.PARKED)
+    )
 
     with watching(namespace.pods()) as pods:
         eventually(job, has_condition("Failed", reason="DeadlineExceeded"), within=timeouts.job)
@@ -135,7 +134,7 @@ def test_suspend(namespace: Namespace, images: Images, timeouts: Timeouts) -> No
 
     Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/#suspending-a-job
     """
-    job = namespace.create(manifests.job("held", images.agnhost, more={"suspend": True}, spec=PARKED))
+    job = namespace.create(manifests.job("held", images.agnhost, more={"suspend": True}, spec=manifests.PARKED))
     eventually(job, has_condition("Suspended", reason="JobSuspended"), within=timeouts.object)
     assert not namespace.pods().read(), f"{job} has pods although it is suspended"
 

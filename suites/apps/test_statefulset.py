@@ -9,9 +9,6 @@ import pytest
 from clusterproof import Images, Namespace, Object, Timeouts, capabilities, case, eventually, kinds, manifests, watching
 from clusterproof.conditions import Condition, ListCondition, all_ready, equals, gone, rolled_out, scaled, settled
 
-PARKED = {"schedulingGates": [{"name": "clusterproof.dev/parked"}]}
-"""Keeps a pod from being scheduled: it exists, costs nothing, and never becomes ready."""
-
 
 def test_order(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """A StatefulSet MUST create each pod only when the one before is ready, and end them one by one from the top.
@@ -47,7 +44,7 @@ def test_parallel(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
     Source: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#parallel-pod-management
     """
     policy = {"podManagementPolicy": "Parallel"}
-    db = namespace.create(manifests.stateful_set("db", images.agnhost, replicas=3, more=policy, spec=PARKED))
+    db = namespace.create(manifests.stateful_set("db", images.agnhost, replicas=3, more=policy, spec=manifests.PARKED))
     pods = eventually(db.pods(), settled(3), within=timeouts.object)
     assert [pod.name for pod in pods] == ["db-0", "db-1", "db-2"]
 
@@ -124,7 +121,7 @@ def test_on_delete(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
     Source: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#on-delete
     """
     strategy = {"updateStrategy": {"type": "OnDelete"}}
-    db = namespace.create(manifests.stateful_set("db", images.agnhost_old, more=strategy, spec=PARKED))
+    db = namespace.create(manifests.stateful_set("db", images.agnhost_old, more=strategy, spec=manifests.PARKED))
     (old,) = eventually(db.pods(), settled(1), within=timeouts.object)
 
     _set_image(db, images.agnhost)
@@ -143,7 +140,7 @@ def test_start_ordinal(namespace: Namespace, images: Images, timeouts: Timeouts)
     Source: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#start-ordinal
     """
     more = {"podManagementPolicy": "Parallel", "ordinals": {"start": 5}}
-    db = namespace.create(manifests.stateful_set("db", images.agnhost, replicas=2, more=more, spec=PARKED))
+    db = namespace.create(manifests.stateful_set("db", images.agnhost, replicas=2, more=more, spec=manifests.PARKED))
 
     pods = eventually(db.pods(), settled(2), within=timeouts.object)
 
@@ -164,7 +161,7 @@ def test_claims(namespace: Namespace, images: Images, timeouts: Timeouts, policy
     # An empty class name: nobody makes a volume for these claims.
     claims = [manifests.pvc("data", class_name="")]
     db = namespace.create(
-        manifests.stateful_set("db", images.agnhost, replicas=2, claims=claims, more=more, spec=PARKED)
+        manifests.stateful_set("db", images.agnhost, replicas=2, claims=claims, more=more, spec=manifests.PARKED)
     )
     eventually(db.pods(), settled(2), within=timeouts.object)
     owned = namespace.select(kinds.PERSISTENT_VOLUME_CLAIM)
