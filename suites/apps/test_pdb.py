@@ -1,0 +1,72 @@
+"""PodDisruptionBudget: how many pods may be taken away at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clusterproof import Images, Namespace, Object, Response, Timeouts, eventually, kinds, manifests
+from clusterproof.conditions import Condition, gone, ready
+
+
+def test_eviction(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """An eviction that leaves fewer healthy pods than a PodDisruptionBudget allows MUST be refused with status 429.
+
+    As soon as the budget has room, the same eviction is carried out; and the next one is refused again.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/#how-api-initiated-eviction-works
+    """
+    budget = namespace.create(_budget("web", least=1))
+    first = namespace.create(manifests.pod("first", images.agnhost, labels={"app": "web"}, args=["pause"]))
+    eventually(first, ready, within=timeouts.pod)
+    eventually(budget, _allows(0, healthy=1), within=timeouts.object)
+    _refuses(budget, first)
+
+    second = namespace.create(manifests.pod("second", images.agnhost, labels={"app": "web"}, args=["pause"]))
+    eventually(second, ready, within=timeouts.pod)
+    eventually(budget, _allows(1, healthy=2), within=timeouts.object)
+    answer = _evict(first)
+    assert answer.status == 201, f"{budget} has room, and the eviction of {first} got {answer.status}: {answer.text}"
+    _refuses(budget, second)
+    eventually(first, gone, within=timeouts.pod_end)
+    eventually(budget, _allows(0, healthy=1), within=timeouts.object)
+    assert not second.read().deleting, f"{second} ends although its eviction was refused"
+
+
+def _budget(app: str, least: int) -> dict[str, Any]:
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": app},
+        "spec": {"minAvailable": least, "selector": {"matchLabels": {"app": app}}},
+    }
+
+
+def _evict(pod: Object) -> Response:
+    eviction = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": pod.name, "namespace": pod.namespace},
+    }
+    return pod.client.request("POST", kinds.POD.path(pod.namespace, pod.name, "eviction"), body=eviction)
+
+
+def _refuses(budget: Object, pod: Object) -> None:
+    answer = _evict(pod)
+    assert answer.status == 429, f"{budget} has no room, and the eviction of {pod} got {answer.status}: {answer.text}"
+    causes = [cause.get("message", "") for cause in answer.json()["details"].get("causes", [])]
+    assert any(budget.name in cause for cause in causes), f"the refusal does not name {budget}: {answer.text}"
+
+
+def _allows(disruptions: int, *, healthy: int) -> Condition:
+    """The controller has seen the budget, counts so many healthy pods, and allows so many to be taken away."""
+
+    def allows(budget: Object) -> str | None:
+        if budget.status.get("observedGeneration", 0) < budget.generation:
+            return "its controller has not seen it"
+        seen = {key: budget.status.get(key) for key in ("disruptionsAllowed", "currentHealthy")}
+        return (
+            None if seen == {"disruptionsAllowed": disruptions, "currentHealthy": healthy} else f"its status is {seen}"
+        )
+
+    allows.__name__ = f"allows {disruptions} disruptions of {healthy} healthy pods"
+    return allows
