@@ -1,0 +1,7 @@
+"""All breakages, by the part of the cluster that is broken."""
+
+from . import access as access
+from . import apis as apis
+from . import controllers as controllers
+from . import metrics as metrics
+from . import network as network

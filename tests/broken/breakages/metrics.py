@@ -1,0 +1,1 @@
+"""Resource metrics that do not tell what happens."""

@@ -1,0 +1,243 @@
+"""The cluster that is broken: what can be done to it. Everything done here is undone when its block ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from clusterproof.embedded import operate, provider
+from clusterproof.embedded.state import ClusterState
+
+from clusterproof import kinds
+from clusterproof.client import Client
+from clusterproof.conditions import rolled_out
+from clusterproof.errors import ApiError, SurroundingsError
+from clusterproof.kinds import Kind
+from clusterproof.objects import Object
+from clusterproof.wait import eventually
+
+SYSTEM = "kube-system"
+ADMISSION = ("admissionregistration.k8s.io", "v1")
+POLICY = kinds.custom(*ADMISSION, "MutatingAdmissionPolicy", "mutatingadmissionpolicies", namespaced=False)
+BINDING = kinds.custom(
+    *ADMISSION, "MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", namespaced=False
+)
+SETTLE_SECONDS = 30.0
+"""For a program that was started again, or a changed policy, to be in effect."""
+
+
+class Subject:
+    """A sound embedded cluster of two nodes, until somebody breaks it."""
+
+    def __init__(self, state: ClusterState) -> None:
+        self.state = state
+        self.client = Client.from_kubeconfig(state.kubeconfig)
+        self.nodes = [node.name for node in state.nodes]
+        self.access = provider.access(state)
+        self.arguments = [
+            "--cluster=external",
+            f"--kubeconfig={state.kubeconfig}",
+            f"--ingress-address={self.access.ingress_address}",
+        ]
+        """How pytest is told to use it."""
+
+    def run_on(self, place: str, command: str) -> str:
+        """Run a command on a node or on the `control-plane`; its output."""
+        return operate.run_on(self.state, place, *command.split())
+
+    @contextlib.contextmanager
+    def stopped(self, *programs: str) -> Iterator[None]:
+        """Without some programs (`kube-scheduler`, `<node>/kube-proxy`); what they have done before stays."""
+        for program in programs:
+            operate.stop(self.state, program)
+        try:
+            yield
+        finally:
+            for program in programs:
+                self._start(program, None)
+
+    @contextlib.contextmanager
+    def restarted(self, program: str, *arguments: tuple[str, str]) -> Iterator[None]:
+        """A program with other arguments: each that starts with the first of a pair becomes the second."""
+        before = list(self.state.programs[program].command)
+        self._restart(program, operate.replacing(*arguments))
+        try:
+            yield
+        finally:
+            self._restart(program, lambda _: before)
+
+    @contextlib.contextmanager
+    def kubelet_config(self, node: str, **changes: Any) -> Iterator[None]:
+        """A node whose kubelet has another configuration."""
+        path = self.state.node_folder(self.state.node(node)) / "lib/kubelet/config.json"
+        before = path.read_text()
+        path.write_text(json.dumps({**json.loads(before), **changes}))
+        try:
+            self._restart(f"{node}/kubelet", None)
+            yield
+        finally:
+            path.write_text(before)
+            self._restart(f"{node}/kubelet", None)
+
+    @contextlib.contextmanager
+    def commanded(self, place: str, do: str, undo: str) -> Iterator[None]:
+        """After a command on a node or on the `control-plane`, until another that takes it back."""
+        self.run_on(place, do)
+        try:
+            yield
+        finally:
+            self.run_on(place, undo)
+
+    @contextlib.contextmanager
+    def having(self, *manifests: dict[str, Any]) -> Iterator[None]:
+        """With further objects."""
+        made: list[Object] = []
+        try:
+            for manifest in manifests:
+                kind = kinds.of(manifest)
+                raw = self.client.post(kind.path(manifest["metadata"].get("namespace", "")), manifest)
+                made.append(Object.of(self.client, raw, kind))
+            yield
+        finally:
+            for each in reversed(made):
+                each.delete()
+
+    @contextlib.contextmanager
+    def changed(
+        self, kind: Kind, name: str, namespace: str, change: Callable[[dict[str, Any]], None]
+    ) -> Iterator[None]:
+        """With an object that `change` was applied to."""
+        found = Object(self.client, kind, name, namespace).read()
+        before = json.loads(json.dumps(found.raw))
+        change(found.raw)
+        found.replace(found.raw)
+        try:
+            yield
+        finally:
+            now = found.read().raw
+            kept = {key: value for key, value in now.items() if key in ("metadata", "status")}
+            found.replace({**before, **kept})
+
+    @contextlib.contextmanager
+    def mutating(self, resource: str, expression: str, *, patch: str = "ApplyConfiguration") -> Iterator[None]:
+        """While an admission policy changes all objects of a resource (`apps/v1/statefulsets`) as they are written.
+
+        The expression is CEL: an object to merge, or with `patch="JSONPatch"` a list of changes.
+        """
+        field = {"ApplyConfiguration": "applyConfiguration", "JSONPatch": "jsonPatch"}[patch]
+        mutation = {"patchType": patch, field: {"expression": expression}}
+        with self.having(*_policy(f"broken-{secrets.token_hex(4)}", resource, mutation)):
+            self._policies_settle()
+            yield
+        self._policies_settle()
+
+    @contextlib.contextmanager
+    def scaled(self, name: str, replicas: int, namespace: str = SYSTEM) -> Iterator[None]:
+        """With another number of pods of a Deployment."""
+        found = Object(self.client, kinds.DEPLOYMENT, name, namespace).read()
+        before = found.spec["replicas"]
+        self._scale(found, replicas)
+        try:
+            yield
+        finally:
+            self._scale(found, before)
+
+    def recreate_pods(self, deployment: str, namespace: str = SYSTEM) -> None:
+        """Replace the pods of a Deployment by new ones, all at once, so that they read their configuration."""
+        found = Object(self.client, kinds.DEPLOYMENT, deployment, namespace).read()
+        replicas = found.spec["replicas"]
+        self._scale(found, 0)
+        self._scale(found, replicas)
+
+    def _scale(self, found: Object, replicas: int) -> None:
+        found.scale(replicas)
+        eventually(found, rolled_out, within=60)
+
+    def _restart(self, program: str, change: Callable[[list[str]], list[str]] | None) -> None:
+        operate.stop(self.state, program)
+        self._start(program, change)
+
+    def _start(self, program: str, change: Callable[[list[str]], list[str]] | None) -> None:
+        if program in _ELECTED:
+            # The one that was killed still holds it, for 15 s.
+            self.client.delete(kinds.LEASE.path(SYSTEM, program))
+        component = operate.start(self.state, program, change)
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while not self._works(program):
+            component.check()
+            assert time.monotonic() < deadline, f"{program} does not work {SETTLE_SECONDS:g} s after its start"
+            time.sleep(0.1)
+
+    def _works(self, program: str) -> bool:
+        place, _, name = program.rpartition("/")
+        try:
+            match name:
+                case "kube-apiserver":
+                    return self.client.request("GET", "/readyz", timeout=2).status == 200
+                case "kube-proxy":
+                    with urlopen(f"http://{self.state.node(place).address}:10256/healthz", timeout=2) as answer:
+                        return bool(answer.status == 200)
+                case "kubelet":
+                    healthy = self.client.request("GET", kinds.NODE.path(None, place, "proxy") + "/healthz", timeout=2)
+                    node = Object(self.client, kinds.NODE, place).read()
+                    return healthy.status == 200 and node.condition("Ready").get("status") == "True"
+                case _:
+                    lease = Object(self.client, kinds.LEASE, name, SYSTEM).read()
+                    return bool(lease.spec.get("holderIdentity"))
+        except (ApiError, SurroundingsError, URLError, OSError):
+            return False
+
+    def _policies_settle(self) -> None:
+        """Policies are taken up together, about once a second: when one more is in effect, so are all before it."""
+        value = secrets.token_hex(4)
+        merge = f'Object{{data: {{"{value}": "seen"}}}}'
+        mutation = {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": merge}}
+        probe = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "broken-probe"}}
+
+        def in_effect() -> bool:
+            stored = self.client.post(kinds.CONFIG_MAP.path(SYSTEM), probe, {"dryRun": "All"})
+            return value in (stored.get("data") or {})
+
+        only = [{"name": "probe", "expression": 'object.metadata.name == "broken-probe"'}]
+        with self.having(*_policy(f"broken-{value}", "v1/configmaps", mutation, only)):
+            deadline = time.monotonic() + SETTLE_SECONDS
+            while not in_effect():
+                assert time.monotonic() < deadline, f"policies are not in effect after {SETTLE_SECONDS:g} s"
+                time.sleep(0.1)
+
+
+_ELECTED = ("kube-controller-manager", "kube-scheduler")
+
+
+def _policy(name: str, resource: str, mutation: dict[str, Any], only: Any = None) -> tuple[dict[str, Any], ...]:
+    group, version, plural = ["", *resource.split("/")][-3:]
+    rule = {"apiGroups": [group], "apiVersions": [version], "resources": [plural], "operations": ["CREATE", "UPDATE"]}
+    metadata = {"metadata": {"name": name}}
+    spec = {
+        "matchConstraints": {"resourceRules": [rule]},
+        "failurePolicy": "Ignore",
+        "reinvocationPolicy": "Never",
+        "mutations": [mutation],
+        **({"matchConditions": only} if only else {}),
+    }
+    return (
+        {"apiVersion": POLICY.api_version, "kind": POLICY.kind, **metadata, "spec": spec},
+        {"apiVersion": BINDING.api_version, "kind": BINDING.kind, **metadata, "spec": {"policyName": name}},
+    )
+
+
+def kubeconfig_of(subject: Subject, server: str, folder: Path) -> Path:
+    """The administrator's kubeconfig, for another address of the API server."""
+    config = json.loads(subject.state.kubeconfig.read_text())
+    config["clusters"][0]["cluster"]["server"] = server
+    path = folder / "kubeconfig"
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(config))
+    return path

@@ -1,0 +1,52 @@
+"""Each breakage must be noticed by the promises that it breaks, and by no others."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import pytest
+
+from clusterproof.outcome import Outcome, Result
+
+from .prove import Prover
+from .record import Record
+from .registry import ALL, Breakage
+from .subject import Subject
+
+
+def test_every_promise_exists(prover: Prover) -> None:
+    """Breakages name promises by report ids that exist."""
+    wrong = {each.name: unknown for each in ALL.values() if (unknown := prover.unknown(each.promises))}
+
+    assert not wrong, f"these breakages name promises that do not exist: {wrong}"
+
+
+def test_sound_cluster(sound: list[Result]) -> None:
+    """Before anything is broken, the same promises are all kept: what is noticed later is the breakage."""
+    noticed = [f"{result.id} is {result.outcome}: {result.reason}" for result in sound if not _kept(result)]
+
+    assert not noticed, "on the sound cluster:\n" + "\n".join(noticed)
+
+
+@pytest.mark.parametrize("broken", [pytest.param(each, id=each.name) for each in ALL.values()])
+def test_detection(broken: Breakage, subject: Subject, prover: Prover, sound: list[Result], record: Record) -> None:
+    """The promises that a breakage breaks are broken and say why; promises that it has nothing to do with are kept."""
+    with contextmanager(broken.damage)(subject) as arguments:
+        told = [*subject.arguments, *arguments]
+        runs = [prover.start(list(broken.breaks), told, scale=broken.scale)]
+        runs += [prover.start(broken.keeps, told)] if broken.keeps else []
+        results = [result for run in runs for result in run.results()]
+    record.add(broken, results)
+
+    wrong = [problem for id in broken.breaks for problem in broken.unnoticed(id, results)]
+    wrong += [
+        f"{result.id} has nothing to do with it, but is {result.outcome}: {result.reason}"
+        for id in broken.keeps
+        for result in broken.cases(id, results)
+        if not _kept(result)
+    ]
+    assert not wrong, f"{broken.meaning}\n" + "\n".join(wrong)
+
+
+def _kept(result: Result) -> bool:
+    return result.outcome is Outcome.KEPT
