@@ -491,7 +491,7 @@ def _forbidden(client: Client, requests: Iterable[tuple[str, Object, str]]) -> l
     for method, item, part in requests:
         path = item.kind.path(item.namespace, item.name, part)
         query = {"command": "id"} if part == "exec" else {} if method == "GET" else {"dryRun": "All"}
-        body = None if method == "GET" else {}
+        body: Subject | None = None if method == "GET" else {}
         answer = client.request(method, path, body=body, content_type=PATCH_TYPES["merge"], query=query, accept="*/*")
         if answer.status == 403:
             found.append(_part(method, item, part))

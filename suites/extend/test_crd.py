@@ -1,0 +1,375 @@
+"""CustomResourceDefinition: a kind of the user's own is served, checked and kept like a built-in one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from clusterproof import Cluster, Namespace, Object, Timeouts, conditions, eventually, kinds, manifests, measure
+from clusterproof.kinds import Kind
+from clusterproof.refusals import refused
+
+Schema = dict[str, Any]
+
+STRING: Schema = {"type": "string"}
+INTEGER: Schema = {"type": "integer"}
+VERBS = {"create", "get", "list", "watch", "update", "patch", "delete", "deletecollection"}
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+
+
+@pytest.mark.smoke
+def test_lifecycle(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
+    """A defined kind MUST be found and served like a built-in one, and go with all its objects when it is undefined.
+
+    Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
+    """
+    manifest = _manifest(namespace, {"size": INTEGER}, names={"shortNames": ["gdg"], "categories": ["gear"]})
+    definition, kind = _define(cluster, manifest, timeouts)
+    (found,) = [each for each in _discovered(cluster, kind) if each["name"] == "gadgets"]
+    assert (found["kind"], found["shortNames"], found["categories"]) == ("Gadget", ["gdg"], ["gear"])
+    assert set(found["verbs"]) == VERBS, f"discovery names for {kind} the verbs {found['verbs']}, not {VERBS}"
+
+    gadget = namespace.create(_gadget(kind, "mine", size=1))
+    with refused(f"creating {gadget} twice", 409):
+        namespace.create(_gadget(kind, "mine"))
+    stale = gadget.raw
+    gadget.patch({"spec": {"size": 2}})
+    with refused(f"replacing {gadget} as it was one version ago", 409):
+        gadget.replace(stale)
+    gadget.patch([{"op": "replace", "path": "/spec/size", "value": 3}], type="json")
+    assert gadget.read().spec == {"size": 3}, f"{gadget} was patched to size 3, but is stored as {gadget.spec}"
+    assert gadget.generation == 3, f"each changed spec MUST raise the generation of {gadget}: {gadget.generation}"
+    namespace.create(_gadget(kind, "other")).delete()
+    assert [each.uid for each in namespace.list(kind)] == [gadget.uid], f"one {kind} of two was deleted"
+
+    definition.delete()
+    eventually(definition, conditions.gone, within=timeouts.definition)
+    eventually(lambda: _status(cluster, kind.path()), conditions.equals(404), within=timeouts.definition)
+    _define(cluster, manifest, timeouts)
+    left = namespace.list(kind)
+    assert not left, f"{definition} was deleted and made anew, but still has {[str(each) for each in left]}"
+
+
+@pytest.mark.smoke
+def test_served(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
+    """Objects of a defined kind MUST be selected, watched, applied and printed in columns like built-in ones.
+
+    Source: https://kubernetes.io/docs/concepts/extend-kubernetes/api-extension/custom-resources/#common-features
+    """
+    columns = [{"name": "Size", "type": "integer", "jsonPath": ".spec.size"}]
+    manifest = _manifest(namespace, {"size": INTEGER, "color": STRING}, more={"additionalPrinterColumns": columns})
+    _, kind = _define(cluster, manifest, timeouts)
+    red, blue = (namespace.create(_gadget(kind, name, size=1)) for name in ("red", "blue"))
+    query = {"resourceVersion": blue.resource_version, "labelSelector": "app=red"}
+    changes = cluster.client.watch(kind.path(namespace.name), query, within=timeouts.request)
+
+    blue.patch({"spec": {"size": 7}})
+    for size in range(2, 12):
+        red.patch({"spec": {"size": size}})
+    _apply(red, "painter", {"color": "green"})
+    with refused(f"applying another color of {red} than its owner", 409) as refusal:
+        _apply(red, "other", {"color": "pink"})
+    table = cluster.client.request("GET", kind.path(namespace.name), accept=TABLE).json()
+    selected = {
+        text: [each.name for each in namespace.list(kind, labels=text)] for text in ("app=red", "app!=red", "app")
+    }
+    red.delete()
+
+    told = []
+    for event in changes:
+        told += [(event.type, event.object["spec"]["size"])] if event.type != "BOOKMARK" else []
+        if event.type == "DELETED":
+            break
+    happened = [("MODIFIED", size) for size in [*range(2, 12), 11]] + [("DELETED", 11)]
+    assert told == happened, f"a watch of {red} MUST tell each change once and in order, but told {told}"
+    assert '"painter"' in refusal.message, f"the refusal does not name the owner: {refusal.message}"
+    assert [each["name"] for each in table["columnDefinitions"]] == ["Name", "Size"], f"columns of {kind}: {table}"
+    assert [row["cells"] for row in table["rows"]] == [["blue", 7], ["red", 11]], (
+        f"{kind} is printed as {table['rows']}"
+    )
+    assert selected == {"app=red": ["red"], "app!=red": ["blue"], "app": ["blue", "red"]}, f"selected: {selected}"
+
+
+SCHEMA: dict[str, Schema] = {
+    "size": {**INTEGER, "minimum": 1, "maximum": 10},
+    "color": {**STRING, "enum": ["red", "blue"], "default": "red"},
+    "name": {**STRING, "pattern": "^[a-z]+$", "maxLength": 8},
+    "tags": {"type": "array", "items": STRING, "maxItems": 3, "x-kubernetes-list-type": "set"},
+    "parts": {"type": "array", "items": {"type": "object", "properties": {"weight": INTEGER}, "required": ["weight"]}},
+    "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+}
+INVALID: list[tuple[str, dict[str, Any]]] = [
+    ("spec.size", {}),
+    ("spec.size", {"size": 0}),
+    ("spec.size", {"size": 11}),
+    ("spec.size", {"size": "1"}),
+    ("spec.size", {"size": 1.5}),
+    ("spec.color", {"size": 1, "color": "green"}),
+    ("spec.name", {"size": 1, "name": "No"}),
+    ("spec.name", {"size": 1, "name": "muchtoolong"}),
+    ("spec.tags", {"size": 1, "tags": ["a", "b", "c", "d"]}),
+    ("spec.tags[1]", {"size": 1, "tags": ["a", "a"]}),
+    ("spec.tags[1]", {"size": 1, "tags": ["a", 2]}),
+    ("spec.parts[1].weight", {"size": 1, "parts": [{"weight": 1}, {}]}),
+]
+"""Specs that are invalid in one field, with that field."""
+
+
+def test_schema(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
+    """A custom object that violates its schema MUST be refused with 422 naming the field, created or changed.
+
+    What it leaves out is given its default, and what its schema does not know is dropped.
+
+    Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation
+    """
+    _, kind = _define(cluster, _manifest(namespace, SCHEMA, required=["size"]), timeouts)
+    good = namespace.create(_gadget(kind, "good", size=10, unknown=1, free={"deep": {"any": 1}}))
+
+    for field, spec in INVALID:
+        with refused(f"a {kind} with the spec {spec}", 422) as refusal:
+            namespace.create(_gadget(kind, "bad", **spec))
+        assert field in refusal.fields, f"the refusal names {refusal.fields}, not {field}: {refusal.message}"
+        with refused(f"changing {good} to the spec {spec}", 422) as refusal:
+            good.replace({**good.raw, "spec": spec})
+        assert field in refusal.fields, f"the refusal names {refusal.fields}, not {field}: {refusal.message}"
+    with refused("a field that the schema does not know, under strict validation,", 400) as refusal:
+        cluster.client.post(
+            kind.path(namespace.name), _gadget(kind, "bad", size=1, unknown=1), {"fieldValidation": "Strict"}
+        )
+    assert 'unknown field "spec.unknown"' in refusal.message, f"the refusal does not name it: {refusal.message}"
+
+    (stored,) = namespace.list(kind)
+    assert stored.spec == {"size": 10, "color": "red", "free": {"deep": {"any": 1}}}, (
+        f"{good} is stored as {stored.spec}"
+    )
+
+
+def test_rules(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
+    """A custom object that violates a rule of its schema MUST be refused with the rule's message, at its field.
+
+    Rules compare fields to each other, and to what they were before.
+
+    Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-rules
+    """
+    fixed = {**STRING, "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "the color stays"}]}
+    order = [{"rule": "!has(self.low) || self.low <= self.high", "message": "low above high", "fieldPath": ".low"}]
+    manifest = _manifest(namespace, {"low": INTEGER, "high": INTEGER, "color": fixed}, rules=order)
+    _, kind = _define(cluster, manifest, timeouts)
+
+    with refused(f"a {kind} with low 2 above high 1", 422) as refusal:
+        namespace.create(_gadget(kind, "bad", low=2, high=1))
+    assert (refusal.fields, "low above high" in refusal.message) == (["spec.low"], True), refusal.message
+    gadget = namespace.create(_gadget(kind, "good", low=1, high=1, color="red"))
+    with refused(f"changing the color of {gadget}, which has to stay,", 422) as refusal:
+        gadget.patch({"spec": {"color": "blue"}})
+    assert (refusal.fields, "the color stays" in refusal.message) == (["spec.color"], True), refusal.message
+    with refused(f"raising low above high of {gadget}", 422):
+        gadget.patch({"spec": {"low": 5}})
+    gadget.patch({"spec": {"low": 5, "high": 6}})
+    assert gadget.read().spec == {"low": 5, "high": 6, "color": "red"}, f"{gadget} is stored as {gadget.spec}"
+
+
+def test_ratcheting(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
+    """An object that a tightened schema no longer allows MUST still take changes that leave its bad fields alone.
+
+    Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-ratcheting
+    """
+    manifest = _manifest(namespace, {"size": INTEGER, "color": STRING})
+    definition, kind = _define(cluster, manifest, timeouts)
+    old = namespace.create(_gadget(kind, "old", size=50, color="red"))
+
+    size = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/size/maximum"
+    definition.patch([{"op": "add", "path": size, "value": 10}], type="json")
+    eventually(lambda: _dry(cluster, namespace, kind, size=50), conditions.equals(422), within=timeouts.propagation)
+
+    old.patch({"spec": {"color": "blue"}})
+    with refused(f"setting the size of {old} to another one that is too big", 422) as refusal:
+        old.patch({"spec": {"size": 60}})
+    assert refusal.fields == ["spec.size"], f"the refusal names {refusal.fields}: {refusal.message}"
+    assert old.read().spec == {"size": 50, "color": "blue"}, f"{old} is stored as {old.spec}"
+    old.patch({"spec": {"size": 5}})
+    with refused(f"setting the size of {old} back to one that is too big", 422):
+        old.patch({"spec": {"size": 50}})
+
+
+def test_selectable_fields(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
+    """Custom objects MUST be selected by the fields that their definition names, in lists and watches, by no others.
+
+    Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#crd-selectable-fields
+    """
+    manifest = _manifest(
+        namespace, {"size": INTEGER, "color": STRING}, more={"selectableFields": [{"jsonPath": ".spec.color"}]}
+    )
+    _, kind = _define(cluster, manifest, timeouts)
+    for name, color in ("a", "red"), ("b", "blue"), ("c", "red"):
+        last = namespace.create(_gadget(kind, name, size=1, color=color))
+
+    wanted = {"spec.color=red": ["a", "c"], "spec.color!=red": ["b"], "spec.color=green": [], "metadata.name=a": ["a"]}
+    found = {text: [each.name for each in namespace.list(kind, fields=text)] for text in wanted}
+    assert found == wanted, f"field selectors of {kind} select {found}, not {wanted}"
+    with refused("selecting by a field that the definition does not name", 400):
+        namespace.list(kind, fields="spec.size=1")
+    query = {"resourceVersion": last.resource_version, "fieldSelector": "spec.color=blue"}
+    changes = cluster.client.watch(kind.path(namespace.name), query, within=timeouts.request)
+    last.patch({"spec": {"color": "blue"}})
+    event = next((each for each in changes if each.type != "BOOKMARK"), None)
+    assert event, f"a watch for blue ones was not told that {last} became blue"
+    assert (event.type, event.object["metadata"]["name"]) == ("ADDED", "c"), f"a watch for blue ones was told {event}"
+
+
+def test_subresources(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
+    """With a status subresource spec and status MUST be written apart, and with scale replicas be set by it.
+
+    Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#subresources
+    """
+    scale = {
+        "specReplicasPath": ".spec.count",
+        "statusReplicasPath": ".status.count",
+        "labelSelectorPath": ".status.who",
+    }
+    manifest = _manifest(
+        namespace, {"count": INTEGER}, status={"count": INTEGER, "who": STRING},
+        more={"subresources": {"status": {}, "scale": scale}},
+    )  # fmt: skip
+    _, kind = _define(cluster, manifest, timeouts)
+
+    gadget = namespace.create({**_gadget(kind, "mine", count=1), "status": {"count": 9}})
+    assert not gadget.status, f"the status of {gadget} MUST NOT be written with it, but is {gadget.status}"
+    gadget.patch({"spec": {"count": 2}, "status": {"count": 9}})
+    assert (gadget.status, gadget.generation) == ({}, 2), f"{gadget} was changed to {gadget.raw}"
+    gadget.patch({"spec": {"count": 9}, "status": {"count": 2, "who": "app=mine"}}, subresource="status")
+    assert (gadget.spec, gadget.status["count"]) == ({"count": 2}, 2), f"writing its status made {gadget} {gadget.raw}"
+    assert gadget.generation == 2, f"writing its status MUST NOT raise the generation of {gadget}: {gadget.generation}"
+
+    path = kind.path(namespace.name, gadget.name, "scale")
+    before = cluster.client.get(path)
+    assert (before["kind"], before["spec"]["replicas"], before["status"]) == (
+        "Scale", 2, {"replicas": 2, "selector": "app=mine"},
+    ), f"the scale of {gadget} is {before}"  # fmt: skip
+    gadget.scale(5)
+    assert gadget.read().spec == {"count": 5}, f"{gadget} was scaled to 5, but is {gadget.spec}"
+
+
+def test_versions(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
+    """An object MUST be served under every served version of its kind, whichever it was written in, and no other.
+
+    Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definition-versioning/
+    """
+    manifest = _manifest(namespace, {"size": INTEGER})
+    (first,) = manifest["spec"]["versions"]
+    manifest["spec"]["versions"] += [
+        {**first, "name": "v2", "storage": False},
+        {**first, "name": "v3", "storage": False, "served": False},
+    ]
+    definition, kind = _define(cluster, manifest, timeouts)
+    newer, unserved = (kinds.custom(kind.group, version, kind.kind, kind.plural) for version in ("v2", "v3"))
+
+    written = namespace.create(_gadget(newer, "mine", size=1))
+    written.patch({"spec": {"size": 2}})
+    read = namespace.get(kind, "mine")
+    assert (read["apiVersion"], read.spec, read.uid) == (kind.api_version, {"size": 2}, written.uid), (
+        f"{written} was written as {newer.api_version}, but {kind.api_version} has {read.raw}"
+    )
+    read.patch({"spec": {"size": 3}})
+    assert written.read().spec == {"size": 3}, f"{written} was changed in {kind.api_version}, but is {written.spec}"
+    assert written["apiVersion"] == newer.api_version
+    assert _status(cluster, unserved.path(namespace.name)) == 404, f"{unserved.api_version} MUST NOT be served"
+    assert definition.read().status["storedVersions"] == ["v1"], f"{definition} stores {definition.status}"
+
+
+@pytest.mark.first
+def test_ownership(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
+    """What belongs to a custom object, and a custom object that belongs to another, MUST go with its owner.
+
+    A finalizer holds it until then. The time that the garbage collector takes to learn of a new kind is reported.
+
+    Source: https://kubernetes.io/docs/concepts/architecture/garbage-collection/
+    """
+    _, kind = _define(cluster, _manifest(namespace, {"size": INTEGER}), timeouts)
+    owner, plain = namespace.create(_gadget(kind, "owner")), namespace.create(manifests.config_map("plain"))
+    children = [
+        namespace.create(_owned(manifests.config_map("child"), owner)),
+        namespace.create(_owned(_gadget(kind, "child"), plain)),
+        namespace.create(_owned(_gadget(kind, "grandchild"), owner)),
+    ]
+    stranger = namespace.create(_gadget(kind, "stranger"))
+    held = namespace.create(_owned(_gadget(kind, "held"), plain, finalizers=["clusterproof.dev/hold"]))
+
+    owner.delete()
+    plain.delete()
+    started = monotonic()
+    for child in children:
+        eventually(child, conditions.gone, within=timeouts.namespace)
+    measure("time to collect (s)", monotonic() - started)
+    eventually(held, _is_being_deleted, within=timeouts.object)
+    held.patch({"metadata": {"finalizers": None}})
+    assert not held.exists(), f"{held} MUST be gone with its last finalizer"
+    assert stranger.exists(), f"{stranger} belongs to nobody, but is gone"
+
+
+def _manifest(
+    namespace: Namespace,
+    properties: Mapping[str, Schema],
+    *,
+    status: Mapping[str, Schema] | None = None,
+    required: list[str] | None = None,
+    rules: list[Schema] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """The definition of Gadgets, in a group of the namespace's own; options as for `manifests.crd`."""
+    spec: Schema = {"type": "object", "properties": dict(properties), "required": required or []}
+    if rules:
+        spec["x-kubernetes-validations"] = rules
+    parts = {"spec": spec} | ({"status": {"type": "object", "properties": dict(status)}} if status else {})
+    schema = {"type": "object", "properties": parts}
+    return manifests.crd(f"{namespace}.clusterproof.dev", "Gadget", "gadgets", schema=schema, **options)
+
+
+def _define(cluster: Cluster, manifest: dict[str, Any], timeouts: Timeouts) -> tuple[Object, Kind]:
+    """Create a definition; its kind is served when this returns."""
+    definition = cluster.create(manifest)
+    eventually(definition, conditions.has_condition("Established"), within=timeouts.definition)
+    spec = manifest["spec"]
+    kind = kinds.custom(spec["group"], "v1", spec["names"]["kind"], spec["names"]["plural"])
+    eventually(lambda: _status(cluster, kind.path()), conditions.equals(200), within=timeouts.definition)
+    eventually(lambda: len(_discovered(cluster, kind)) > 0, conditions.equals(True), within=timeouts.definition)
+    return definition, kind
+
+
+def _discovered(cluster: Cluster, kind: Kind) -> list[dict[str, Any]]:
+    """What discovery says of a kind's group."""
+    found: list[dict[str, Any]] = cluster.client.get(f"/apis/{kind.api_version}")["resources"]
+    return found
+
+
+def _status(cluster: Cluster, path: str) -> int:
+    return cluster.client.request("GET", path).status
+
+
+def _gadget(kind: Kind, name: str, /, **spec: Any) -> dict[str, Any]:
+    return manifests.custom_object(kind, name, spec=spec)
+
+
+def _dry(cluster: Cluster, namespace: Namespace, kind: Kind, **spec: Any) -> int:
+    """How creating an object would be answered; nothing is stored."""
+    body = _gadget(kind, "dry", **spec)
+    return cluster.client.request("POST", kind.path(namespace.name), body=body, query={"dryRun": "All"}).status
+
+
+def _apply(item: Object, manager: str, spec: dict[str, Any]) -> None:
+    manifest = manifests.custom_object(item.kind, item.name, spec=spec)
+    item.patch(manifest, type="apply", query={"fieldManager": manager})
+
+
+def _owned(manifest: dict[str, Any], owner: Object, finalizers: list[str] | None = None) -> dict[str, Any]:
+    reference = {"apiVersion": owner.kind.api_version, "kind": owner.kind.kind, "name": owner.name, "uid": owner.uid}
+    manifest["metadata"] |= {"ownerReferences": [reference], "finalizers": finalizers or []}
+    return manifest
+
+
+def _is_being_deleted(item: Object) -> str | None:
+    """Its deletion was asked for."""
+    return None if item.deleting else "nobody has asked for its deletion"
