@@ -1,0 +1,272 @@
+"""Storage: a claim gets a volume, the volume outlives its pods, and goes the way its class says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from clusterproof import (
+    Cluster,
+    Images,
+    Namespace,
+    Object,
+    Timeouts,
+    capabilities,
+    case,
+    consistently,
+    eventually,
+    kinds,
+    manifests,
+)
+from clusterproof.conditions import ListCondition, gone, phase, ready, succeeded
+from clusterproof.load import quantity
+
+dynamic = pytest.mark.requires(capabilities.DYNAMIC_STORAGE)
+
+DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+PROTECTION = "kubernetes.io/pvc-protection"
+
+FILL = "head -c 1000000 /dev/urandom > /data/blob; sync"
+TELL = "(sha256sum /data/blob || ls -A /data) > /dev/termination-log 2>&1"
+"""Leaves the check sum of what is on the volume in the pod's status; without it, what else there is."""
+
+
+def test_binding(namespace: Namespace, cluster: Cluster, timeouts: Timeouts) -> None:
+    """A claim MUST be bound to the smallest volume of its class that is large enough, and leave it Released.
+
+    The volumes are made by hand and never used.
+
+    Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#binding
+    """
+    made = {size: cluster.create(_volume(f"{namespace}-{size}", namespace.name, f"{size}Gi")) for size in (3, 1, 2)}
+    for each in made.values():
+        eventually(each, phase("Available"), within=timeouts.object)
+
+    claim = namespace.create(manifests.pvc("data", size="1500Mi", class_name=namespace.name))
+    eventually(claim, phase("Bound"), within=timeouts.volume)
+    volume = eventually(made[2], phase("Bound"), within=timeouts.object)
+    assert claim.spec["volumeName"] == volume.name, f"{claim} of 1500Mi got {claim.spec['volumeName']}, not the 2Gi one"
+    assert volume.spec["claimRef"]["uid"] == claim.uid
+
+    claim.delete()
+    eventually(claim, gone, within=timeouts.object)
+    eventually(volume, phase("Released"), within=timeouts.object)
+
+
+@dynamic
+def test_dynamic(namespace: Namespace, cluster: Cluster, images: Images, timeouts: Timeouts) -> None:
+    """A claim that names no class MUST get a new, empty volume of the default class, at least as large as asked for.
+
+    Source: https://kubernetes.io/docs/concepts/storage/dynamic-provisioning/
+    """
+    claim = namespace.create(manifests.pvc("data", size="64Mi"))
+    pod = namespace.create(_pod("writer", images, f"ls -A /data > /dev/termination-log; {FILL}; test -s /data/blob"))
+    eventually(claim, _has_class, within=timeouts.object)
+    eventually(claim, phase("Bound"), within=timeouts.volume)
+    eventually(pod, succeeded, within=timeouts.pod)
+
+    volume = cluster.get(kinds.PERSISTENT_VOLUME, claim.spec["volumeName"])
+    chosen = cluster.get(kinds.STORAGE_CLASS, claim.spec["storageClassName"])
+    assert chosen.annotations.get(DEFAULT_CLASS) == "true", f"{claim} got {chosen}, which is not a default class"
+    assert volume.spec["storageClassName"] == chosen.name, f"{volume} is of {volume.spec['storageClassName']}"
+    assert volume.spec["claimRef"]["uid"] == claim.uid, (
+        f"{volume} is bound to {volume.spec['claimRef']}, not to {claim}"
+    )
+    assert quantity(volume.spec["capacity"]["storage"]) >= quantity("64Mi"), f"{volume} has {volume.spec['capacity']}"
+    assert "ReadWriteOnce" in volume.spec["accessModes"]
+    assert _message(pod) in ("", "lost+found"), f"{volume} is new, and {pod} found on it: {_message(pod)}"
+
+
+@dynamic
+def test_wait_for_first_consumer(namespace: Namespace, cluster: Cluster, images: Images, timeouts: Timeouts) -> None:
+    """A claim of a class that waits for the first consumer MUST get its volume only when a pod needs it.
+
+    Source: https://kubernetes.io/docs/concepts/storage/storage-classes/#volume-binding-mode
+    """
+    own = _own_class(namespace, cluster, volumeBindingMode="WaitForFirstConsumer")
+    claim = namespace.create(manifests.pvc("data", class_name=own.name))
+    notes = namespace.select(kinds.EVENT, fields=f"involvedObject.uid={claim.uid}")
+    eventually(notes, _tell_of("WaitForFirstConsumer"), within=timeouts.volume)
+    assert not claim.read().spec.get("volumeName"), f"{claim} has a volume although no pod needs it"
+
+    pod = namespace.create(_pod("consumer", images, FILL))
+    eventually(claim, phase("Bound"), within=timeouts.volume)
+    eventually(pod, succeeded, within=timeouts.pod)
+
+
+@dynamic
+def test_data_survives(
+    namespace: Namespace, cluster: Cluster, nodes: list[Object], images: Images, timeouts: Timeouts
+) -> None:
+    """What a pod has written to its claim MUST be there for the next pod, on another node where the volume can move.
+
+    Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/
+    """
+    claim = namespace.create(manifests.pvc("data"))
+    writer = namespace.create(_pod("writer", images, f"{FILL}; {TELL}"))
+    eventually(claim, phase("Bound"), within=timeouts.volume)
+    eventually(writer, succeeded, within=timeouts.pod)
+    written, first = _message(writer), writer.spec["nodeName"]
+    writer.delete()
+    eventually(writer, gone, within=timeouts.pod_end)
+
+    volume = cluster.get(kinds.PERSISTENT_VOLUME, claim.read().spec["volumeName"])
+    others = [node.name for node in nodes if node.name != first]
+    bound_to_node = "nodeAffinity" in volume.spec or not others
+    reader = namespace.create(_pod("reader", images, TELL, node="" if bound_to_node else others[0]))
+    eventually(reader, succeeded, within=timeouts.pod + timeouts.volume)
+
+    assert _message(reader) == written, f"{volume}: {writer} wrote {written}, and {reader} found {_message(reader)}"
+
+
+@dynamic
+def test_shared_by_pods(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """Pods of one node that use the same claim MUST see the same data at the same time.
+
+    Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#access-modes
+    """
+    namespace.create(manifests.pvc("data"))
+    writer = namespace.create(_pod("writer", images, f"{FILL}; exec /agnhost pause"))
+    eventually(writer, ready, within=timeouts.pod + timeouts.volume)
+
+    seek = f"until test -s /data/blob; do sleep 1; done; {TELL}"
+    reader = namespace.create(_pod("reader", images, seek, node=writer.spec["nodeName"]))
+    eventually(reader, succeeded, within=timeouts.pod)
+
+    found = writer.exec(["sha256sum", "/data/blob"]).stdout.strip()
+    assert _message(reader) == found, f"{writer} sees {found}, and {reader} beside it {_message(reader)}"
+
+
+@dynamic
+def test_protection(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A claim that is deleted while a pod uses it MUST stay until that pod is gone.
+
+    Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#storage-object-in-use-protection
+    """
+    claim = namespace.create(manifests.pvc("data"))
+    pod = namespace.create(_pod("user", images, "exec /agnhost pause"))
+    eventually(pod, ready, within=timeouts.pod + timeouts.volume)
+
+    claim.delete()
+    consistently(claim, _stays, during=timeouts.steady)
+
+    pod.delete()
+    eventually(pod, gone, within=timeouts.pod_end)
+    eventually(claim, gone, within=timeouts.object)
+
+
+@dynamic
+@pytest.mark.parametrize("policy", [case("Delete", "Delete"), case("Retain", "Retain")])
+def test_reclaim(namespace: Namespace, cluster: Cluster, images: Images, timeouts: Timeouts, policy: str) -> None:
+    """A volume whose claim is deleted MUST go (Delete) or stay, Released (Retain), as its class says.
+
+    A volume that was kept goes when its own policy is changed to Delete.
+
+    Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#reclaiming
+    """
+    own = _own_class(namespace, cluster, reclaimPolicy=policy)
+    claim = namespace.create(manifests.pvc("data", class_name=own.name))
+    pod = namespace.create(_pod("user", images, FILL))
+    eventually(claim, phase("Bound"), within=timeouts.volume)
+    volume = cluster.get(kinds.PERSISTENT_VOLUME, claim.spec["volumeName"])
+    try:
+        eventually(pod, succeeded, within=timeouts.pod)
+        pod.delete()
+        claim.delete()
+        eventually(claim, gone, within=timeouts.pod_end)
+        if policy == "Retain":
+            eventually(volume, phase("Released"), within=timeouts.object)
+    finally:
+        # Otherwise the storage behind a kept volume would be left for ever.
+        if policy == "Retain":
+            volume.patch({"spec": {"persistentVolumeReclaimPolicy": "Delete"}})
+    eventually(volume, gone, within=timeouts.volume)
+
+
+@dynamic
+def test_ephemeral(namespace: Namespace, cluster: Cluster, images: Images, timeouts: Timeouts) -> None:
+    """A pod with a generic ephemeral volume MUST get a claim and a volume of its own, which go with the pod.
+
+    Source: https://kubernetes.io/docs/concepts/storage/ephemeral-volumes/#generic-ephemeral-volumes
+    """
+    template = {"spec": manifests.pvc("data")["spec"]}
+    volume = {"name": "data", "ephemeral": {"volumeClaimTemplate": template}}
+    pod = namespace.create(_pod("user", images, f"{FILL}; test -s /data/blob", volume=volume))
+    eventually(pod, succeeded, within=timeouts.pod + timeouts.volume)
+
+    claim = namespace.get(kinds.PERSISTENT_VOLUME_CLAIM, "user-data")
+    (owner,) = claim.metadata.get("ownerReferences") or [{}]
+    assert owner.get("uid") == pod.uid, f"{claim} belongs to {owner}, not to {pod}"
+    behind = cluster.get(kinds.PERSISTENT_VOLUME, claim.spec["volumeName"])
+
+    pod.delete()
+    eventually(claim, gone, within=timeouts.pod_end)
+    if behind.spec["persistentVolumeReclaimPolicy"] == "Delete":
+        eventually(behind, gone, within=timeouts.volume)
+
+
+def _pod(
+    name: str, images: Images, script: str, *, node: str = "", volume: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """A pod that runs a script once, with the claim `data` at /data unless another volume is given."""
+    return manifests.pod(
+        name,
+        images.agnhost,
+        command=["sh", "-c", script],
+        restart_policy="Never",
+        node=node,
+        volumes=[volume or manifests.claim_volume("data", "data")],
+        mounts={"data": "/data"},
+    )
+
+
+def _volume(name: str, class_name: str, size: str) -> dict[str, Any]:
+    """A volume made by hand, of a class that only this test knows."""
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name},
+        "spec": {
+            "storageClassName": class_name,
+            "capacity": {"storage": size},
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "hostPath": {"path": f"/tmp/{name}"},
+        },
+    }
+
+
+def _own_class(namespace: Namespace, cluster: Cluster, **changes: str) -> Object:
+    """A class like the default one, but for some changes, that only this test uses."""
+    classes = cluster.list(kinds.STORAGE_CLASS)
+    default = next((each for each in classes if each.annotations.get(DEFAULT_CLASS) == "true"), None)
+    assert default is not None, (
+        f"no StorageClass is the default one; there are: {', '.join(map(str, classes)) or 'none'}"
+    )
+    copied = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", **default.raw, **changes}
+    return cluster.create(copied | {"metadata": {"name": namespace.name}})
+
+
+def _has_class(claim: Object) -> str | None:
+    return None if claim.spec.get("storageClassName") else "no default class was entered in it"
+
+
+def _stays(claim: Object) -> str | None:
+    held = PROTECTION in claim.metadata.get("finalizers", [])
+    return None if claim.deleting and held else f"it is not held back by {PROTECTION}"
+
+
+def _tell_of(reason: str) -> ListCondition:
+    def tell(events: list[Object]) -> str | None:
+        reasons = [event.raw.get("reason", "") for event in events]
+        return None if reason in reasons else f"they tell of {', '.join(reasons) or 'nothing'}"
+
+    tell.__name__ = f"tell of {reason}"
+    return tell
+
+
+def _message(pod: Object) -> str:
+    """What the pod left in its termination message."""
+    (main,) = pod.status["containerStatuses"]
+    return str(main["state"]["terminated"].get("message", "")).strip()
