@@ -64,7 +64,8 @@ def test_endpoints(namespace: Namespace, ingress: EntryPoint, images: Images, ti
 
     Source: https://kubernetes.io/docs/concepts/services-networking/ingress/#what-is-ingress
     """
-    patient = {"args": ["netexec", "--delay-shutdown=5"], "grace": 20, "readiness": http_probe(path="/healthz")}
+    linger = round(timeouts.propagation / 3)
+    patient = {"args": ["netexec", f"--delay-shutdown={linger}"], "grace": 4 * linger, "readiness": http_probe()}
     one_by_one = {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
     pods = namespace.create(web("web", images.agnhost_old, replicas=2, strategy=one_by_one, **patient))
     namespace.create(service("web"))
@@ -72,7 +73,8 @@ def test_endpoints(namespace: Namespace, ingress: EntryPoint, images: Images, ti
     eventually(pods, rolled_out, within=timeouts.rollout)
 
     url = f"http://{ingress.address}/hostname"
-    with outside(url, rate=100, headers={"Host": host}, patience=timeouts.propagation) as client:
+    slow, late = timeouts.request / 3, timeouts.propagation
+    with outside(url, rate=100, headers={"Host": host}, within=slow, patience=late) as client:
         changed = {"containers": [{"name": "main", "image": images.agnhost}]}
         pods.patch({"spec": {"template": {"spec": changed}}}, type="strategic")
         eventually(pods, rolled_out, within=timeouts.rollout)
