@@ -55,21 +55,19 @@ def sentence(docstring: str | None) -> str:
     return text[: end.end()] if end else text
 
 
-def targets(arguments: Iterable[str], *, by_module: bool, start: Path) -> list[Path] | None:
-    """What pytest was asked to run, when all of it lies in the suites; None otherwise.
+def are_suites(arguments: Iterable[str], *, by_module: bool, start: Path) -> bool:
+    """Whether all that pytest was asked to run lies in the suites.
 
     `arguments` are paths relative to `start`, or module names where `by_module` (`--pyargs`), each perhaps with `::`.
     """
-    found = []
+    paths = []
     for argument in arguments:
-        name = argument.partition("::")[0].partition("[")[0]
+        name = argument.partition("::")[0]
         path = (start / name).resolve()
         if by_module and not path.exists():
             path = _module(name) or path
-        if not path.is_relative_to(root()):
-            return None
-        found.append(path)
-    return found or None
+        paths.append(path)
+    return bool(paths) and all(path.is_relative_to(root()) for path in paths)
 
 
 def scan(paths: Iterable[Path]) -> list[Promise]:

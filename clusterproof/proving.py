@@ -29,6 +29,9 @@ PLAN = "plan.json"
 CARRIED = "clusterproof"
 """Attribute of a test's last report: its Result as JSON. It travels from the workers to the controller."""
 
+worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+"""Name of this process among those of the run."""
+
 LONGEST_REASON = 300
 """Characters."""
 
@@ -101,11 +104,7 @@ class Prover:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Tell the controller what is going to be proven; it does not collect itself."""
-        plan = {
-            item.nodeid: {**plan_of(item), "first": item.get_closest_marker("first") is not None}
-            for item in session.items
-            if is_promise(item)
-        }
+        plan = {item.nodeid: plan_of(item) for item in session.items if is_promise(item)}
         if plan:
             self.config.stash[RUN].write(PLAN, plan)
 
@@ -180,7 +179,7 @@ def result_of(item: pytest.Item) -> Result:
         message="\n".join(report.longreprtext for report in notes.reports.values() if report.failed),
         started=notes.started,
         seconds=time.time() - notes.started,
-        worker=os.environ.get("PYTEST_XDIST_WORKER", "main"),
+        worker=worker,
         namespaces=tuple(record.namespaces),
         steps=tuple(record.steps),
         measurements=record.measurements,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from clusterproof import catalog, journal, outcome, profiles, proving, settings
+from clusterproof.forks import Forks
 from clusterproof.outcome import ClusterFacts, Outcome, Result, Run
 from clusterproof.run import RunFolder
 from clusterproof.settings import Settings
@@ -45,10 +46,6 @@ class Conductor:
         except OSError:
             return {}
 
-    def count_first(self) -> int:
-        """Promises that are to be started before all else."""
-        return sum(planned["first"] for planned in self.plan.values())
-
     def pytest_configure_node(self, node: Any) -> None:
         """Tell an xdist worker which run it belongs to."""
         node.workerinput["clusterproof"] = [self.run.id, str(self.run.path)]
@@ -61,16 +58,24 @@ class Conductor:
             catalog.check(catalog.scan([catalog.root()]))
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self) -> None:
-        """Make the cluster, while xdist's workers start and collect; UsageError ends the session when that fails."""
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        """Make the cluster for the suites, and the processes; UsageError ends the session when that fails."""
         if not self.suites or self.config.option.collectonly:
-            return
+            return None
         with self._terminal():
-            access, _ = self.run.acquire(self.settings)
+            self.run.acquire(self.settings)
         from clusterproof import ledger
-        from clusterproof.client import Client
 
-        self.before = ledger.snapshot(Client.from_kubeconfig(access.kubeconfig, access.context))
+        cluster = proving.the_cluster(self.config)
+        # With a client of its own: the forked processes inherit the cluster's, and must not share a connection.
+        self.before = ledger.snapshot(cluster.new_client())
+        return Forks(self.settings.workers).prove(session) if self._free_to_fork() else None
+
+    def _free_to_fork(self) -> bool:
+        """Unless the user asked for pytest-xdist, for one process (`-n 0`), or for the debugger."""
+        option = self.config.option
+        distributed = getattr(option, "numprocesses", None) is not None or getattr(option, "dist", "no") != "no"
+        return not distributed and not option.usepdb and self.settings.workers > 1
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write down what was proven, before anything else happens."""
@@ -101,14 +106,15 @@ class Conductor:
         self.results.append(result)
 
     def _crash(self, report: pytest.TestReport) -> Result:
-        planned = {key: value for key, value in self.plan[report.nodeid].items() if key != "first"}
+        planned = self.plan[report.nodeid]
+        worker = report.node.gateway.id if hasattr(report, "node") else report.worker
         return Result(
             **{**planned, "capabilities": tuple(planned["capabilities"])},
             nodeid=report.nodeid,
             outcome=Outcome.ERROR,
             reason="the worker process crashed while proving it",
             message=str(report.longrepr),
-            worker=report.node.gateway.id,
+            worker=worker,
         )
 
     def _finish(self, exitstatus: int) -> None:

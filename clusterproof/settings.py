@@ -38,6 +38,8 @@ class Settings:
     image_pull_secret: str = ""
     """`namespace/name` of a Secret that is copied into every test namespace."""
     ingress_address: str = ""
+    workers: int = 10
+    """Processes that prove at the same time; promises mostly wait, so there may be more of them than processors."""
     disruptive: bool = False
     keep_failed: bool = False
     reports_dir: Path = Path("reports/out")
@@ -143,6 +145,13 @@ OPTIONS = (
     ),
     Option(
         "ingress_address", "host:port of the ingress controller (default: found in the cluster)", metavar="HOST:PORT"
+    ),
+    Option(
+        "workers",
+        "processes in which the suites are proven, without -n (default: 10)",
+        int,
+        "N",
+        lambda workers: "" if workers > 0 else "must be at least 1",
     ),
     Option("disruptive", "also prove promises that disturb the whole cluster", _switch),
     Option("keep_failed", "keep the namespaces of promises that did not hold", _switch),

@@ -62,12 +62,12 @@ def test_a_file_that_is_not_python_is_named(tmp_path: Path) -> None:
         catalog.scan([tmp_path])
 
 
-def test_targets(tmp_path: Path) -> None:
+def test_what_lies_in_the_suites(tmp_path: Path) -> None:
     suites = catalog.root()
-    assert catalog.targets([str(suites)], by_module=False, start=tmp_path) == [suites]
-    assert catalog.targets(["clusterproof.suites"], by_module=True, start=tmp_path) == [suites]
-    assert catalog.targets([str(suites), "tests"], by_module=False, start=tmp_path) is None
-    assert catalog.targets([], by_module=False, start=tmp_path) is None
+    assert catalog.are_suites([f"{suites}::test_it"], by_module=False, start=tmp_path)
+    assert catalog.are_suites(["clusterproof.suites"], by_module=True, start=tmp_path)
+    assert not catalog.are_suites([str(suites), "tests"], by_module=False, start=tmp_path)
+    assert not catalog.are_suites([], by_module=False, start=tmp_path)
 
 
 def result(id: str, outcome: Outcome = Outcome.KEPT, *capabilities: str) -> Result:

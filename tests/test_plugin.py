@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +45,7 @@ class Suite:
 
     def run(self, *options: str) -> pytest.RunResult:
         arguments = ("-p", "no:cacheprovider", "-p", "no:randomly", *options)
-        return self.pytester.runpytest_inprocess("suites", *arguments)
+        return self.pytester.runpytest_inprocess("suites", *arguments, no_reraise_ctrlc=True)
 
     @property
     def out(self) -> Path:
@@ -334,31 +338,96 @@ def installed(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> Suite:
     return suite
 
 
-def test_suites_are_run_by_many_processes(installed: Suite) -> None:
-    installed.write("".join(f'\ndef test_{name}(cluster):\n    """It MUST hold."""' for name in "abcd"))
-    result = installed.run()
-    assert result.ret == pytest.ExitCode.OK
-    assert {each["worker"] for each in installed.results.values()} <= {"gw0", "gw1", "gw2", "gw3"}
-    assert len({each["worker"] for each in installed.results.values()}) > 1
-    assert installed.document["profiles"][0]["verdict"] == "conformant"
-
-
-def test_a_long_promise_has_a_worker_of_its_own(installed: Suite) -> None:
+def test_suites_are_proven_by_many_processes(installed: Suite) -> None:
     installed.write(
-        '''
+        """
 @pytest.mark.first
 def test_long(cluster):
-    """It MUST take long."""
+    '''It MUST take long.'''
     import threading
     threading.Event().wait(1)
-'''
-        + "".join(f'\ndef test_{name}(cluster):\n    """It MUST hold."""' for name in "abcdef")
+"""
+        + "".join(f'\ndef test_{name}(cluster):\n    """It MUST hold."""' for name in "abcd")
     )
-    assert installed.run("-n2").ret == pytest.ExitCode.OK
+    assert installed.run("--workers=2").ret == pytest.ExitCode.OK
     workers = {id: each["worker"] for id, each in installed.results.items()}
-    alone = workers.pop("apps/thing/long")
-    assert alone not in workers.values()
-    assert len(workers) == 6
+    assert workers.pop("apps/thing/long") == "w0"
+    assert set(workers.values()) == {"w1"}, "nothing waits behind a long promise"
+    assert installed.document["profiles"][0]["verdict"] == "conformant"
+    assert installed.document["complete"]
+
+
+def test_workers_of_pytest_xdist_when_asked_for(installed: Suite) -> None:
+    installed.write("".join(f'\ndef test_{name}(cluster):\n    """It MUST hold."""' for name in "ab"))
+    assert installed.run("-n2").ret == pytest.ExitCode.OK
+    assert {each["worker"] for each in installed.results.values()} == {"gw0", "gw1"}
+
+
+def test_what_a_forked_process_prints_and_raises_is_reported(installed: Suite) -> None:
+    installed.write(
+        '''
+def test_a(cluster):
+    """It MUST be seen."""
+    print("this was printed")
+    assert [1, 2] == [1, 3]
+def test_b(cluster):
+    """It MUST hold."""
+'''
+    )
+    result = installed.run()
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*assert [[]1, 2] == [[]1, 3]", "*At index 1 diff: 2 != 3*", "*this was printed*"])
+
+
+def test_a_forked_process_that_ends_is_replaced(installed: Suite) -> None:
+    installed.write(
+        '''
+def test_a(namespace):
+    """It MUST be tried."""
+    os._exit(1)
+'''
+        + "".join(f'\ndef test_{name}(cluster):\n    """It MUST hold."""' for name in "bcd")
+    )
+    assert installed.run("--workers=2").ret == pytest.ExitCode.TESTS_FAILED
+    assert installed.outcomes == {f"apps/thing/{name}": "kept" for name in "bcd"} | {"apps/thing/a": "error"}
+    assert installed.results["apps/thing/a"]["reason"] == "the worker process crashed while proving it"
+
+
+STUCK = '''
+def test_stuck(namespace):
+    """It MUST be tried."""
+    open("stuck", "w").close()
+    import threading
+    threading.Event().wait(60)
+'''
+
+
+def test_stopping_early_does_not_wait_for_the_others(installed: Suite, api: FakeApi) -> None:
+    installed.write(
+        STUCK
+        + 'def test_broken(cluster):\n    """It MUST."""\n    while not os.path.exists("stuck"): pass\n    assert 0'
+    )
+    started = time.monotonic()
+    assert installed.run("-x").ret == pytest.ExitCode.TESTS_FAILED
+    assert time.monotonic() - started < 20
+    assert installed.outcomes == {"apps/thing/broken": "broken"}
+    assert not installed.document["complete"]
+    assert not [path for path in api.objects if "/cp-" in path]
+
+
+def test_ctrl_c_cleans_up_in_every_process(installed: Suite, api: FakeApi) -> None:
+    installed.write(STUCK + 'def test_kept(cluster):\n    """It MUST hold."""')
+
+    def interrupt() -> None:
+        while not (installed.out / "journal.jsonl").exists() or not Path("stuck").exists():
+            threading.Event().wait(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    assert installed.run().ret == pytest.ExitCode.INTERRUPTED
+    assert installed.outcomes == {"apps/thing/kept": "kept"}
+    assert not installed.document["complete"]
+    assert not [path for path in api.objects if "/cp-" in path]
 
 
 def test_suites_without_a_cluster_end_at_once(installed: Suite, api: FakeApi) -> None:
