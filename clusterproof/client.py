@@ -11,7 +11,8 @@ import math
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -92,6 +93,34 @@ class _Patience(urllib3.Retry):
     def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
         seconds = super().get_retry_after(response)
         return None if seconds is None else min(seconds, 5.0)
+
+
+class _Lines(Iterator[str]):
+    """The lines of an answer that is still arriving. Its connection is closed when nobody reads any more."""
+
+    def __init__(self, answer: urllib3.BaseHTTPResponse, explain: Callable[[Exception], str]) -> None:
+        self._chunks = answer.stream(65536)
+        self._explain = explain
+        self._whole: deque[bytes] = deque()
+        self._rest = b""
+        # What is not read cannot be read by the next request on this connection, so it is not used again.
+        self._close = weakref.finalize(self, answer.close)
+
+    def __next__(self) -> str:
+        while not self._whole:
+            try:
+                *whole, self._rest = (self._rest + next(self._chunks)).split(b"\n")
+                self._whole.extend(whole)
+            except (StopIteration, ReadTimeoutError):
+                self._close()
+                if not self._rest:
+                    raise StopIteration from None
+                self._whole.append(self._rest)
+                self._rest, self._chunks = b"", iter(())
+            except HTTPError as error:
+                self._close()
+                raise SurroundingsError(self._explain(error)) from error
+        return self._whole.popleft().decode(errors="replace")
 
 
 class Client:
@@ -207,7 +236,7 @@ class Client:
         answer = self._send("GET", self._url(path, query), self._headers("*/*"), None, within, stream=True)
         if answer.status >= 400:
             self._raise(Response(answer.status, answer.headers, answer.data), "GET", path)
-        return self._lines(answer)
+        return _Lines(answer, self._sentence)
 
     def exec(
         self, path: str, command: Sequence[str], *, container: str = "", stdin: str = "", within: float = 60.0
@@ -280,22 +309,6 @@ class Client:
                 message, reason = status.get("message", ""), status.get("reason", "Unknown")
                 raise ApiError(status.get("code", 500), reason, message, "WATCH", path, status.get("details") or {})
             yield event
-
-    def _lines(self, answer: urllib3.BaseHTTPResponse) -> Iterator[str]:
-        rest = b""
-        try:
-            for chunk in answer.stream(65536):
-                *whole, rest = (rest + chunk).split(b"\n")
-                yield from (line.decode(errors="replace") for line in whole)
-        except ReadTimeoutError:
-            return
-        except HTTPError as error:
-            raise SurroundingsError(self._sentence(error)) from error
-        finally:
-            # What was not read cannot be read by the next request on this connection.
-            answer.close()
-        if rest:
-            yield rest.decode(errors="replace")
 
     def _sentence(self, error: Exception) -> str:
         cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error

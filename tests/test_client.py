@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import ipaddress
 import socket
 import ssl
@@ -96,6 +97,11 @@ def test_a_watch_tells_what_happens_and_ends_in_time(api: FakeApi, client: Clien
     api.put(f"{MAPS}/a", {"kind": "ConfigMap", "metadata": {"name": "a"}})
     api.remove(f"{MAPS}/a")
     assert [event.type for event in watch] == ["ADDED", "DELETED"]
+
+
+def test_a_watch_that_nobody_reads_is_closed(api: FakeApi, client: Client) -> None:
+    client.watch(MAPS, {"resourceVersion": api.version}, within=30)
+    gc.collect()  # a socket that is left open warns now, and a warning fails
 
 
 def test_a_watch_of_a_forgotten_version_is_refused(api: FakeApi, client: Client) -> None:
