@@ -164,7 +164,7 @@ class Client:
             setattr(other, name, getattr(self.configuration, name))
         files = None
         if token:
-            other.api_key["BearerToken"] = f"Bearer {token}"
+            other.api_key["authorization"] = f"Bearer {token}"
         if certificate:
             files = _Folder()
             other.cert_file, other.key_file = (str(files.path / name) for name in ("crt", "key"))
@@ -273,9 +273,8 @@ class Client:
     def _headers(self, accept: str) -> dict[str, str]:
         headers = {"Accept": accept, "User-Agent": "clusterproof"}
         # Also refreshes a token that is about to expire.
-        token = self.configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
-        if token:
-            headers["authorization"] = token
+        if bearer := self.configuration.auth_settings().get("BearerToken"):
+            headers["authorization"] = str(bearer["value"])
         return headers
 
     def _count(self) -> None:
@@ -333,21 +332,11 @@ class Client:
 
 
 def _exec(configuration: Configuration, url: str, headers: dict[str, str], stdin: str, within: float) -> ExecResult:
-    from kubernetes.stream import ws_client
-    from websocket import WebSocketBadStatusException, WebSocketException, WebSocketTimeoutException
+    from websocket import WebSocketException, WebSocketTimeoutException
 
     deadline = monotonic() + within
-    connect: Any = ws_client.create_websocket  # without types
     received = {1: b"", 2: b"", 3: b""}
-    try:
-        socket = connect(
-            configuration, url.replace("http", "ws", 1), headers | {"sec-websocket-protocol": "v5.channel.k8s.io"}
-        )
-    except WebSocketBadStatusException as refused:
-        message = (refused.resp_body or b"").decode(errors="replace")
-        raise ApiError(refused.status_code, "ExecRefused", message, "EXEC", url.partition("?")[0], {}) from refused
-    except (OSError, WebSocketException) as error:
-        raise SurroundingsError(f"{configuration.host}: cannot start a command: {error}") from error
+    socket = _websocket(configuration, url, headers, within)
     try:
         if stdin:
             socket.send_binary(b"\x00" + stdin.encode())
@@ -365,14 +354,31 @@ def _exec(configuration: Configuration, url: str, headers: dict[str, str], stdin
         raise SurroundingsError(f"{configuration.host}: lost the connection to a command: {error}") from error
     finally:
         socket.close()
-    return ExecResult(received[1].decode(errors="replace"), received[2].decode(errors="replace"), _code(received[3]))
+    stdout, stderr = (received[channel].decode(errors="replace") for channel in (1, 2))
+    return ExecResult(stdout, stderr, _exit_code(json.loads(received[3]), url))
 
 
-def _code(status: bytes) -> int:
-    said = json.loads(status)
-    if said.get("status") == "Success":
+def _websocket(configuration: Configuration, url: str, headers: dict[str, str], within: float) -> Any:
+    import websocket
+    from kubernetes.stream import ws_client
+
+    connect: Any = ws_client.create_websocket  # without types
+    websocket.setdefaulttimeout(within)  # it has no parameter for it, and would wait for ever
+    protocol = {"sec-websocket-protocol": "v5.channel.k8s.io"}
+    try:
+        return connect(configuration, url.replace("http", "ws", 1), headers | protocol)
+    except websocket.WebSocketBadStatusException as refused:
+        message = (refused.resp_body or b"").decode(errors="replace")
+        raise ApiError(refused.status_code, "ExecRefused", message, "EXEC", url.partition("?")[0], {}) from refused
+    except (OSError, websocket.WebSocketException) as error:
+        raise SurroundingsError(f"{configuration.host}: cannot start a command: {error}") from error
+
+
+def _exit_code(status: dict[str, Any], url: str) -> int:
+    if status.get("status") == "Success":
         return 0
-    for cause in said.get("details", {}).get("causes", []):
+    for cause in (status.get("details") or {}).get("causes") or []:
         if cause.get("reason") == "ExitCode":
             return int(cause["message"])
-    raise ApiError(said.get("code", 500), said.get("reason", "Unknown"), said.get("message", ""), "EXEC", "", {})
+    code, reason, message = status.get("code", 500), status.get("reason", "Unknown"), status.get("message", "")
+    raise ApiError(code, reason, message, "EXEC", url.partition("?")[0], {})
