@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import uuid
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -63,23 +64,25 @@ class Credentials:
         """Somebody without any credentials."""
         return self.client.as_user("system:anonymous")
 
-    def _request(self, user: str, pem: bytes) -> Object:
-        name = f"clusterproof-{uuid.uuid4().hex[:12]}"
+    def signing_request(self, user: str, groups: Sequence[str] = ()) -> dict[str, Any]:
+        """The manifest of a request for a certificate, whose key is thrown away: for what must not be signed."""
+        return self._manifest(_signing_request(ec.generate_private_key(ec.SECP256R1()), user, groups))
+
+    def _manifest(self, pem: bytes) -> dict[str, Any]:
+        kind = kinds.CERTIFICATE_SIGNING_REQUEST
         spec = {
             "request": base64.b64encode(pem).decode(),
             "signerName": SIGNER,
             "usages": ["client auth"],
             "expirationSeconds": LIFETIME,
         }
+        metadata = {"name": f"clusterproof-{uuid.uuid4().hex[:12]}", "labels": self.labels}
+        return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": spec}
+
+    def _request(self, user: str, pem: bytes) -> Object:
         kind = kinds.CERTIFICATE_SIGNING_REQUEST
-        manifest = {
-            "apiVersion": kind.api_version,
-            "kind": kind.kind,
-            "metadata": {"name": name, "labels": self.labels},
-            "spec": spec,
-        }
         try:
-            return Object.of(self.client, self.client.post(kind.path(), manifest), kind)
+            return Object.of(self.client, self.client.post(kind.path(), self._manifest(pem)), kind)
         except ApiError as refused:
             raise _not_signed(user, str(refused)) from refused
 
