@@ -1,0 +1,251 @@
+"""Credentials: who shows a valid one is who it says, for as long and for whom it was made."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from clusterproof import Client, Cluster, Images, Namespace, Object, Timeouts, conditions, eventually, kinds, manifests
+from clusterproof.credentials import Credentials
+from clusterproof.refusals import refused
+
+WHOAMI = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+HOUR = 3600
+
+
+def test_certificates(cluster: Cluster, namespace: Namespace, credentials: Credentials) -> None:
+    """A signing request that is approved MUST give a certificate by which its user is known, and no other may.
+
+    Not one that was only asked for or was denied, and not one for system:masters, the group that may do everything.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/
+    """
+    user, groups = f"{namespace}-user", [f"{namespace}-one", f"{namespace}-two"]
+    waiting, denied = (cluster.create(credentials.signing_request(user)) for _ in range(2))
+    condition = {"type": "Denied", "status": "True", "reason": "Clusterproof", "message": "It must not be signed."}
+    denied.replace({**denied.raw, "status": {"conditions": [condition]}}, subresource="approval")
+
+    known = _who(credentials.certificate(user, groups))
+
+    assert known["username"] == user, f"the certificate of {user} makes known {known}"
+    assert {*groups, "system:authenticated"} <= set(known["groups"]), f"{user} of {groups} is known as {known}"
+    # Asked for before the one that was signed, they would have been signed by now.
+    for request in (waiting, denied):
+        assert not request.read().status.get("certificate"), f"{request} was not approved, but has a certificate"
+    with refused("a signing request for the group system:masters"):
+        cluster.create(credentials.signing_request(user, ["system:masters"]))
+
+
+@pytest.mark.smoke
+def test_tokens(namespace: Namespace) -> None:
+    """A service account's token MUST be good for its account, audience and time alone, and be refused when altered.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#bound-service-account-tokens
+    """
+    account = namespace.create(manifests.service_account("account"))
+    good, foreign = _token(account, seconds=HOUR), _token(account, audiences=["elsewhere"])
+    client = namespace.client
+
+    name = f"system:serviceaccount:{namespace}:account"
+    known = _who(client.as_user(name, token=good["token"]))
+    assert (known["username"], known["uid"]) == (name, account.uid), f"the token of {account} makes known {known}"
+    assert {"system:serviceaccounts", f"system:serviceaccounts:{namespace}"} <= set(known["groups"])
+    claims = _claims(good["token"])
+    # A server may lengthen the life of a token, and says so; it may not shorten it.
+    assert claims["exp"] - claims["iat"] >= HOUR, (
+        f"a token for {HOUR} s was given for {claims['exp'] - claims['iat']} s"
+    )
+    told = datetime.fromisoformat(good["expirationTimestamp"]).timestamp()
+    assert abs(told - claims["exp"]) <= 1, f"a token that ends at {claims['exp']} is said to end at {told}"
+    assert claims["kubernetes.io"]["serviceaccount"] == {"name": "account", "uid": account.uid}, f"its claims: {claims}"
+
+    for what, token in _altered(good["token"]).items() | {"for another audience": foreign["token"]}.items():
+        status = client.as_user("nobody", token=token).request("GET", "/version").status
+        assert status == 401, f"a token {what} MUST be refused with 401, but is answered with {status}"
+    reviews = {audience: _review(client, foreign["token"], audience) for audience in ("elsewhere", "")}
+    assert reviews["elsewhere"].get("authenticated") is True, (
+        f"its audience is told of the token {reviews['elsewhere']}"
+    )
+    assert reviews["elsewhere"]["user"]["username"] == name
+    assert not reviews[""].get("authenticated"), f"the API server is told of a token for another: {reviews['']}"
+
+
+def test_bound_tokens(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A token that is bound to a pod MUST die with it, and every token with its service account, while others live.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#bound-service-account-tokens
+    """
+    account, doomed = (namespace.create(manifests.service_account(name)) for name in ("account", "doomed"))
+    # Held back from every node, so that nothing has to run and it is gone at once.
+    gate = {"schedulingGates": [{"name": "clusterproof.dev/never"}]}
+    pod = namespace.create(manifests.pod("pod", images.agnhost, service_account="account", spec=gate))
+
+    def client(of: Object, to: Object | None = None) -> Client:
+        return namespace.client.as_user(str(of), token=_token(of, to=to)["token"])
+
+    known = _who(client(account, pod))
+    assert known["extra"]["authentication.kubernetes.io/pod-name"] == ["pod"], f"a token bound to {pod} tells {known}"
+    # A server remembers for some seconds what it has taken before, so it is shown others of the same kind.
+    with_pod, with_account, free = client(account, pod), client(doomed), client(account)
+    pod.delete(grace=0)
+    doomed.delete()
+
+    eventually(lambda: _status(with_pod), conditions.equals(401), within=timeouts.object)
+    eventually(lambda: _status(with_account), conditions.equals(401), within=timeouts.object)
+    assert _status(free) == 200, f"{pod} is gone, and so is a token of {account} that is bound to nothing"
+
+
+def test_automount(namespace: Namespace, images: Images) -> None:
+    """A pod MUST be given the token of its service account unless it or the account declines, and need one that exists.
+
+    No account gets a token that is stored in a Secret unless one is asked for.
+
+    Source: https://kubernetes.io/docs/tasks/configure-pod-container/configure-service-account/
+    """
+    account = namespace.create(manifests.service_account("account"))
+    silent = namespace.create({**manifests.service_account("silent"), "automountServiceAccountToken": False})
+
+    default = _admitted(namespace, images, {})
+    named = _admitted(namespace, images, {"serviceAccountName": account.name})
+    assert default["serviceAccountName"] == "default", f"a pod that names no service account has {default}"
+    assert named["serviceAccountName"] == account.name
+    for spec in (default, named):
+        mounts = [each["mountPath"] for each in spec["containers"][0].get("volumeMounts", [])]
+        sources = [
+            source for volume in spec.get("volumes", []) for source in volume.get("projected", {}).get("sources", [])
+        ]
+        assert mounts == [MOUNT], f"a pod of {spec['serviceAccountName']} MUST be given its token at {MOUNT}: {mounts}"
+        parts = {part for source in sources for part in source}
+        assert parts == {"serviceAccountToken", "configMap", "downwardAPI"}, f"the token comes with {sources}"
+    for declined in ({"serviceAccountName": silent.name}, {"automountServiceAccountToken": False}):
+        spec = _admitted(namespace, images, declined)
+        assert not spec.get("volumes"), f"a pod with {declined} declined the token, but gets {spec['volumes']}"
+    with refused("a pod of a service account that does not exist") as refusal:
+        _admitted(namespace, images, {"serviceAccountName": "nobody"})
+    assert "nobody" in refusal.message, f"the refusal does not name the account: {refusal.message}"
+    stored = namespace.list(kinds.SECRET, fields="type=kubernetes.io/service-account-token")
+    assert not stored, f"nobody asked for a stored token, but there is {', '.join(map(str, stored))}"
+
+
+def test_in_pod(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """What a pod is given MUST let it verify the API server, and be known there as its service account.
+
+    Source: https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
+    """
+    namespace.create(manifests.service_account("account"))
+    script = (
+        f'curl -sS --cacert {MOUNT}/ca.crt -H "Authorization: Bearer $(cat {MOUNT}/token)"'
+        " -H 'Content-Type: application/json'"
+        " --resolve kubernetes.default.svc:$KUBERNETES_SERVICE_PORT:$KUBERNETES_SERVICE_HOST"
+        f" https://kubernetes.default.svc:$KUBERNETES_SERVICE_PORT{WHOAMI}"
+        """ -d '{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}'"""
+    )
+    pod = namespace.create(manifests.pod("pod", images.agnhost, args=["pause"], service_account="account"))
+    eventually(pod, conditions.running, within=timeouts.pod)
+
+    answer = pod.exec(["sh", "-c", script], within=timeouts.request)
+    where = pod.exec(["cat", f"{MOUNT}/namespace"]).stdout
+
+    assert answer.code == 0, f"{pod} MUST reach the API server with what it was given, but: {answer.stderr}"
+    known = json.loads(answer.stdout).get("status", {}).get("userInfo", {})
+    assert known.get("username") == f"system:serviceaccount:{namespace}:account", f"{pod} is told {answer.stdout}"
+    assert known["extra"]["authentication.kubernetes.io/pod-uid"] == [pod.uid], f"{pod} is known as {known}"
+    assert where == namespace.name, f"{pod} is told that it is in {where!r}"
+
+
+def test_stored_tokens(namespace: Namespace, timeouts: Timeouts) -> None:
+    """A Secret that asks for a service account's token MUST be given a working one, and go with the account.
+
+    Source: https://kubernetes.io/docs/concepts/configuration/secret/#serviceaccount-token-secrets
+    """
+    account = namespace.create(manifests.service_account("account"))
+    manifest = manifests.secret("stored", type="kubernetes.io/service-account-token")
+    manifest["metadata"]["annotations"] = {"kubernetes.io/service-account.name": account.name}
+
+    stored = namespace.create(manifest)
+    eventually(stored, _holds("token", "ca.crt", "namespace"), within=timeouts.object)
+    token = base64.b64decode(stored["data"]["token"]).decode()
+    known = _who(namespace.client.as_user(str(account), token=token))
+    assert known["username"] == f"system:serviceaccount:{namespace}:account", f"the token of {stored} tells {known}"
+
+    account.delete()
+    eventually(stored, conditions.gone, within=timeouts.object)
+
+
+def _who(client: Client) -> dict[str, Any]:
+    """Who the API server takes a client for."""
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    known: dict[str, Any] = client.post(WHOAMI, body)["status"]["userInfo"]
+    return known
+
+
+def _status(client: Client) -> int:
+    return client.request("GET", "/version").status
+
+
+def _token(
+    account: Object, *, audiences: list[str] | None = None, seconds: int = HOUR, to: Object | None = None
+) -> dict[str, Any]:
+    """A token of a service account, perhaps bound to a pod, with what is said of it."""
+    spec: dict[str, Any] = {"audiences": audiences or [], "expirationSeconds": seconds}
+    if to:
+        spec["boundObjectRef"] = {"apiVersion": "v1", "kind": to.kind.kind, "name": to.name, "uid": to.uid}
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+    given: dict[str, Any] = account.client.post(account.path + "/token", body)["status"]
+    return given
+
+
+def _review(client: Client, token: str, audience: str) -> dict[str, Any]:
+    """What the API server tells somebody who was shown a token."""
+    spec = {"token": token, **({"audiences": [audience]} if audience else {})}
+    body = {"apiVersion": kinds.TOKEN_REVIEW.api_version, "kind": kinds.TOKEN_REVIEW.kind, "spec": spec}
+    told: dict[str, Any] = client.post(kinds.TOKEN_REVIEW.path(), body)["status"]
+    return told
+
+
+def _claims(token: str) -> dict[str, Any]:
+    claims: dict[str, Any] = json.loads(_decoded(token.split(".")[1]))
+    return claims
+
+
+def _decoded(part: str) -> bytes:
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+
+
+def _encoded(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
+
+
+def _altered(token: str) -> dict[str, str]:
+    """Tokens that somebody made out of a good one."""
+    head, body, signature = token.split(".")
+    claims = {**_claims(token), "sub": "system:serviceaccount:kube-system:default"}
+    flipped = bytes([_decoded(signature)[0] ^ 1]) + _decoded(signature)[1:]
+    return {
+        "with a changed signature": f"{head}.{body}.{_encoded(flipped)}",
+        "for another account under the same signature": f"{head}.{_encoded(json.dumps(claims).encode())}.{signature}",
+        "without signature": f"{_encoded(json.dumps({'alg': 'none', 'typ': 'JWT'}).encode())}.{body}.",
+    }
+
+
+def _admitted(namespace: Namespace, images: Images, spec: dict[str, Any]) -> dict[str, Any]:
+    """The spec that a pod would be stored with; nothing is."""
+    manifest = manifests.pod("try", images.agnhost)
+    del manifest["spec"]["automountServiceAccountToken"]
+    manifest["spec"] |= spec
+    answer: dict[str, Any] = namespace.client.post(kinds.POD.path(namespace.name), manifest, {"dryRun": "All"})["spec"]
+    return answer
+
+
+def _holds(*keys: str) -> conditions.Condition:
+    def holds_what_was_asked_for(secret: Object) -> str | None:
+        """Its data has these keys."""
+        missing = [key for key in keys if not (secret.raw.get("data") or {}).get(key)]
+        return f"it holds no {', '.join(missing)}" if missing else None
+
+    return holds_what_was_asked_for

@@ -1,0 +1,79 @@
+"""Node isolation: the identity of a node is good for what its own pods need, and for nothing beyond."""
+
+from __future__ import annotations
+
+from clusterproof import Cluster, Images, Namespace, Timeouts, conditions, eventually, kinds, manifests
+from clusterproof.credentials import Credentials
+from clusterproof.refusals import refused
+
+DRY = {"dryRun": "All"}
+RESTRICTED = "node-restriction.kubernetes.io/clusterproof"
+"""A label by which workloads are kept apart, which no node may give itself."""
+
+
+def test_reads(namespace: Namespace, credentials: Credentials, images: Images, timeouts: Timeouts) -> None:
+    """A node MUST read the Secrets and ConfigMaps of pods that are bound to it while they are, and no others.
+
+    Shown by a node that does not exist, so that nothing runs.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/node/
+    """
+    name = f"{namespace}-node"
+    node = credentials.certificate(f"system:node:{name}", ["system:nodes"])
+    mine, other = (namespace.create(manifests.secret(each, {"key": each})) for each in ("mine", "other"))
+    config = namespace.create(manifests.config_map("mine"))
+    others = [("GET", path) for path in (mine.path, other.path, config.path, kinds.SECRET.path(namespace.name))]
+    others += [("GET", kinds.SECRET.path()), ("GET", kinds.CONFIG_MAP.path("kube-system"))]
+    answers = {path: node.request(method, path).status for method, path in others}
+    open_to_it = {path: status for path, status in answers.items() if status != 403}
+    assert not open_to_it, f"{node.user}, to which no pod is bound, MUST be refused with 403, but: {open_to_it}"
+
+    volumes = [{"name": "secret", "secret": {"secretName": "mine"}}, {"name": "config", "configMap": {"name": "mine"}}]
+    pod = namespace.create(manifests.pod("pod", images.agnhost, volumes=volumes, spec={"nodeName": name}))
+    try:
+        paths = (mine.path, config.path, pod.path)
+        eventually(
+            lambda: [node.request("GET", path).status for path in paths],
+            conditions.equals([200, 200, 200]),
+            within=timeouts.propagation,
+        )
+        left = {path: node.request("GET", path).status for path in (other.path, kinds.SECRET.path(namespace.name))}
+        assert set(left.values()) == {403}, f"{node.user}, whose pod uses only {mine}, is answered {left}"
+    finally:
+        # No kubelet is there to end it.
+        pod.delete(grace=0)
+    eventually(lambda: node.request("GET", mine.path).status, conditions.equals(403), within=timeouts.propagation)
+
+
+def test_writes(cluster: Cluster, namespace: Namespace, credentials: Credentials, images: Images) -> None:
+    """A node MUST NOT change other nodes, its own restricted labels or taints, or pods that are not its own.
+
+    Only tried, as a dry run.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#noderestriction
+    """
+    name = f"{namespace}-node"
+    node = credentials.certificate(f"system:node:{name}", ["system:nodes"])
+    (real, *_) = cluster.list(kinds.NODE)
+    itself = credentials.certificate(f"system:node:{real.name}", ["system:nodes"])
+
+    with refused(f"{node.user} labelling {real}"):
+        node.patch(real.path, {"metadata": {"labels": {"clusterproof.dev/by": "other"}}}, DRY)
+    with refused(f"{node.user} reporting the status of {real}"):
+        node.patch(real.path + "/status", {"status": {"phase": "Running"}}, DRY)
+    with refused(f"{itself.user} giving itself the label {RESTRICTED}"):
+        itself.patch(real.path, {"metadata": {"labels": {RESTRICTED: "yes"}}}, DRY)
+    with refused(f"{itself.user} changing its own taints"):
+        itself.patch(real.path, {"spec": {"taints": [{"key": "clusterproof.dev/no", "effect": "NoSchedule"}]}}, DRY)
+    with refused(f"{itself.user} deleting itself"):
+        itself.delete(real.path, query=DRY)
+    with refused(f"{node.user} renewing the Lease of {real}"):
+        node.patch(kinds.LEASE.path("kube-node-lease", real.name), {"spec": {"holderIdentity": "other"}}, DRY)
+    with refused(f"{itself.user} making a pod of its own"):
+        manifest = manifests.pod("pod", images.agnhost, spec={"nodeName": real.name})
+        itself.post(kinds.POD.path(namespace.name), manifest, DRY)
+    with refused(f"{node.user} asking for a token of a service account that none of its pods has"):
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        node.post(kinds.SERVICE_ACCOUNT.path(namespace.name, "default", "token"), body)
+    known = itself.patch(real.path, {"metadata": {"labels": {"node.kubernetes.io/clusterproof": "yes"}}}, DRY)
+    assert known["metadata"]["name"] == real.name, f"{itself.user} MUST be able to label itself, but: {known}"
