@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from kubernetes.client import Configuration
+
 from clusterproof import kinds
 from clusterproof.client import Client
 from clusterproof.conditions import ready
@@ -138,7 +140,7 @@ class Launch:
     def _join(self, processes: NodeProcesses) -> None:
         """Register the node, with the range its routes lead to, and start what makes it Ready."""
         node = processes.node
-        Client.from_kubeconfig(self.cluster.kubeconfig).post(
+        _administrator(self.cluster).post(
             kinds.NODE.path(),
             {
                 "apiVersion": "v1",
@@ -164,7 +166,7 @@ class Launch:
         return self._control_plane
 
     def _await_api_server(self, control_plane: ControlPlane, within: float = 60.0) -> Client:
-        client = Client.from_kubeconfig(self.cluster.kubeconfig)
+        client = _administrator(self.cluster)
         deadline = time.monotonic() + within
         while True:
             try:
@@ -218,6 +220,15 @@ class Launch:
     def _said(self, what: str) -> None:
         self.milestones[what] = time.monotonic() - self._started
         self._progress(f"{self.cluster.name}: {what} after {self.milestones[what]:.1f} s")
+
+
+def _administrator(cluster: ClusterState) -> Client:
+    """What the kubeconfig makes, but without copies of its key in temporary files, which stay when this is killed."""
+    configuration = Configuration()
+    configuration.host = cluster.server
+    configuration.ssl_ca_cert = str(cluster.pki / "ca.crt")
+    configuration.cert_file, configuration.key_file = str(cluster.pki / "admin.crt"), str(cluster.pki / "admin.key")
+    return Client(configuration)
 
 
 def _unready(seen: list[Object], wanted: set[str]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -44,6 +45,8 @@ class Up:
 
     def run(self, args: argparse.Namespace) -> int:
         names = [] if args.addons == "none" else [name.strip() for name in args.addons.split(",") if name.strip()]
+        # Whoever ends this politely leaves nothing of the cluster, as with Ctrl-C.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
             made = cluster.up(cluster.Plan(args.name, args.nodes, args.kubernetes_version, tuple(names)), _say)
         except state.CannotStart as error:

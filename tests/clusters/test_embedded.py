@@ -1,0 +1,371 @@
+"""The embedded cluster: what stands when `up` returns, and that nothing does after `down`, whatever came between."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import ssl
+import stat
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, ip_address
+from pathlib import Path
+
+import pytest
+from clusterproof.embedded import cluster
+
+from clusterproof import conditions, kinds
+from clusterproof.objects import Object, Selection
+
+from .machine import Machine, Started, machine
+
+API_SERVER = "10.201.0.1"
+NODE = "10.201.0.11"
+"""Addresses of the first cluster of a machine."""
+
+
+@dataclass(frozen=True)
+class Up:
+    """A cluster that `clusterproof up` has started."""
+
+    machine: Machine
+    name: str
+    said: str
+    """What the command printed at its end."""
+
+    @property
+    def folder(self) -> Path:
+        return self.machine.cluster(self.name)
+
+    def nodes(self) -> list[Object]:
+        return self.machine.ask(self.folder / "kubeconfig", lambda client: Selection(client, kinds.NODE).read())
+
+
+@pytest.fixture(scope="module")
+def up(programs: object) -> Iterator[Up]:
+    """A cluster of three nodes, for tests that change nothing in it."""
+    with machine() as made:
+        # Another cluster's name is the beginning of its.
+        name = made.name("a-b")
+        yield Up(made, name, made.must("up", "--name", name, "--nodes", "3", "--addons", "none"))
+
+
+def test_every_node_is_ready(up: Up) -> None:
+    """When `up` returns every node MUST be Ready, and `status` MUST say that the cluster runs."""
+    assert up.said == f"cluster {up.name} is ready: export KUBECONFIG={up.folder / 'kubeconfig'}\n"
+    assert up.machine.must("kubeconfig", "--name", up.name) == f"{up.folder / 'kubeconfig'}\n"
+    assert [(node.name, conditions.ready(node)) for node in up.nodes()] == [
+        (f"{up.name}-node-{number}", None) for number in (1, 2, 3)
+    ]
+
+    told = up.machine.must("status", "--name", up.name)
+
+    assert told.startswith(f"{up.name}: running; Kubernetes 1.37")
+    assert "add-ons: none" in told
+    assert all(f"  node {node.name}: 10.201.0." in told for node in up.nodes())
+    assert f"{up.name}-node-3/kubelet" in up.machine.must("logs", "--name", up.name).splitlines()
+    assert "Serving securely" in up.machine.must("logs", "--name", up.name, "kube-apiserver")
+
+
+def test_secrets_are_their_owners(up: Up) -> None:
+    """Every private key and every kubeconfig of a cluster MUST be readable by nobody but its owner."""
+    keys = {path: path.stat().st_mode for path in _files(up.folder) if _is_secret(path)}
+
+    assert {up.folder / "kubeconfig", up.folder / "pki/ca.key", up.folder / "pki/service-accounts.key"} <= keys.keys()
+    assert sum("kubelet" in path.parts for path in keys) >= 6, "each kubelet has two keys"
+    assert {path: oct(mode) for path, mode in keys.items() if stat.S_IMODE(mode) & 0o177} == {}
+    assert stat.S_IMODE(up.folder.stat().st_mode) == 0o700
+
+
+def test_nothing_listens_outside_the_cluster(up: Up) -> None:
+    """No program of a cluster MUST listen on the machine itself; etcd and the managers on no network at all."""
+    assert _listeners(up.machine, "") == set()
+
+    control_plane = _listeners(up.machine, f"clusterproof-{up.name}-control-plane")
+    assert {address for address, port in control_plane} == {"127.0.0.1", API_SERVER}
+    assert {port for address, port in control_plane if address == API_SERVER} == {6443}
+    assert {2379, 2380, 10257, 10259} <= {port for address, port in control_plane if address == "127.0.0.1"}
+
+    node = f"clusterproof-{up.name}-{up.name}-node-1"
+    assert ("0.0.0.0", 10250) in _listeners(up.machine, node), "the kubelet listens on its node"
+    ranges = [IPv4Network("127.0.0.0/8"), IPv4Network("10.192.0.0/10")]
+    for link in json.loads(up.machine.run("ip", "-n", node, "-json", "-4", "address").stdout):
+        for address in link["addr_info"]:
+            assert any(IPv4Address(address["local"]) in each for each in ranges), f"{node} is in a foreign network"
+
+
+@pytest.mark.parametrize("place", ["the machine", "a node"])
+def test_etcd_cannot_be_reached(up: Up, place: str) -> None:
+    """Neither from the machine nor from a node MUST anybody reach etcd; both reach the API server."""
+    enter = ["nsenter", f"--net=/run/netns/clusterproof-{up.name}-{up.name}-node-1"] if place == "a node" else []
+
+    def knock(port: int) -> str:
+        done = up.machine.run(*enter, "bash", "-c", f"exec 3<>/dev/tcp/{API_SERVER}/{port}")
+        return done.stderr.rpartition(": ")[2].strip()
+
+    assert knock(6443) == ""
+    assert {port: knock(port) for port in (2379, 2380, 10257, 10259)} == dict.fromkeys(
+        (2379, 2380, 10257, 10259), "Connection refused"
+    )
+
+
+def test_kubelets_and_api_server_refuse_strangers(up: Up) -> None:
+    """A kubelet MUST answer nobody without credentials, the API server nobody without TLS, both the administrator."""
+    context = ssl.create_default_context(cafile=str(up.folder / "pki/ca.crt"))
+    for path in ("/pods", "/metrics", "/run/default/none/none", "/configz", "/healthz"):
+        assert _status(up.machine, f"https://{NODE}:10250{path}", context) == 401, path
+    assert _status(up.machine, f"https://{API_SERVER}:6443/api/v1/nodes", context) == 403
+    assert _status(up.machine, f"http://{API_SERVER}:6443/api") == 400
+
+    context.load_cert_chain(str(up.folder / "pki/kubelet-client.crt"), str(up.folder / "pki/kubelet-client.key"))
+    assert _status(up.machine, f"https://{NODE}:10250/pods", context) == 200
+
+
+def test_two_clusters_do_not_meet(up: Up) -> None:
+    """Clusters of one machine MUST have addresses of their own, and one's end MUST leave the others as they are."""
+    before = up.machine.snapshot()
+    other = Up(up.machine, up.machine.name("a"), "")
+    assert up.name.startswith(f"{other.name}-"), "what is called the same up to a dash is another cluster's"
+    up.machine.must("up", "--name", other.name, "--nodes", "1", "--addons", "none")
+
+    assert [conditions.ready(node) for node in other.nodes()] == [None]
+    assert not _addresses(up) & _addresses(other)
+    assert up.machine.must("sweep") == "nothing was left on this machine; no cluster was named\n"
+
+    assert up.machine.must("down", "--name", other.name) == f"cluster {other.name} is gone\n"
+
+    assert [conditions.ready(node) for node in up.nodes()] == [None, None, None]
+    assert up.machine.must("status").startswith(f"{up.name}: running")
+    lasting = {**before, "processes": []}  # those of a cluster come and go
+    assert [line for line in up.machine.left_since(lasting) if not line.startswith(("processes:", "files:"))] == []
+    assert not other.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--name", "Sky"], "--name=Sky: a cluster's name has 1 to 40 of a-z, 0-9 and -"),
+        (["--name", "a" * 41], "a cluster's name has 1 to 40 of a-z, 0-9 and -"),
+        (["--nodes", "128"], "--nodes=128: an embedded cluster has 1 to 127 nodes"),
+        (["--nodes", "0"], "--nodes=0: an embedded cluster has 1 to 127 nodes"),
+        (["--addons", "dns,mesh"], "--addons: there is no mesh; choose from: dns, metrics, ingress, storage"),
+        (["--kubernetes-version", "1.12.0"], "Kubernetes 1.12.0 cannot be had here; choose from: 1.37."),
+        (["--name", "{up}"], "embedded cluster '{up}' exists already; remove it with: clusterproof down --name {up}"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(up: Up, arguments: list[str], sentence: str) -> None:
+    """What was asked for and cannot be MUST be answered by one sentence and exit code 4, before anything is started."""
+    done = up.machine.clusterproof("up", *(argument.format(up=up.name) for argument in arguments))
+
+    assert done.returncode == 4, done.stderr
+    assert done.stderr.startswith("clusterproof: ")
+    assert sentence.format(up=up.name) in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert os.listdir(up.folder.parent) in (listed := [".lock", up.name], listed[::-1])
+
+
+def test_everything_that_is_missing_is_said_at_once(shared: Machine) -> None:
+    """A machine that is not fit MUST be told all reasons in one message, each with what helps, and exit code 4."""
+    small = shared.folder / "tmp/small"
+    small.mkdir()
+    assert shared.run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small).returncode == 0
+    # Nobody in particular, but able to read this program wherever it is installed.
+    nobody = ["setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=+dac_read_search"]
+    command = [*nobody, "--ambient-caps=+dac_read_search", "env", "PATH=/nowhere", shared.program("clusterproof"), "up"]
+    try:
+        done = shared.run(*command, CLUSTERPROOF_STATE=str(small))
+    finally:
+        shared.run("umount", small)
+        small.rmdir()
+
+    heading, *reasons = done.stderr.splitlines()
+    assert done.returncode == 4, done.stderr
+    assert heading == "clusterproof: this machine cannot run an embedded cluster yet:"
+    assert len(reasons) == 3
+    assert "you are not root: run it again with sudo" in reasons[0]
+    assert "packages are missing: apt-get install --no-install-recommends -y bash" in reasons[1]
+    assert f"{small} has 0 GiB free and 6 are needed: free some, or point" in reasons[2]
+
+
+@pytest.mark.parametrize("ending", ["by down", "by killing all of its processes"])
+def test_nothing_is_left_of_a_cluster(fresh: Machine, ending: str) -> None:
+    """After `down` the machine MUST be as before `up`: also when all processes of the cluster were killed before."""
+    before, name = fresh.snapshot(), fresh.name("a")
+    fresh.must("up", "--name", name, "--nodes", "2", "--addons", "dns")
+    if ending != "by down":
+        fresh.kill_everything()
+        ended = fresh.clusterproof("status")
+        assert ended.returncode == 1
+        assert f"  ended: {name}-node-2/kubelet (see: clusterproof logs" in ended.stdout
+
+    fresh.must("down", "--name", name)
+
+    assert fresh.left_since(before) == [], "what `up` made is still there"
+    assert fresh.must("status") == "no embedded clusters on this machine\n"
+
+
+def _moments(machine: Machine, name: str, running: Started) -> dict[str, Callable[[], bool]]:
+    folder, namespace = machine.cluster(name), machine.root / f"run/netns/clusterproof-{name}-control-plane"
+    return {
+        "it is on the list": (folder / "state.json").exists,
+        "the network is laid": namespace.exists,
+        "etcd runs": (folder / "logs/etcd.log").exists,
+        "the API server answers": lambda: "API server ready" in running.output,
+        "kubelets run": (folder / f"logs/{name}-node-1/kubelet.log").exists,
+        "nodes are Ready": lambda: "2 nodes Ready" in running.output,
+    }
+
+
+@pytest.mark.parametrize(
+    ("moment", "killed"),
+    [
+        ("it is on the list", "the launcher"),
+        ("the network is laid", "the launcher"),
+        ("etcd runs", "everything"),
+        ("the API server answers", "the launcher"),
+        ("kubelets run", "everything"),
+        ("nodes are Ready", "the launcher"),
+        ("nodes are Ready", "everything"),
+    ],
+)
+def test_nothing_is_left_of_a_start_that_was_cut_off(shared: Machine, moment: str, killed: str) -> None:
+    """Wherever `up` is killed, `sweep` MUST take away all that there is by then; but nothing while it still runs."""
+    before, name = shared.snapshot(), shared.name("cut")
+    start = [shared.program("clusterproof"), "up", "--name", name, "--nodes", "2", "--addons", "dns"]
+    with shared.start(*start) as running:
+        running.reaches(_moments(shared, name, running)[moment])
+        os.kill(running.pid, signal.SIGKILL)
+        assert running.wait() == -signal.SIGKILL
+    if killed == "everything":
+        shared.kill_everything()
+
+    assert shared.must("sweep") == f"removed embedded cluster {name}\n"
+
+    assert shared.left_since(before) == [], f"what `up` had made when {moment} is still there"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_start_under_way_is_not_swept(shared: Machine, number: signal.Signals, code: int) -> None:
+    """`sweep` MUST leave a cluster alone that somebody is just starting; Ctrl-C MUST leave nothing of it."""
+    before, name = shared.snapshot(), shared.name("cut")
+    with shared.start(shared.program("clusterproof"), "up", "--name", name, "--addons", "none") as running:
+        running.reaches(_moments(shared, name, running)["etcd runs"])
+        assert shared.must("sweep") == "nothing was left on this machine; no cluster was named\n"
+        running.signal(number)
+        assert running.wait() == code
+
+    assert shared.left_since(before) == []
+
+
+@pytest.fixture
+def broken(shared: Machine, programs: cluster.builder.Artifacts) -> Iterator[Callable[[str], None]]:
+    """Replaces a program, on this machine only, by one that ends at once."""
+    false = shared.folder / "tmp/false"
+    false.write_text("#!/bin/sh\nfor line in 1 2 3; do echo no such luck $line; done\nexit 7\n")
+    false.chmod(0o755)
+    covered: list[Path] = []
+
+    def cover(program: str) -> None:
+        covered.append(programs.binary(program))
+        # The cache takes a program of another size for a damaged one, and would make it anew.
+        os.truncate(false, covered[-1].stat().st_size)
+        assert shared.run("mount", "--bind", false, covered[-1]).returncode == 0
+
+    yield cover
+    for path in covered:
+        assert shared.run("umount", path).returncode == 0
+    false.unlink()
+
+
+@pytest.mark.parametrize(
+    ("program", "component"),
+    [
+        ("etcd", "etcd"),
+        ("kube-apiserver", "kube-apiserver"),
+        ("kube-controller-manager", "kube-controller-manager"),
+        ("containerd", "{name}-node-1/containerd"),
+        ("kubelet", "{name}-node-1/kubelet"),
+    ],
+)
+def test_nothing_is_left_of_a_start_that_failed(
+    shared: Machine, broken: Callable[[str], None], program: str, component: str
+) -> None:
+    """When a component does not start, `up` MUST say which, how it ended and its last words, and leave nothing."""
+    name = shared.name("bad")
+    broken(program)
+    before = shared.snapshot()
+
+    done = shared.clusterproof("up", "--name", name, "--nodes", "1", "--addons", "none")
+
+    assert done.returncode == 1, done.stderr
+    told = done.stderr.splitlines()[-4:]
+    assert told == [
+        f"clusterproof: {component.format(name=name)} exited with 7; its log ends with:",
+        *(f"  no such luck {line}" for line in (1, 2, 3)),
+    ]
+    assert shared.left_since(before) == []
+
+
+def test_no_network_is_left_of_a_start_that_failed(shared: Machine) -> None:
+    """When the kernel refuses a part of the network, `up` MUST say which, and leave nothing."""
+    assert shared.run("ip", "link", "add", "clusterproof0", "type", "bridge").returncode == 0
+    before = shared.snapshot()
+    try:
+        done = shared.clusterproof("up", "--name", shared.name("bad"), "--addons", "none")
+        assert done.returncode == 1
+        assert "network: in the host the kernel refused one of these: link add clusterproof0" in done.stderr
+        assert "File exists" in done.stderr
+        assert shared.left_since(before) == []
+    finally:
+        shared.run("ip", "link", "delete", "clusterproof0")
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Files that may hold secrets: all but what containers run from."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink() and not {"containerd", "opt", "etcd"} & set(path.parts):
+            yield path
+
+
+def _is_secret(path: Path) -> bool:
+    content = path.read_bytes()[:100_000]
+    return b"PRIVATE KEY-----" in content or b"client-key-data" in content
+
+
+def _listeners(machine: Machine, namespace: str) -> set[tuple[str, int]]:
+    """Who listens by TCP or UDP in a network namespace, the machine's own if it has no name."""
+    enter = ["nsenter", f"--net=/run/netns/{namespace}"] if namespace else []
+    found = set()
+    for table, waiting in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")):
+        for line in machine.run(*enter, "cat", f"/proc/net/{table}").stdout.splitlines()[1:]:
+            local, _, state = line.split()[1:4]
+            if state == waiting:
+                raw, _, port = local.partition(":")
+                words = [bytes.fromhex(raw[i : i + 8])[::-1] for i in range(0, len(raw), 8)]
+                address = ip_address(b"".join(words))
+                plain = "0.0.0.0" if address.is_unspecified else str(getattr(address, "ipv4_mapped", None) or address)
+                found.add((plain, int(port, 16)))
+    return found
+
+
+def _status(machine: Machine, url: str, context: ssl.SSLContext | None = None) -> int:
+    with machine.network():
+        try:
+            with urllib.request.urlopen(url, context=context, timeout=30) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as refused:
+            refused.close()
+            return refused.code
+
+
+def _addresses(one: Up) -> set[str]:
+    """All of its ranges and nodes' addresses."""
+    raw = json.loads((one.folder / "state.json").read_text())
+    nodes = {value for node in raw["nodes"] for value in (node["address"], node["pods"])}
+    services = one.machine.ask(
+        one.folder / "kubeconfig", lambda client: Object(client, kinds.SERVICE, "kubernetes", "default").read()
+    )
+    return nodes | {services.spec["clusterIP"]}
