@@ -13,6 +13,8 @@ from .pki import Authority, Pair, signing_key, write_kubeconfig
 from .process import Component, start, start_anchor
 from .state import ClusterState
 
+_PATIENT = ("--leader-elect-lease-duration=60s", "--leader-elect-renew-deadline=45s")
+"""There is nobody to hand over to: rather than end when a busy machine delays a renewal, managers wait longer."""
 ETCD = "https://127.0.0.1:2379"
 PEER = "https://127.0.0.1:2380"
 PLACE = "control-plane"
@@ -118,6 +120,7 @@ class ControlPlane:
             f"--cluster-signing-key-file={pki.cluster.pair.key}",
             f"--service-account-private-key-file={pki.service_accounts.key}",
             "--use-service-account-credentials=true",
+            *_PATIENT,
             "--controllers=*,bootstrap-signer-controller,token-cleaner-controller",
             f"--cluster-cidr={state.pod_network}",
             "--allocate-node-cidrs=false",  # the launcher lays the routes, so it also gives out the ranges
@@ -139,6 +142,7 @@ class ControlPlane:
             f"--kubeconfig={config}",
             f"--authentication-kubeconfig={config}",
             f"--authorization-kubeconfig={config}",
+            *_PATIENT,
         ]
 
 

@@ -7,9 +7,15 @@ import signal
 import subprocess
 from collections.abc import Callable
 
+from clusterproof import kinds
+from clusterproof.client import Client
+
 from . import process
 from .process import Component
 from .state import ClusterState, EmbeddedError, Program
+
+LEADERS = ("kube-controller-manager", "kube-scheduler")
+"""Programs that work only while they hold a lease of their own name."""
 
 
 def stop(state: ClusterState, name: str, *, kill: bool = True) -> None:
@@ -24,6 +30,9 @@ def start(state: ClusterState, name: str, change: Callable[[list[str]], list[str
     """Start a program that was stopped, with the arguments it had, or with what `change` makes of them."""
     program = _program(state, name)
     command = change(list(program.command)) if change else program.command
+    if name in LEADERS:
+        # Its predecessor's lease would make it wait for a minute.
+        Client.from_kubeconfig(state.kubeconfig).request("DELETE", kinds.LEASE.path("kube-system", name))
     component = process.start(state, name, command, on=program.anchor)
     state.save()
     return component
