@@ -45,7 +45,7 @@ class RunFolder:
         with FileLock(self.path / "cluster.lock"):
             if (self.path / "failure").exists():
                 raise pytest.UsageError((self.path / "failure").read_text())
-            if not (self.path / "facts.json").exists():
+            if not self.ready:
                 self._create(settings)
         return self.access(), _facts(self.read("facts.json"))
 
@@ -58,6 +58,11 @@ class RunFolder:
     def created(self) -> bool:
         """Whether there is a cluster to give back."""
         return (self.path / "access.json").exists()
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a cluster that promises can be proven on."""
+        return (self.path / "facts.json").exists()
 
     def release(self, settings: Settings) -> None:
         """Delete the cluster, unless it is to be kept or was only found."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ class Conductor:
         self.crashed = False
         self.before: Ledger | None = None
         self._journal: journal.Journal | None = None
+        self._handler = signal.getsignal(signal.SIGTERM)
 
     @property
     def settings(self) -> Settings:
@@ -52,10 +54,11 @@ class Conductor:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
-        """Find what is wrong with settings and promises before anything is started."""
+        """Find what is wrong with the promises before anything is started."""
         if self.suites:
-            _ = self.settings
             catalog.check(catalog.scan([catalog.root()]))
+            # How a scheduler ends a job: the cluster must not stay behind.
+            self._handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
@@ -90,7 +93,7 @@ class Conductor:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Verify that the run left nothing, hand over its record, and give the cluster back."""
         try:
-            if self.results or (self.plan and self.run.created):
+            if self.results or (self.plan and self.run.ready):
                 self._finish(exitstatus)
         finally:
             try:
@@ -98,6 +101,7 @@ class Conductor:
                     self._give_back()
             finally:
                 self.run.remove()
+                signal.signal(signal.SIGTERM, self._handler)
 
     def _add(self, result: Result) -> None:
         if self._journal is None:
@@ -142,11 +146,13 @@ class Conductor:
         return ended and not self.crashed and {result.id for result in self.results} >= set(expected)
 
     def _verdicts(self) -> list[outcome.ProfileVerdict]:
-        """A profile is about all its promises, also those that were not selected."""
+        """A profile is about all promises of the suites that belong to it, also those that were not selected."""
+        if not self.suites:
+            return []
         tried = {result.id for result in self.results} | {result.id.partition("[")[0] for result in self.results}
         untried = [
             promise
-            for promise in (catalog.scan([catalog.root()]) if self.suites else ())
+            for promise in catalog.scan([catalog.root()])
             if promise.id not in tried and promise.tier != "disruptive"
         ]
         verdicts = []
@@ -166,7 +172,7 @@ class Conductor:
         from clusterproof.client import Client
         from clusterproof.errors import ApiError, SurroundingsError
 
-        if not self.run.created:
+        if not self.run.ready:
             return None, ()
         access, facts = self.run.acquire(self.settings)
         client = Client.from_kubeconfig(access.kubeconfig, access.context)

@@ -331,6 +331,12 @@ def test_every_promise_says_the_same_sentence_when_there_is_no_cluster(suite: Su
     assert len([line for line in api.requests if line == "GET /version"]) == 1
 
 
+def test_a_run_of_other_tests_has_no_verdict(suite: Suite) -> None:
+    suite.write('def test_a(cluster):\n    """It MUST hold."""')
+    suite.run("-n0")
+    assert suite.document["profiles"] == []
+
+
 @pytest.fixture
 def installed(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> Suite:
     """The suite taken for the installed one."""
@@ -415,13 +421,14 @@ def test_stopping_early_does_not_wait_for_the_others(installed: Suite, api: Fake
     assert not [path for path in api.objects if "/cp-" in path]
 
 
-def test_ctrl_c_cleans_up_in_every_process(installed: Suite, api: FakeApi) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_cleans_up_in_every_process(installed: Suite, api: FakeApi, number: signal.Signals) -> None:
     installed.write(STUCK + 'def test_kept(cluster):\n    """It MUST hold."""')
 
     def interrupt() -> None:
         while not (installed.out / "journal.jsonl").exists() or not Path("stuck").exists():
             threading.Event().wait(0.05)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
 
     threading.Thread(target=interrupt).start()
     assert installed.run().ret == pytest.ExitCode.INTERRUPTED
