@@ -20,10 +20,12 @@ LEADERS = ("kube-controller-manager", "kube-scheduler")
 
 def stop(state: ClusterState, name: str, *, kill: bool = True) -> None:
     """End a program (`kube-apiserver`, `<node>/kubelet`), at once or in its own way; what it started stays."""
-    child = process.child_of(_program(state, name).pid)
+    parent = _program(state, name).pid
+    child = process.child_of(parent)
     if child is not None:
         os.kill(child, signal.SIGKILL if kill else signal.SIGTERM)
-        process.await_end([child])
+        # Its parent ends when the last of its threads has: until then its ports are taken.
+        process.await_end([child, parent])
 
 
 def start(state: ClusterState, name: str, change: Callable[[list[str]], list[str]] | None = None) -> Component:
