@@ -6,9 +6,11 @@ The pod needs bash, as in agnhost's image.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
+from clusterproof.errors import SurroundingsError
 from clusterproof.objects import Object
 
 _UNITS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0}
@@ -77,6 +79,26 @@ def cores(account: Iterable[Account], start: float, end: float) -> float | None:
     if not known or start < known[0].at - 2 or end > known[-1].at:
         return None
     return (_spent(known, end) - _spent(known, start)) / (end - start)
+
+
+@contextmanager
+def needed(pod: Object, millicores: int) -> Iterator[None]:
+    """What fails in the block proves nothing when the node was too busy to let a container burn what it should.
+
+    Then the failure becomes a SurroundingsError.
+    """
+    try:
+        yield
+    except AssertionError as failure:
+        known = account(pod)
+        burnt = cores(known, max(known[0].at, known[-1].at - 30), known[-1].at) if len(known) > 1 else None
+        if burnt is None or burnt >= 0.9 * millicores / 1000:
+            raise
+        node = pod.spec.get("nodeName")
+        raise SurroundingsError(
+            f"{node} is too busy: {pod} should burn {millicores}m of CPU and burnt {burnt * 1000:.0f}m, so it proves "
+            f"nothing that {failure}"
+        ) from failure
 
 
 def quantity(text: str) -> float:
