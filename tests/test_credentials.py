@@ -166,7 +166,7 @@ def test_a_token_is_asked_for_its_account(api: FakeApi, client: Client) -> None:
         Object(client, kinds.SERVICE_ACCOUNT, "bob", "here"), audiences=["vault"], seconds=600
     )
     assert asked[0]["spec"] == {"audiences": ["vault"], "expirationSeconds": 600}
-    assert bob.configuration.api_key == {"BearerToken": "Bearer t0k3n"}
+    assert bob.configuration.api_key == {"authorization": "Bearer t0k3n"}
     assert bob.user == "system:serviceaccount:here:bob"
 
 
