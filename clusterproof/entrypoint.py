@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -63,6 +65,25 @@ class EntryPoint:
             return Response(answer.status, cast(Mapping[str, str], answer.headers), answer.read())
         except (OSError, http.client.HTTPException) as error:
             return Response(0, {}, f"no answer from {self.address}: {error}".encode())
+        finally:
+            connection.close()
+
+    def get_secured(self, host: str, authority: str, path: str = "/") -> Response:
+        """Ask for a host's page by https, on port 443 of the same address, trusting this certificate (PEM) only.
+
+        Never raises, as `get`.
+        """
+        address = (self.address.rpartition(":")[0].strip("[]"), 443)
+        context = ssl.create_default_context(cadata=authority)
+        connection = http.client.HTTPSConnection(host, timeout=self.timeouts.request, context=context)
+        try:
+            plain = socket.create_connection(address, timeout=self.timeouts.request)
+            connection.sock = context.wrap_socket(plain, server_hostname=host)
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return Response(answer.status, cast(Mapping[str, str], answer.headers), answer.read())
+        except (OSError, http.client.HTTPException) as error:
+            return Response(0, {}, f"no answer from {address[0]}:443: {error}".encode())
         finally:
             connection.close()
 

@@ -204,6 +204,14 @@ def service(
     return _manifest("v1", "Service", name, spec=made | dict(spec or {}))
 
 
+def endpoint_slice(name: str, *, service: str, addresses: Sequence[str], port: int) -> Manifest:
+    """Ready endpoints of a Service's port `main`, made by hand."""
+    family = "IPv6" if ":" in addresses[0] else "IPv4"
+    made = _manifest("discovery.k8s.io/v1", "EndpointSlice", name, labels={"kubernetes.io/service-name": service})
+    endpoints = [{"addresses": [address], "conditions": {"ready": True}} for address in addresses]
+    return {**made, "addressType": family, "endpoints": endpoints, "ports": [{"name": "main", "port": port}]}
+
+
 def ingress(
     name: str,
     *,
@@ -247,6 +255,11 @@ def secret(name: str, data: Mapping[str, str] | None = None, *, type: str = "Opa
     """A Secret; `data` in plain text."""
     encoded = {key: base64.b64encode(value.encode()).decode() for key, value in (data or {}).items()}
     return _manifest("v1", "Secret", name, type=type, data=encoded)
+
+
+def tls_secret(name: str, certificate: str, key: str) -> Manifest:
+    """A Secret with a certificate and its key, both as PEM text."""
+    return secret(name, {"tls.crt": certificate, "tls.key": key}, type="kubernetes.io/tls")
 
 
 def pvc(name: str, size: str = "64Mi", *, class_name: str | None = None, access: str = "ReadWriteOnce") -> Manifest:

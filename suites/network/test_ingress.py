@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -17,9 +18,10 @@ from clusterproof import (
     manifests,
     measure,
 )
-from clusterproof.conditions import all_ready, ready, rolled_out
+from clusterproof.certificates import Pair, self_signed
+from clusterproof.conditions import all_ready, equals, ready, rolled_out
 from clusterproof.entrypoint import EntryPoint
-from clusterproof.manifests import http_probe, ingress_class, pod, rule, service, web
+from clusterproof.manifests import http_probe, ingress_class, pod, rule, service, tls_secret, web
 from clusterproof.probes import outside, unbroken
 
 pytestmark = pytest.mark.requires(capabilities.INGRESS)
@@ -113,6 +115,30 @@ def test_classes(
     assert not addresses, f"{others}: a controller that is not of its class gave it the address {addresses}"
 
 
+def test_tls(namespace: Namespace, ingress: EntryPoint, images: Images, timeouts: Timeouts) -> None:
+    """An Ingress MUST answer https for each host with the certificate of its Secret, also after that has changed.
+
+    Each host has a certificate that nothing else would be trusted by; a visitor who trusts the new one only is served
+    after the Secret was changed, without a change of the Ingress.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/ingress/#tls
+    """
+    hosts = {name: f"{name}.{namespace}.test" for name in ("red", "blue")}
+    _serve(namespace, images, timeouts, *hosts)
+    pairs = {name: self_signed(host) for name, host in hosts.items()}
+    secrets = {name: namespace.create(tls_secret(name, *pair)) for name, pair in pairs.items()}
+    for name, host in hosts.items():
+        tls = {"tls": [{"hosts": [host], "secretName": name}]}
+        rules = [rule(host, {"/": name})]
+        namespace.create(manifests.ingress(name, rules=rules, class_name=ingress.class_name, spec=tls))
+    _secured(namespace, ingress, hosts, pairs, timeouts)
+
+    pairs["red"] = self_signed(hosts["red"])
+    secrets["red"].patch({"data": tls_secret("red", *pairs["red"])["data"]})
+
+    _secured(namespace, ingress, hosts, pairs, timeouts)
+
+
 Pages = dict[tuple[str, str], str]
 """By host and path: the name of the backend whose page it is; empty for none of ours."""
 
@@ -148,6 +174,19 @@ def _ask(namespace: Namespace, entry: EntryPoint, pages: Pages) -> Pages:
         ours, _, name = answer.text.partition("/")
         seen[host, path] = name if ours == namespace.name and answer.status == 200 else f"status {answer.status}"
     return seen
+
+
+def _secured(
+    namespace: Namespace, entry: EntryPoint, hosts: Mapping[str, str], pairs: Mapping[str, Pair], timeouts: Timeouts
+) -> None:
+    """Wait until each host serves its page by https, to a visitor who trusts its certificate only."""
+    read = functools.partial(_ask_secured, entry, hosts, pairs)
+    pages = {name: f"{namespace}/{name}" for name in hosts}
+    eventually(read, equals(pages), within=timeouts.propagation, describe=f"{entry.address} serves each host by https")
+
+
+def _ask_secured(entry: EntryPoint, hosts: Mapping[str, str], pairs: Mapping[str, Pair]) -> dict[str, str]:
+    return {name: entry.get_secured(host, pairs[name].certificate).text for name, host in hosts.items()}
 
 
 def _differences(pages: Pages, seen: Pages) -> str | None:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from clusterproof import Images, Namespace, Object, Timeouts, eventually, inside, measure
-from clusterproof.conditions import ready
-from clusterproof.manifests import http_probe, pod, service
+from clusterproof.conditions import ready, running
+from clusterproof.manifests import endpoint_slice, http_probe, pod, service
 
 TRIES = 24
 """Requests to one port in one reading; whom they miss by chance of three pods, the next reading finds."""
@@ -106,6 +106,83 @@ def test_discovery(namespace: Namespace, nodes: list[Object], images: Images, ti
     for client in peers:
         _found(client, _changing(here, services, peers[:-1]), min(ttl, LONGEST_TTL) + timeouts.propagation, times=16)
     measure("time until changed names are seen (s)", monotonic() - started)
+
+
+def test_manual(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A Service without selector MUST send requests to the addresses that its EndpointSlice names, and to no others.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/service/#services-without-selectors
+    """
+    first, second = (_server(namespace, images, name, node) for name, node in (("one", nodes[0]), ("two", nodes[-1])))
+    outside = namespace.create(service("outside", selector={}, spec={"ports": [_port("main", 80)]}))
+    _await([first, second], timeouts)
+    slice_ = namespace.create(
+        endpoint_slice("by-hand", service="outside", addresses=[first.status["podIP"]], port=9000)
+    )
+    for client in (first, second):
+        _served(client, {_tcp(outside, 80, "hostname"): {"one"}}, timeouts)
+
+    slice_.patch({"endpoints": [{"addresses": [second.status["podIP"]]}]})
+
+    for client in (first, second):
+        _served(client, {_tcp(outside, 80, "hostname"): {"two"}}, timeouts)
+
+
+def test_not_ready(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A Service MUST NOT send requests to a pod that is not ready, unless it publishes such pods.
+
+    Source: https://kubernetes.io/docs/reference/kubernetes-api/service-resources/service-v1/#ServiceSpec
+    """
+    never = {**http_probe(9000), "httpGet": {"port": 1, "path": "/"}}
+    lonely = namespace.create(pod("lonely", images.agnhost, args=["netexec"], readiness=never))
+    quiet = namespace.create(service("quiet", selector={"app": "lonely"}))
+    loud = namespace.create(service("loud", selector={"app": "lonely"}, spec={"publishNotReadyAddresses": True}))
+    eventually(lonely, running, within=timeouts.pod)
+
+    _served(lonely, {_tcp(loud, 80, "hostname"): {"lonely"}}, timeouts)
+    answers = inside.fetch(lonely, [url := _tcp(quiet, 80, "hostname")])[url]
+
+    assert all(answer.startswith("curl: ") for answer in answers), (
+        f"{quiet}: a pod that is not ready answered {answers}"
+    )
+
+
+def test_session_affinity(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A Service with session affinity MUST send all requests of one client to the same pod.
+
+    Source: https://kubernetes.io/docs/reference/networking/virtual-ips/#session-affinity
+    """
+    names = {"one": nodes[0], "two": nodes[-1]}
+    servers = [_server(namespace, images, name, node) for name, node in names.items()]
+    ports = {"ports": [_port("requests", 80, 9000)]}
+    sticky = namespace.create(
+        service("sticky", selector={"backend": "yes"}, spec={**ports, "sessionAffinity": "ClientIP"})
+    )
+    plain = namespace.create(service("plain", selector={"backend": "yes"}, spec=ports))
+    _await(servers, timeouts)
+
+    for client in servers:
+        # When the one that was created later sends requests to both pods, so could the other one.
+        _served(client, {_tcp(plain, 80, "hostname"): set(names)}, timeouts)
+        url = _tcp(sticky, 80, "hostname")
+        answers = inside.fetch(client, [url], tries=TRIES)[url] | inside.fetch(client, [url], tries=TRIES)[url]
+        assert len(answers) == 1, f"{sticky}: requests of {client.name} should go to one pod, not to {sorted(answers)}"
+
+
+def test_internal_traffic_policy(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A Service with internalTrafficPolicy Local MUST send requests to pods of the client's own node only.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/service-traffic-policy/
+    """
+    names = {"one": nodes[0], "two": nodes[-1]}
+    servers = [_server(namespace, images, name, node) for name, node in names.items()]
+    policy = {"ports": [_port("requests", 80, 9000)], "internalTrafficPolicy": "Local"}
+    near = namespace.create(service("near", selector={"backend": "yes"}, spec=policy))
+    _await(servers, timeouts)
+
+    for client in servers:
+        own = {server.name for server in servers if server.spec["nodeName"] == client.spec["nodeName"]}
+        _served(client, {_tcp(near, 80, "hostname"): own}, timeouts)
 
 
 def _server(

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
+from itertools import pairwise
 
 import pytest
 
 from clusterproof import Images, Namespace, Object, Timeouts, capabilities, eventually, kinds, load, watching
-from clusterproof.conditions import has_condition, rolled_out
+from clusterproof.conditions import has_condition, rolled_out, scaled
 from clusterproof.manifests import deployment, hpa
 
 pytestmark = [pytest.mark.requires(capabilities.METRICS), pytest.mark.first]
 
 AT_ONCE = {"spec": {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}}}}
 """Scale down as soon as the load is gone, not after five minutes: those help while a busy node keeps the load down."""
+
+_ALL_OF_IT = {"type": "Utilization", "averageUtilization": 100}
+MEMORY = {"type": "Resource", "resource": {"name": "memory", "target": _ALL_OF_IT}}
+"""Pods are to use as much memory as they request."""
 
 
 def test_cpu(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -52,9 +58,7 @@ def test_memory(namespace: Namespace, images: Images, timeouts: Timeouts) -> Non
     """
     requests = {"requests": {"memory": "16Mi"}}
     workers = namespace.create(deployment("worker", images.agnhost, command=load.command(), resources=requests))
-    use = {"name": "memory", "target": {"type": "Utilization", "averageUtilization": 100}}
-    by_memory = [{"type": "Resource", "resource": use}]
-    scaler = namespace.create(hpa("worker", target="worker", low=1, high=3, metrics=by_memory))
+    scaler = namespace.create(hpa("worker", target="worker", low=1, high=3, metrics=[MEMORY]))
     eventually(workers, rolled_out, within=timeouts.pod)
     holding = workers.pods().read()[0]
 
@@ -66,6 +70,32 @@ def test_memory(namespace: Namespace, images: Images, timeouts: Timeouts) -> Non
         eventually(scaler, _settled(1, 0, "DesiredWithinRange"), within=timeouts.scale)
 
     history.every(_replicas_among(1, 2, 3))
+
+
+def test_behaviour(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A HorizontalPodAutoscaler MUST add pods no faster than its policies allow, and say so.
+
+    Memory use asks for four pods at once; the policy allows one more pod in each 10 s.
+
+    Source: https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#scaling-policies
+    """
+    requests = {"requests": {"memory": "16Mi"}}
+    workers = namespace.create(deployment("worker", images.agnhost, command=load.command(), resources=requests))
+    slowly = {"scaleUp": {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 10}]}}
+    eventually(workers, rolled_out, within=timeouts.pod)
+    load.hold(workers.pods().read()[0], 56)
+
+    with watching(namespace.select(kinds.HORIZONTAL_POD_AUTOSCALER)) as history:
+        scaler = namespace.create(hpa("worker", target="worker", high=4, metrics=[MEMORY], behavior=slowly))
+        eventually(scaler, has_condition("ScalingLimited", reason="ScaleUpLimit"), within=timeouts.scale)
+        eventually(workers, scaled(3), within=timeouts.scale)
+
+    seen = [scaler.status for state in history.states for scaler in state]
+    steps = sorted({(each["lastScaleTime"], each["desiredReplicas"]) for each in seen if "lastScaleTime" in each})
+    pauses = [(_time(later) - _time(earlier)).total_seconds() for (earlier, _), (later, _) in pairwise(steps)]
+    assert [replicas for _, replicas in steps] == [2, 3], f"{scaler} should add one pod at a time: {steps}"
+    # Times are given in whole seconds.
+    assert min(pauses) > 8, f"{scaler} should pause for 10 s between two steps: {steps}"
 
 
 def _settled(replicas: int, needed: float, reason: str) -> Callable[[Object], str | None]:
@@ -86,6 +116,10 @@ def _settled(replicas: int, needed: float, reason: str) -> Callable[[Object], st
 
     settled.__name__ = f"settles at {replicas} replicas"
     return settled
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 def _replicas_among(*allowed: int) -> Callable[[list[Object]], str | None]:

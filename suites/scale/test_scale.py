@@ -104,10 +104,10 @@ def _tell_the_use(burners: list[Object], busy: Iterable[Object] = ()) -> Callabl
                 return f"there are none of {place}"
             if earlier and use.end <= earlier.end:
                 return f"those of {place} stand still"
+            if earlier and use.cores > earlier.cores / 2:
+                return f"those of {place} still tell {use.cores * 1000:.0f}m of CPU, as when it was busy"
             if wrong := _wrong(use, load.account(burner)):
                 return f"those of {place} {wrong}"
-            if earlier and use.cores > earlier.cores / 2:
-                return f"those of {place} are still about the time when it was busy"
         return None
 
     return tell_the_use
