@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -43,10 +44,7 @@ class External:
     def create(self, shape: Shape) -> Access:
         """Check within seconds that promises can be proven there; UsageError says what is in the way."""
         path, context = _named(shape)
-        try:
-            client = Client.from_kubeconfig(path, context)
-        except (ConfigException, ValueError, OSError) as error:
-            raise pytest.UsageError(f"{path}: context {context!r} cannot be used: {error}") from error
+        client = _client(path, context)
         _credentials_last(client, path)
         try:
             _version(client)
@@ -79,6 +77,37 @@ def _named(shape: Shape) -> tuple[Path, str]:
         asked = f"--context={context}: " if context else "no --context was given and there is no current context: "
         raise pytest.UsageError(f"{asked}{path} has the contexts {', '.join(known) or '(none)'}")
     return path, context
+
+
+def _client(path: Path, context: str) -> Client:
+    logger, complaints = logging.getLogger(), _Complaints()
+    logger.addHandler(complaints)
+    try:
+        client = Client.from_kubeconfig(path, context)
+    except (ConfigException, ValueError, OSError, TypeError, AttributeError) as error:
+        # The two last: a file that has something else where the official client expects a list or a mapping.
+        raise pytest.UsageError(f"{path}: context {context!r} cannot be used: {_one_line(error)}") from error
+    finally:
+        logger.removeHandler(complaints)
+    if complaints.said:
+        # The official client goes on without credentials, as somebody else.
+        raise pytest.UsageError(f"{path}: context {context!r}: no credentials: {_one_line(complaints.said[0])}")
+    return client
+
+
+class _Complaints(logging.Handler):
+    """Keeps what the official client only logs: that an exec plugin gave no credentials, and why."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
+def _one_line(said: object) -> str:
+    return " ".join(str(said).split())
 
 
 def _credentials_last(client: Client, path: Path) -> None:

@@ -225,7 +225,7 @@ class Launch:
 def _administrator(cluster: ClusterState) -> Client:
     """What the kubeconfig makes, but without copies of its key in temporary files, which stay when this is killed."""
     configuration = Configuration()
-    configuration.host = cluster.server
+    configuration.host, configuration.proxy = cluster.server, None
     configuration.ssl_ca_cert = str(cluster.pki / "ca.crt")
     configuration.cert_file, configuration.key_file = str(cluster.pki / "admin.crt"), str(cluster.pki / "admin.key")
     return Client(configuration)

@@ -103,10 +103,15 @@ def write_kubeconfig(path: Path, *, cluster: str, server: str, authority: Path, 
         return base64.b64encode(file.read_bytes()).decode()
 
     # JSON is YAML, and every reader of kubeconfigs takes it.
+    reached = {
+        "server": server,
+        "certificate-authority-data": inline(authority),
+        "proxy-url": "",  # Python's client would take one from the environment, although nothing is between it and us
+    }
     config = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": cluster, "cluster": {"server": server, "certificate-authority-data": inline(authority)}}],
+        "clusters": [{"name": cluster, "cluster": reached}],
         "users": [
             {
                 "name": user,

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from .state import NAMESPACES, ClusterState, EmbeddedError, Program
+from .state import NAMESPACES, RANGE, ClusterState, EmbeddedError, Program
 
 BIN = "/opt/clusterproof/bin"
 """Where a node has its programs."""
@@ -74,12 +74,26 @@ def start(state: ClusterState, name: str, command: Sequence[str | Path], *, on: 
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**os.environ, "PATH": f"{BIN}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"},
+            env=_environment(),
         )
     _started[process.pid] = process
     program.pid = process.pid
     state.programs[name] = program
     return Component(name, process, state.log(name))
+
+
+def _environment() -> dict[str, str]:
+    """What programs of a cluster get of the launcher's environment: where to find others, and how to leave the machine.
+
+    Its other variables speak of folders that a node does not have (TMPDIR) or of the launcher's own business.
+    """
+    path = f"{BIN}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    proxies = {name: value for name, value in os.environ.items() if name.lower() in ("http_proxy", "https_proxy")}
+    if not proxies:
+        return {"PATH": path}
+    past = os.environ.get("NO_PROXY") or os.environ.get("no_proxy")
+    direct = ",".join(filter(None, (past, str(RANGE), ".svc", ".cluster.local")))
+    return {"PATH": path, **proxies, "NO_PROXY": direct, "no_proxy": direct}
 
 
 class Component:
