@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import difflib
+import json
 import os
 import re
 import secrets
@@ -17,12 +18,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from clusterproof.embedded import cgroups, process, state
 
-from clusterproof import Client, eventually
+from clusterproof import Client, eventually, kinds
+from clusterproof.objects import Object, Selection
 
 T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
@@ -117,11 +120,16 @@ class Machine:
         """Run the command of that name."""
         return self.run(self.program("clusterproof"), *arguments, **environment)
 
-    def must(self, *arguments: str) -> str:
+    def must(self, *arguments: str, **environment: str) -> str:
         """Run `clusterproof`, which must succeed; its output."""
-        done = self.clusterproof(*arguments)
+        done = self.clusterproof(*arguments, **environment)
         assert done.returncode == 0, f"clusterproof {' '.join(arguments)} exited with {done.returncode}: {done.stderr}"
         return done.stdout
+
+    def up(self, suffix: str, *options: str, **environment: str) -> Cluster:
+        """Start a cluster that has nothing but nodes."""
+        name = self.name(suffix)
+        return Cluster(self, name, self.must("up", "--name", name, "--addons", "none", *options, **environment))
 
     @contextlib.contextmanager
     def start(self, *command: str | Path, at: Path | None = None, **environment: str) -> Iterator[Started]:
@@ -180,11 +188,21 @@ class Machine:
 
     def left_since(self, before: Snapshot) -> list[str]:
         """What differs from a snapshot, once the kernel had time to take away what nothing refers to any more."""
-        try:
-            eventually(lambda: _differences(before, self.snapshot()), lambda left: "; ".join(left) or None, within=10)
-        except AssertionError:
-            return _differences(before, self.snapshot())
-        return []
+        left: list[str] = []
+
+        def look() -> list[str]:
+            left[:] = _differences(before, self.snapshot())
+            return left
+
+        with contextlib.suppress(AssertionError):
+            eventually(look, lambda seen: "; ".join(seen) or None, within=10)
+        return left
+
+    def kill(self, word: str) -> None:
+        """End the processes whose command line has that word."""
+        pids = [line.partition(":")[0] for line in _processes(self.root / "proc") if word in line]
+        assert pids, f"nothing with {word} runs"
+        self.run("kill", "-9", *pids)
 
     def kill_everything(self) -> None:
         """What a machine does that has run out of memory, only more thoroughly."""
@@ -204,6 +222,37 @@ class Machine:
         for name in {path.name for each in cgroups.hierarchies() for path in each.glob(f"{cgroups.TOP}/{self.word}*")}:
             cgroups.remove(name)
         shutil.rmtree(self.folder)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that `clusterproof up` has started on a machine."""
+
+    machine: Machine
+    name: str
+    said: str
+    """What the command printed at its end."""
+
+    @property
+    def folder(self) -> Path:
+        return self.machine.cluster(self.name)
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Its administrator's."""
+        return self.folder / "kubeconfig"
+
+    @property
+    def server(self) -> str:
+        """URL of its API server."""
+        return str(json.loads(self.kubeconfig.read_text())["clusters"][0]["cluster"]["server"])
+
+    def ask(self, question: Callable[[Client], T]) -> T:
+        """What its administrator finds out, or does."""
+        return self.machine.ask(self.kubeconfig, question)
+
+    def nodes(self) -> list[Object]:
+        return self.ask(lambda client: Selection(client, kinds.NODE).read())
 
 
 class Started:

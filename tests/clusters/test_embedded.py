@@ -10,7 +10,6 @@ import stat
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, ip_address
 from pathlib import Path
 
@@ -18,42 +17,23 @@ import pytest
 from clusterproof.embedded import cluster
 
 from clusterproof import conditions, kinds
-from clusterproof.objects import Object, Selection
+from clusterproof.objects import Object
 
-from .machine import Machine, Started, machine
+from .machine import Cluster, Machine, Started, machine
 
 API_SERVER = "10.201.0.1"
 NODE = "10.201.0.11"
 """Addresses of the first cluster of a machine."""
 
 
-@dataclass(frozen=True)
-class Up:
-    """A cluster that `clusterproof up` has started."""
-
-    machine: Machine
-    name: str
-    said: str
-    """What the command printed at its end."""
-
-    @property
-    def folder(self) -> Path:
-        return self.machine.cluster(self.name)
-
-    def nodes(self) -> list[Object]:
-        return self.machine.ask(self.folder / "kubeconfig", lambda client: Selection(client, kinds.NODE).read())
-
-
 @pytest.fixture(scope="module")
-def up(programs: object) -> Iterator[Up]:
+def up(programs: object) -> Iterator[Cluster]:
     """A cluster of three nodes, for tests that change nothing in it."""
     with machine() as made:
-        # Another cluster's name is the beginning of its.
-        name = made.name("a-b")
-        yield Up(made, name, made.must("up", "--name", name, "--nodes", "3", "--addons", "none"))
+        yield made.up("a-b", "--nodes", "3")
 
 
-def test_every_node_is_ready(up: Up) -> None:
+def test_every_node_is_ready(up: Cluster) -> None:
     """When `up` returns every node MUST be Ready, and `status` MUST say that the cluster runs."""
     assert up.said == f"cluster {up.name} is ready: export KUBECONFIG={up.folder / 'kubeconfig'}\n"
     assert up.machine.must("kubeconfig", "--name", up.name) == f"{up.folder / 'kubeconfig'}\n"
@@ -70,7 +50,7 @@ def test_every_node_is_ready(up: Up) -> None:
     assert "Serving securely" in up.machine.must("logs", "--name", up.name, "kube-apiserver")
 
 
-def test_secrets_are_their_owners(up: Up) -> None:
+def test_secrets_are_their_owners(up: Cluster) -> None:
     """Every private key and every kubeconfig of a cluster MUST be readable by nobody but its owner."""
     keys = {path: path.stat().st_mode for path in _files(up.folder) if _is_secret(path)}
 
@@ -80,7 +60,7 @@ def test_secrets_are_their_owners(up: Up) -> None:
     assert stat.S_IMODE(up.folder.stat().st_mode) == 0o700
 
 
-def test_nothing_listens_outside_the_cluster(up: Up) -> None:
+def test_nothing_listens_outside_the_cluster(up: Cluster) -> None:
     """No program of a cluster MUST listen on the machine itself; etcd and the managers on no network at all."""
     assert _listeners(up.machine, "") == set()
 
@@ -98,7 +78,7 @@ def test_nothing_listens_outside_the_cluster(up: Up) -> None:
 
 
 @pytest.mark.parametrize("place", ["the machine", "a node"])
-def test_etcd_cannot_be_reached(up: Up, place: str) -> None:
+def test_etcd_cannot_be_reached(up: Cluster, place: str) -> None:
     """Neither from the machine nor from a node MUST anybody reach etcd; both reach the API server."""
     enter = ["nsenter", f"--net=/run/netns/clusterproof-{up.name}-{up.name}-node-1"] if place == "a node" else []
 
@@ -112,7 +92,7 @@ def test_etcd_cannot_be_reached(up: Up, place: str) -> None:
     )
 
 
-def test_kubelets_and_api_server_refuse_strangers(up: Up) -> None:
+def test_kubelets_and_api_server_refuse_strangers(up: Cluster) -> None:
     """A kubelet MUST answer nobody without credentials, the API server nobody without TLS, both the administrator."""
     context = ssl.create_default_context(cafile=str(up.folder / "pki/ca.crt"))
     for path in ("/pods", "/metrics", "/run/default/none/none", "/configz", "/healthz"):
@@ -124,12 +104,11 @@ def test_kubelets_and_api_server_refuse_strangers(up: Up) -> None:
     assert _status(up.machine, f"https://{NODE}:10250/pods", context) == 200
 
 
-def test_two_clusters_do_not_meet(up: Up) -> None:
+def test_two_clusters_do_not_meet(up: Cluster) -> None:
     """Clusters of one machine MUST have addresses of their own, and one's end MUST leave the others as they are."""
     before = up.machine.snapshot()
-    other = Up(up.machine, up.machine.name("a"), "")
-    assert up.name.startswith(f"{other.name}-"), "what is called the same up to a dash is another cluster's"
-    up.machine.must("up", "--name", other.name, "--nodes", "1", "--addons", "none")
+    other = up.machine.up("a", "--nodes", "1")
+    assert up.name.startswith(f"{other.name}-"), "one's name is the beginning of the other's"
 
     assert [conditions.ready(node) for node in other.nodes()] == [None]
     assert not _addresses(up) & _addresses(other)
@@ -139,8 +118,8 @@ def test_two_clusters_do_not_meet(up: Up) -> None:
 
     assert [conditions.ready(node) for node in up.nodes()] == [None, None, None]
     assert up.machine.must("status").startswith(f"{up.name}: running")
-    lasting = {**before, "processes": []}  # those of a cluster come and go
-    assert [line for line in up.machine.left_since(lasting) if not line.startswith(("processes:", "files:"))] == []
+    lasting = {kind: before[kind] for kind in ("mounts", "network and kernel")}  # the rest comes and goes as it runs
+    assert up.machine.left_since(lasting) == []
     assert not other.folder.exists()
 
 
@@ -156,7 +135,7 @@ def test_two_clusters_do_not_meet(up: Up) -> None:
         (["--name", "{up}"], "embedded cluster '{up}' exists already; remove it with: clusterproof down --name {up}"),
     ],
 )
-def test_what_cannot_be_is_one_sentence(up: Up, arguments: list[str], sentence: str) -> None:
+def test_what_cannot_be_is_one_sentence(up: Cluster, arguments: list[str], sentence: str) -> None:
     """What was asked for and cannot be MUST be answered by one sentence and exit code 4, before anything is started."""
     done = up.machine.clusterproof("up", *(argument.format(up=up.name) for argument in arguments))
 
@@ -361,11 +340,9 @@ def _status(machine: Machine, url: str, context: ssl.SSLContext | None = None) -
             return refused.code
 
 
-def _addresses(one: Up) -> set[str]:
+def _addresses(one: Cluster) -> set[str]:
     """All of its ranges and nodes' addresses."""
     raw = json.loads((one.folder / "state.json").read_text())
     nodes = {value for node in raw["nodes"] for value in (node["address"], node["pods"])}
-    services = one.machine.ask(
-        one.folder / "kubeconfig", lambda client: Object(client, kinds.SERVICE, "kubernetes", "default").read()
-    )
+    services = one.ask(lambda client: Object(client, kinds.SERVICE, "kubernetes", "default").read())
     return nodes | {services.spec["clusterIP"]}
