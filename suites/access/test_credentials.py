@@ -95,8 +95,18 @@ def test_bound_tokens(namespace: Namespace, images: Images, timeouts: Timeouts) 
     pod.delete(grace=0)
     doomed.delete()
 
-    eventually(lambda: _status(with_pod), conditions.equals(401), within=timeouts.object)
-    eventually(lambda: _status(with_account), conditions.equals(401), within=timeouts.object)
+    eventually(
+        lambda: _status(with_pod),
+        conditions.equals(401),
+        within=timeouts.object,
+        describe=f"a token bound to {pod}, which is gone, is answered 401",
+    )
+    eventually(
+        lambda: _status(with_account),
+        conditions.equals(401),
+        within=timeouts.object,
+        describe=f"a token of {doomed}, which is gone, is answered 401",
+    )
     assert _status(free) == 200, f"{pod} is gone, and so is a token of {account} that is bound to nothing"
 
 

@@ -36,13 +36,19 @@ def test_reads(namespace: Namespace, credentials: Credentials, images: Images, t
             lambda: [node.request("GET", path).status for path in paths],
             conditions.equals([200, 200, 200]),
             within=timeouts.propagation,
+            describe=f"what {node.user} is answered for {pod} and what it uses",
         )
         left = {path: node.request("GET", path).status for path in (other.path, kinds.SECRET.path(namespace.name))}
         assert set(left.values()) == {403}, f"{node.user}, whose pod uses only {mine}, is answered {left}"
     finally:
         # No kubelet is there to end it.
         pod.delete(grace=0)
-    eventually(lambda: node.request("GET", mine.path).status, conditions.equals(403), within=timeouts.propagation)
+    eventually(
+        lambda: node.request("GET", mine.path).status,
+        conditions.equals(403),
+        within=timeouts.propagation,
+        describe=f"{mine}, which no pod on it uses any more, is kept from {node.user}",
+    )
 
 
 def test_writes(cluster: Cluster, namespace: Namespace, credentials: Credentials, images: Images) -> None:

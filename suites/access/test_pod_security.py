@@ -108,7 +108,12 @@ def test_warn(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     }
 
     for kind, (bad, good) in makers.items():
-        answer = eventually(partial(_ask, namespace, kind, bad), _warns, within=timeouts.propagation)
+        answer = eventually(
+            partial(_ask, namespace, kind, bad),
+            _warns,
+            within=timeouts.propagation,
+            describe=f"a {kind} in {namespace}",
+        )
         quiet = _ask(namespace, kind, good)
         assert answer.status == 201, f"a {kind} in {namespace}, which only warns, is refused: {answer.text}"
         assert "Warning" not in quiet.headers, (

@@ -17,7 +17,12 @@ def test_deny(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> Non
     """
     _bind(cluster, namespace, ["Deny"])
 
-    eventually(lambda: _try(namespace, "red"), _is_refused, within=timeouts.propagation)
+    eventually(
+        lambda: _try(namespace, "red"),
+        _is_refused,
+        within=timeouts.propagation,
+        describe=f"a red ConfigMap in {namespace}",
+    )
     with refused("a red ConfigMap under a policy that denies it", 422) as refusal:
         namespace.create(manifests.config_map("item", {"color": "red"}))
     assert "red is not allowed" in refusal.message, f"the refusal MUST carry the policy's message: {refusal.message}"
@@ -34,7 +39,9 @@ def test_warn(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> Non
     """
     _bind(cluster, namespace, ["Warn"])
 
-    warned = eventually(lambda: _try(namespace, "red"), _warns, within=timeouts.propagation)
+    warned = eventually(
+        lambda: _try(namespace, "red"), _warns, within=timeouts.propagation, describe=f"a red ConfigMap in {namespace}"
+    )
     quiet = _try(namespace, "blue")
 
     assert warned.status == 201, f"a policy that only warns refused a red ConfigMap with {warned.status}: {warned.text}"
@@ -48,7 +55,12 @@ def test_scope(cluster: Cluster, namespace: Namespace, namespaces: Callable[[], 
     """
     other = namespaces()
     _bind(cluster, namespace, ["Deny"])
-    eventually(lambda: _try(namespace, "red"), _is_refused, within=timeouts.propagation)
+    eventually(
+        lambda: _try(namespace, "red"),
+        _is_refused,
+        within=timeouts.propagation,
+        describe=f"a red ConfigMap in {namespace}",
+    )
 
     other.create(manifests.config_map("item", {"color": "red"}))
     namespace.create(manifests.secret("item", {"color": "red"}))

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from clusterproof import Namespace, Object, Timeouts, conditions, eventually, kinds, manifests
-
-HOLD = "clusterproof.dev/hold"
-"""A finalizer that nobody but the promise itself removes."""
+from clusterproof.hold import HOLD, held
 
 
 def test_background(namespace: Namespace, timeouts: Timeouts) -> None:
@@ -36,19 +34,19 @@ def test_foreground(namespace: Namespace, timeouts: Timeouts) -> None:
     Source: https://kubernetes.io/docs/concepts/architecture/garbage-collection/#foreground-deletion
     """
     owner = namespace.create(manifests.config_map("owner"))
-    held = namespace.create(_owned("held", owner, finalizers=[HOLD]))
+    child = namespace.create(_owned("child", owner, finalizers=[HOLD]))
     free = namespace.create(_owned("free", owner))
 
     owner.delete(propagation="Foreground")
-    eventually(held, _is_being_deleted, within=timeouts.object)
-    eventually(free, conditions.gone, within=timeouts.object)
-    assert owner.exists(), f"{owner} is gone before {held}, which it owns"
-    finalizers = owner.metadata["finalizers"]
-    assert finalizers == ["foregroundDeletion"], f"{owner} waits for {held} but is held by {finalizers}"
+    with held(child):
+        eventually(child, _is_being_deleted, within=timeouts.object)
+        eventually(free, conditions.gone, within=timeouts.object)
+        assert owner.exists(), f"{owner} is gone before {child}, which it owns"
+        finalizers = owner.metadata["finalizers"]
+        assert finalizers == ["foregroundDeletion"], f"{owner} waits for {child} but is held by {finalizers}"
 
-    held.patch({"metadata": {"finalizers": None}})
     eventually(owner, conditions.gone, within=timeouts.object)
-    assert not held.exists(), f"{owner} is gone, but {held}, which it owned, is still there"
+    assert not child.exists(), f"{owner} is gone, but {child}, which it owned, is still there"
 
 
 def test_orphan(namespace: Namespace, timeouts: Timeouts) -> None:
@@ -90,16 +88,16 @@ def test_finalizers(namespace: Namespace, timeouts: Timeouts) -> None:
     Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/finalizers/
     """
     second = "clusterproof.dev/second"
-    held = namespace.create(_owned("held", finalizers=[HOLD, second]))
+    item = namespace.create(_owned("item", finalizers=[HOLD, second]))
 
-    held.delete(grace=0)
-    held.patch({"metadata": {"finalizers": [second]}})
-    assert held.read().deleting, f"{held} was deleted, but is not marked as being deleted"
-    held.patch({"metadata": {"labels": {"still": "here"}}})
-    assert held.labels["still"] == "here", f"{held} MUST take changes while {second} holds it"
+    with held(item):
+        item.delete(grace=0)
+        item.patch({"metadata": {"finalizers": [second]}})
+        assert item.read().deleting, f"{item} was deleted, but is not marked as being deleted"
+        item.patch({"metadata": {"labels": {"still": "here"}}})
+        assert item.labels["still"] == "here", f"{item} MUST take changes while {second} holds it"
 
-    held.patch({"metadata": {"finalizers": None}})
-    assert not held.exists(), f"{held} MUST be gone with its last finalizer"
+    assert not item.exists(), f"{item} MUST be gone with its last finalizer"
 
 
 def _owned(name: str, *owners: Object, finalizers: Sequence[str] = ()) -> dict[str, Any]:

@@ -7,10 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from clusterproof import Cluster, Images, Namespace, Timeouts, conditions, eventually, kinds, manifests
+from clusterproof.hold import HOLD, held
 from clusterproof.refusals import refused
-
-HOLD = "clusterproof.dev/hold"
-"""A finalizer that nobody but the promise itself removes."""
 
 
 @pytest.mark.smoke
@@ -83,27 +81,23 @@ def test_finalizers(namespaces: Callable[[], Namespace], timeouts: Timeouts) -> 
     Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/finalizers/
     """
     doomed = namespaces()
-    manifest = manifests.config_map("held")
+    manifest = manifests.config_map("item")
     manifest["metadata"]["finalizers"] = [HOLD]
-    held, free = doomed.create(manifest), doomed.create(manifests.config_map("free"))
-
+    item, free = doomed.create(manifest), doomed.create(manifests.config_map("free"))
     space = doomed.object(kinds.NAMESPACE, doomed.name).delete()
-    eventually(
-        space,
-        conditions.has_condition("NamespaceFinalizersRemaining", reason="SomeFinalizersRemain"),
-        within=timeouts.namespace,
-    )
 
-    why = space.condition("NamespaceFinalizersRemaining")["message"]
-    assert HOLD in why, f"{space} does not name the finalizer {HOLD} that holds it: {why}"
-    assert space.status["phase"] == "Terminating", f"{space} is held by a finalizer but {space.status['phase']}"
-    assert held.read().deleting, f"{held} was not deleted with its namespace"
-    assert not free.exists(), f"{free} is still there though only {held} has a finalizer"
-    with refused(f"creating an object in {space}, which is being deleted,") as refusal:
-        doomed.create(manifests.config_map("late"))
-    assert "being terminated" in refusal.message, f"the refusal does not say why: {refusal.message}"
+    with held(item):
+        says_so = conditions.has_condition("NamespaceFinalizersRemaining", reason="SomeFinalizersRemain")
+        eventually(space, says_so, within=timeouts.namespace)
+        why = space.condition("NamespaceFinalizersRemaining")["message"]
+        assert HOLD in why, f"{space} does not name the finalizer {HOLD} that holds it: {why}"
+        assert space.status["phase"] == "Terminating", f"{space} is held by a finalizer but {space.status['phase']}"
+        assert item.read().deleting, f"{item} was not deleted with its namespace"
+        assert not free.exists(), f"{free} is still there though only {item} has a finalizer"
+        with refused(f"creating an object in {space}, which is being deleted,") as refusal:
+            doomed.create(manifests.config_map("late"))
+        assert "being terminated" in refusal.message, f"the refusal does not say why: {refusal.message}"
 
-    held.patch({"metadata": {"finalizers": None}})
     eventually(space, conditions.gone, within=timeouts.namespace)
 
 

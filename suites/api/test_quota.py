@@ -68,7 +68,12 @@ def test_resources(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
     eventually(quota, _uses("pods", 0), within=timeouts.object)
 
     fits = {"requests": {"cpu": "500m"}}
-    eventually(lambda: _dry_pod(namespace, images, fits), _requests("500m"), within=timeouts.propagation)
+    eventually(
+        lambda: _dry_pod(namespace, images, fits),
+        _requests("500m"),
+        within=timeouts.propagation,
+        describe=f"a pod that fits {quota}",
+    )
     with refused(f"a pod without a request for CPU under {quota}") as refusal:
         _dry_pod(namespace, images, None)
     assert "must specify requests.cpu" in refusal.message, refusal.message
@@ -87,7 +92,12 @@ def test_limit_range(namespace: Namespace, images: Images, timeouts: Timeouts) -
     namespace.create({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "bounds"}, "spec": spec})
 
     # Whoever admits pods follows LimitRanges by a watch, so the first may come too early.
-    silent = eventually(lambda: _dry_pod(namespace, images, None), _requests("100m"), within=timeouts.propagation)
+    silent = eventually(
+        lambda: _dry_pod(namespace, images, None),
+        _requests("100m"),
+        within=timeouts.propagation,
+        describe="a container without requests",
+    )
     given = silent["spec"]["containers"][0]["resources"]
     assert given == {"limits": {"cpu": "400m"}, "requests": {"cpu": "100m"}}, f"a container was given {given}"
     for cpu, bound in ("20m", "minimum cpu usage per Container is 50m"), ("2", "maximum cpu usage per Container is 1"):
@@ -119,7 +129,12 @@ def _let_in(namespace: Namespace, manifest: dict[str, Any], timeouts: Timeouts) 
     def accepted(made: Object) -> str | None:
         return None
 
-    return eventually(lambda: namespace.create(manifest), accepted, within=timeouts.propagation)
+    return eventually(
+        lambda: namespace.create(manifest),
+        accepted,
+        within=timeouts.propagation,
+        describe=f"what fits the quota of {namespace} is let in",
+    )
 
 
 def _create(client: Client, namespace: Namespace, number: int) -> bool:

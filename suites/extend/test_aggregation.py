@@ -53,7 +53,12 @@ def test_identity(
     rule = manifests.rbac_rule(["get", "list"], ["nodes"], groups=["metrics.k8s.io"])
     grant(namespace, [rule], [subject], role="ClusterRole", binding="ClusterRoleBinding")
 
-    eventually(lambda: client.request("GET", path).status, conditions.equals(200), within=timeouts.propagation)
+    eventually(
+        lambda: client.request("GET", path).status,
+        conditions.equals(200),
+        within=timeouts.propagation,
+        describe=f"the metrics granted to {client.user} are allowed",
+    )
     listed = client.get(path)
     assert listed["kind"] == "NodeMetricsList", f"{path} is answered with {listed['kind']}"
     other = client.request("GET", kinds.POD_METRICS.path()).status

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
 
 import pytest
 
 from clusterproof import Cluster, Namespace, Object, Timeouts, conditions, eventually, kinds, manifests, measure
+from clusterproof.hold import HOLD, held
 from clusterproof.kinds import Kind
 from clusterproof.refusals import refused
 
@@ -47,7 +48,12 @@ def test_lifecycle(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -
 
     definition.delete()
     eventually(definition, conditions.gone, within=timeouts.definition)
-    eventually(lambda: _status(cluster, kind.path()), conditions.equals(404), within=timeouts.definition)
+    eventually(
+        lambda: _status(cluster, kind.path()),
+        conditions.equals(404),
+        within=timeouts.definition,
+        describe=f"{kind.path()}, whose definition is gone, is answered 404",
+    )
     _define(cluster, manifest, timeouts)
     left = namespace.list(kind)
     assert not left, f"{definition} was deleted and made anew, but still has {[str(each) for each in left]}"
@@ -183,7 +189,12 @@ def test_ratcheting(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) 
 
     size = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/size/maximum"
     definition.patch([{"op": "add", "path": size, "value": 10}], type="json")
-    eventually(lambda: _dry(cluster, namespace, kind, size=50), conditions.equals(422), within=timeouts.propagation)
+    eventually(
+        lambda: _dry(cluster, namespace, kind, size=50),
+        conditions.equals(422),
+        within=timeouts.propagation,
+        describe=f"a new {kind} too big for the tightened schema is refused",
+    )
 
     old.patch({"spec": {"color": "blue"}})
     with refused(f"setting the size of {old} to another one that is too big", 422) as refusal:
@@ -296,17 +307,18 @@ def test_ownership(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -
         namespace.create(_owned(_gadget(kind, "grandchild"), owner)),
     ]
     stranger = namespace.create(_gadget(kind, "stranger"))
-    held = namespace.create(_owned(_gadget(kind, "held"), plain, finalizers=["clusterproof.dev/hold"]))
+    kept = namespace.create(_owned(_gadget(kind, "kept"), plain, finalizers=[HOLD]))
 
     owner.delete()
     plain.delete()
-    started = monotonic()
-    for child in children:
-        eventually(child, conditions.gone, within=timeouts.namespace)
-    measure("time to collect (s)", monotonic() - started)
-    eventually(held, _is_being_deleted, within=timeouts.object)
-    held.patch({"metadata": {"finalizers": None}})
-    assert not held.exists(), f"{held} MUST be gone with its last finalizer"
+    with held(kept):
+        started = monotonic()
+        for child in children:
+            eventually(child, conditions.gone, within=timeouts.namespace)
+        measure("time to collect (s)", monotonic() - started)
+        eventually(kept, _is_being_deleted, within=timeouts.object)
+
+    assert not kept.exists(), f"{kept} MUST be gone with its last finalizer"
     assert stranger.exists(), f"{stranger} belongs to nobody, but is gone"
 
 
@@ -334,8 +346,13 @@ def _define(cluster: Cluster, manifest: dict[str, Any], timeouts: Timeouts) -> t
     eventually(definition, conditions.has_condition("Established"), within=timeouts.definition)
     spec = manifest["spec"]
     kind = kinds.custom(spec["group"], "v1", spec["names"]["kind"], spec["names"]["plural"])
-    eventually(lambda: _status(cluster, kind.path()), conditions.equals(200), within=timeouts.definition)
-    eventually(lambda: len(_discovered(cluster, kind)) > 0, conditions.equals(True), within=timeouts.definition)
+    eventually(
+        lambda: _status(cluster, kind.path()),
+        conditions.equals(200),
+        within=timeouts.definition,
+        describe=f"{kind.path()} is served",
+    )
+    eventually(lambda: [each["name"] for each in _discovered(cluster, kind)], _names(kind), within=timeouts.definition)
     return definition, kind
 
 
@@ -343,6 +360,18 @@ def _discovered(cluster: Cluster, kind: Kind) -> list[dict[str, Any]]:
     """What discovery says of a kind's group."""
     found: list[dict[str, Any]] = cluster.client.get(f"/apis/{kind.api_version}")["resources"]
     return found
+
+
+def _names(kind: Kind) -> Callable[[list[str]], str | None]:
+    def discovery_names(resources: list[str]) -> str | None:
+        """The kind is among them."""
+        return (
+            None
+            if kind.plural in resources
+            else f"discovery of {kind.api_version} names {resources}, not {kind.plural}"
+        )
+
+    return discovery_names
 
 
 def _status(cluster: Cluster, path: str) -> int:

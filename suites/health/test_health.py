@@ -145,7 +145,12 @@ def test_apis(cluster: Cluster, timeouts: Timeouts) -> None:
     Source: https://kubernetes.io/docs/concepts/overview/kubernetes-api/#discovery-api
     """
     # Others define and remove APIs meanwhile: between two requests one may have come or gone.
-    eventually(lambda: _silent_apis(cluster), conditions.equals({}), within=timeouts.propagation)
+    eventually(
+        lambda: _silent_apis(cluster),
+        conditions.equals({}),
+        within=timeouts.propagation,
+        describe="what discovery names and does not answer",
+    )
     services = cluster.select(kinds.API_SERVICE)
     eventually(services, _serve, within=timeouts.propagation)
 
