@@ -127,9 +127,9 @@ def test_log_agent(namespace: Namespace, cluster: Cluster, images: Images, timeo
     )
 
     for collector in (pod for pod in collectors if ready(pod) is None):
-        found = [line for line in collector.logs().splitlines() if token in line]
+        log = eventually(collector.logs, _mentions(token), within=timeouts.request)
+        found = [line for line in log.splitlines() if token in line]
         expected = f"{token} from {collector.spec['nodeName']}"
-        assert found, f"{collector} on {collector.spec['nodeName']} has printed no line of the writer"
         assert all(line.endswith(expected) for line in found), f"{collector} found {found}, not only {expected!r}"
 
 
@@ -156,6 +156,7 @@ def test_update(namespace: Namespace, nodes: list[Object], images: Images, timeo
         served = {pod.spec.get("nodeName", "") for pod in state if ready(pod) is None}
         return None if len(served) >= len(some) - 1 else f"only {sorted(served)} of {len(some)} nodes have one"
 
+    all_but_one_available.__name__ = f"{agent}: all nodes but one have an available pod"
     pods.every(all_but_one_available)
     after = eventually(agent.pods(), _one_on_each(some), within=timeouts.pod_end)
     assert {pod.spec["containers"][0]["image"] for pod in after} == {images.agnhost}
@@ -164,6 +165,14 @@ def test_update(namespace: Namespace, nodes: list[Object], images: Images, timeo
 def _key(namespace: Namespace) -> str:
     """Of a label that nobody else uses."""
     return f"clusterproof.dev/{namespace}"
+
+
+def _mentions(token: str) -> Callable[[str], str | None]:
+    def mentions(log: str) -> str | None:
+        return None if token in log else f"it says {log[-100:]!r}"
+
+    mentions.__name__ = f"mentions {token}"
+    return mentions
 
 
 def _takes_daemons(node: Object) -> bool:

@@ -69,9 +69,9 @@ def test_rolling_update(
 
     assert {pod.spec["containers"][0]["image"] for pod in after} == {images.agnhost}
     assert not {pod.uid for pod in before} & {pod.uid for pod in after}, "a pod with the old template is still there"
-    pods.every(_at_least_available(least))
-    pods.every(_at_most_running(most))
-    replica_sets.every(_at_most_asked_for(most))
+    pods.every(_at_least_available(web, least))
+    pods.every(_at_most_running(web, most))
+    replica_sets.every(_at_most_asked_for(web, most))
 
 
 def test_zero_downtime(namespace: Namespace, images: Images, timeouts: Timeouts, nodes: list[Object]) -> None:
@@ -148,8 +148,9 @@ def test_recreate(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
     def never_together(state: list[Object]) -> str | None:
         alive = [pod.name for pod in state if pod.uid in old and not _ended(pod)]
         new = [pod.name for pod in state if pod.uid not in old]
-        return f"{', '.join(new)} exist beside {', '.join(alive)}" if alive and new else None
+        return f"{', '.join(new)} beside {', '.join(alive)}" if alive and new else None
 
+    never_together.__name__ = f"{web}: no new pod exists beside an old one that has not ended"
     pods.every(never_together)
     assert not old & {pod.uid for pod in pods.states[-1]}, "a pod with the old template is still there"
 
@@ -246,6 +247,7 @@ def test_bad_rollout(namespace: Namespace, images: Images, timeouts: Timeouts) -
         left = {pod.uid for pod in state if _available(pod)} & old
         return None if left == old else f"{len(left)} of the {len(old)} old pods are available"
 
+    old_ones_stay.__name__ = f"{web}: the old pods stay available"
     pods.every(old_ones_stay)
     tried = {pod.uid for state in pods.states for pod in state} - old
     assert len(tried) == 1, f"{web} made {len(tried)} new pods, not the one that maxSurge allows"
@@ -325,31 +327,31 @@ def _ended(pod: Object) -> bool:
     return pod.status.get("phase") in ("Succeeded", "Failed")
 
 
-def _at_least_available(least: int) -> ListCondition:
+def _at_least_available(web: Object, least: int) -> ListCondition:
     def at_least_available(pods: list[Object]) -> str | None:
         number = sum(map(_available, pods))
         return f"{number} are" if number < least else None
 
-    at_least_available.__name__ = f"at least {least} pods are available"
+    at_least_available.__name__ = f"{web}: at least {least} pods are available"
     return at_least_available
 
 
-def _at_most_running(most: int) -> ListCondition:
+def _at_most_running(web: Object, most: int) -> ListCondition:
     def at_most_running(pods: list[Object]) -> str | None:
         # Only those that run: an old pod may be told to end just after its successor was created.
         number = sum(map(_runs, pods))
         return f"{number} do" if number > most else None
 
-    at_most_running.__name__ = f"at most {most} pods run"
+    at_most_running.__name__ = f"{web}: at most {most} pods run"
     return at_most_running
 
 
-def _at_most_asked_for(most: int) -> ListCondition:
+def _at_most_asked_for(web: Object, most: int) -> ListCondition:
     def at_most_asked_for(replica_sets: list[Object]) -> str | None:
         wanted = {item.name: item.spec["replicas"] for item in replica_sets}
         return f"they ask for {wanted}" if sum(wanted.values()) > most else None
 
-    at_most_asked_for.__name__ = f"at most {most} pods are asked for by all ReplicaSets together"
+    at_most_asked_for.__name__ = f"{web}: at most {most} pods are asked for by its ReplicaSets"
     return at_most_asked_for
 
 

@@ -33,8 +33,8 @@ def test_completion(namespace: Namespace, images: Images, timeouts: Timeouts, mo
         job = namespace.create(manifest)
         eventually(job, complete, within=timeouts.job)
 
-    active = [[pod.name for pod in state if not _ended(pod)] for state in pods.states]
-    assert max(map(len, active)) == 2, f"{job}: at most {max(active, key=len)} were active, not 2 pods at a time"
+    active = max(([pod.name for pod in state if not _ended(pod)] for state in pods.states), key=len)
+    assert len(active) == 2, f"{job}: at most 2 pods are active at a time; {', '.join(active) or 'none'} were"
     phases = [pod.status["phase"] for pod in pods.states[-1]]
     assert phases == ["Succeeded"] * 3, f"{job} is complete, and the phases of its pods are {phases}"
     assert job.status.get("succeeded") == 3, f"{job}: its status tells of {job.status}"

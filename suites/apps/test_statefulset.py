@@ -9,6 +9,9 @@ import pytest
 from clusterproof import Images, Namespace, Object, Timeouts, capabilities, case, eventually, kinds, manifests, watching
 from clusterproof.conditions import Condition, ListCondition, all_ready, equals, gone, rolled_out, scaled, settled
 
+END = "That is all."
+"""The last line that a pod of `test_identity` prints."""
+
 
 def test_order(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """A StatefulSet MUST create each pod only when the one before is ready, and end them one by one from the top.
@@ -32,8 +35,9 @@ def test_order(namespace: Namespace, images: Images, timeouts: Timeouts) -> None
     assert list(waited_for) == ["db-0", "db-1", "db-2"], f"{db}: its pods were created in the order {list(waited_for)}"
     for before, pod in pairwise(waited_for):
         assert before in waited_for[pod], f"{db}: {pod} was created before {before} had been ready"
-    fall.every(_ends_from_the_top)
-    assert [pod.uid for pod in fall.states[-1]] == [pod.uid for pod in rise.states[-1] if pod.name == "db-0"]
+    fall.every(_ends_from_the_top(db))
+    left = [pod.uid for pod in fall.states[-1]]
+    assert left == [pod.uid for pod in rise.states[-1] if pod.name == "db-0"], f"{db}: its first pod was replaced"
 
 
 def test_parallel(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -59,7 +63,9 @@ def test_identity(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
 
     Source: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#pod-identity
     """
-    script = f"hostname; cat /data/diary; echo {namespace} was here >> /data/diary; sync; exec /agnhost pause"
+    script = (
+        f"hostname; cat /data/diary; echo {namespace} was here >> /data/diary; sync; echo {END}; exec /agnhost pause"
+    )
     namespace.create(manifests.service("db", headless=True))
     db = namespace.create(
         manifests.stateful_set(
@@ -72,16 +78,17 @@ def test_identity(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
     )
     (first,) = eventually(db.pods(), all_ready(1), within=timeouts.pod + timeouts.volume)
     claim = namespace.get(kinds.PERSISTENT_VOLUME_CLAIM, "data-db-0")
-    assert f"{namespace} was here" not in first.logs(), f"{claim}: its new volume is not empty"
+    said = eventually(first.logs, _complete, within=timeouts.request)
+    assert f"{namespace} was here" not in said, f"{claim}: its new volume is not empty; {first} found: {said}"
 
     first.delete()
     (second,) = eventually(db.pods(), _without(first, all_ready(1)), within=timeouts.recovery)
 
-    said = second.logs().splitlines()
+    said = eventually(second.logs, _complete, within=timeouts.request)
     address = second.status["podIP"]
     look_up = ["dig", "+search", "+short", "db-0.db", "AAAA" if ":" in address else "A"]
-    assert (second.name, said[0]) == ("db-0", "db-0"), f"{second}: its host name is {said[0]}, not db-0"
-    assert f"{namespace} was here" in said, f"{second}: what {first} wrote to {claim} is lost; it found: {said[1:]}"
+    assert (second.name, said.split()[0]) == ("db-0", "db-0"), f"{second}: its host name is {said.split()[0]}, not db-0"
+    assert f"{namespace} was here" in said, f"{second}: what its predecessor wrote to {claim} is lost; it found: {said}"
     now = claim.client.get(claim.path)
     assert (now["metadata"]["uid"], now["spec"]["volumeName"]) == (claim.uid, claim.spec["volumeName"])
     eventually(
@@ -110,9 +117,10 @@ def test_update(namespace: Namespace, images: Images, timeouts: Timeouts) -> Non
         eventually(db, _updated(2, ready=3), within=timeouts.rollout)
 
     before, after = ({pod.name: pod for pod in pods.states[number]} for number in (0, -1))
-    assert (after["db-0"].uid, after["db-0"].deleting) == (before["db-0"].uid, False), "db-0 is below the partition"
+    kept = after["db-0"].uid == before["db-0"].uid and not after["db-0"].deleting
+    assert kept, f"{db}: db-0 was replaced although it is below the partition"
     assert {_image(after["db-1"]), _image(after["db-2"])} == {images.agnhost}
-    pods.every(_gives_way_only_to("db-1", "db-2", images.agnhost))
+    pods.every(_gives_way_only_to(db, "db-1", "db-2", images.agnhost))
 
 
 def test_on_delete(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -120,8 +128,9 @@ def test_on_delete(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
 
     Source: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#on-delete
     """
-    strategy = {"updateStrategy": {"type": "OnDelete"}}
-    db = namespace.create(manifests.stateful_set("db", images.agnhost_old, more=strategy, spec=manifests.PARKED))
+    # Parallel, or the pod that never becomes ready would hold back any update.
+    more = {"updateStrategy": {"type": "OnDelete"}, "podManagementPolicy": "Parallel"}
+    db = namespace.create(manifests.stateful_set("db", images.agnhost_old, more=more, spec=manifests.PARKED))
     (old,) = eventually(db.pods(), settled(1), within=timeouts.object)
 
     _set_image(db, images.agnhost)
@@ -188,14 +197,18 @@ def _ready_before(states: list[list[Object]]) -> dict[str, set[str]]:
     return found
 
 
-def _ends_from_the_top(pods: list[Object]) -> str | None:
-    for lower, upper in pairwise(pods):
-        if lower.deleting:
-            return f"{lower.name} was told to end when {upper.name} was not gone"
-    return None
+def _ends_from_the_top(db: Object) -> ListCondition:
+    def ends(pods: list[Object]) -> str | None:
+        for lower, upper in pairwise(pods):
+            if lower.deleting:
+                return f"{lower.name} was told to end when {upper.name} was not gone"
+        return None
+
+    ends.__name__ = f"{db}: its pods end one by one from the top"
+    return ends
 
 
-def _gives_way_only_to(lower: str, upper: str, image: str) -> ListCondition:
+def _gives_way_only_to(db: Object, lower: str, upper: str, image: str) -> ListCondition:
     """`lower` is told to end only after `upper` was replaced by a ready pod with the new image."""
     done = False
 
@@ -206,9 +219,9 @@ def _gives_way_only_to(lower: str, upper: str, image: str) -> ListCondition:
         done = done or (new is not None and _image(new) == image and new.condition("Ready").get("status") == "True")
         old = found.get(lower)
         given_way = old is None or old.deleting or _image(old) == image
-        return f"{lower} was replaced before {upper} was" if given_way and not done else None
+        return f"{lower} gave way before {upper} had been replaced" if given_way and not done else None
 
-    gives_way.__name__ = f"{lower} waits for {upper}"
+    gives_way.__name__ = f"{db}: {lower} is replaced after {upper}"
     return gives_way
 
 
@@ -220,6 +233,10 @@ def _without(pod: Object, condition: ListCondition) -> ListCondition:
 
     without.__name__ = f"{condition.__name__}, after {pod.name} was deleted"
     return without
+
+
+def _complete(log: str) -> str | None:
+    return None if END in log else f"it ends with {log[-100:]!r}"
 
 
 def _updated(number: int, ready: int = 0) -> Condition:
