@@ -17,8 +17,6 @@ from clusterproof import catalog, journal
 from clusterproof.outcome import Result
 from clusterproof.proving import PLAN
 
-PROCESSES = 6
-"""Promises at a time; they mostly wait."""
 LONGEST_SECONDS = 420.0
 """For all promises of one run."""
 
@@ -59,7 +57,6 @@ class Proof:
         self._folder, self._log = folder, folder / "output.txt"
         command = [sys.executable, "-m", "pytest", *nodes, *arguments, f"--timeout-scale={scale}"]
         command += [f"--reports-dir={folder}", "--report-formats=json", "-q", "-p", "no:cacheprovider"]
-        command += [f"-n{min(PROCESSES, len(nodes))}" if len(nodes) > 1 else "-n0", "--dist=worksteal"]
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
                 command,

@@ -12,10 +12,10 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from clusterproof.embedded import operate, provider
+from clusterproof.embedded import operate, process, provider
 from clusterproof.embedded.state import ClusterState
 
-from clusterproof import kinds
+from clusterproof import images, kinds
 from clusterproof.client import Client
 from clusterproof.conditions import rolled_out
 from clusterproof.errors import ApiError, SurroundingsError
@@ -47,6 +47,13 @@ class Subject:
             f"--ingress-address={self.access.ingress_address}",
         ]
         """How pytest is told to use it."""
+        self.agnhost = images.resolve().agnhost
+
+    def mend(self) -> None:
+        """Start what has ended on its own: on a machine that is much too busy, leaders lose their leases."""
+        for name, program in list(self.state.programs.items()):
+            if process.child_of(program.pid) is None:
+                self._start(name, None)
 
     def run_on(self, place: str, command: str) -> str:
         """Run a command on a node or on the `control-plane`; its output."""
@@ -67,8 +74,8 @@ class Subject:
     def restarted(self, program: str, *arguments: tuple[str, str]) -> Iterator[None]:
         """A program with other arguments: each that starts with the first of a pair becomes the second."""
         before = list(self.state.programs[program].command)
-        self._restart(program, operate.replacing(*arguments))
         try:
+            self._restart(program, operate.replacing(*arguments))
             yield
         finally:
             self._restart(program, lambda _: before)
@@ -78,8 +85,8 @@ class Subject:
         """A node whose kubelet has another configuration."""
         path = self.state.node_folder(self.state.node(node)) / "lib/kubelet/config.json"
         before = path.read_text()
-        path.write_text(json.dumps({**json.loads(before), **changes}))
         try:
+            path.write_text(json.dumps({**json.loads(before), **changes}))
             self._restart(f"{node}/kubelet", None)
             yield
         finally:

@@ -13,6 +13,9 @@ from .record import Record
 from .registry import ALL, Breakage
 from .subject import Subject
 
+# Who is connected to an API server that is killed cannot close the connection properly.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def test_every_promise_exists(prover: Prover) -> None:
     """Breakages name promises by report ids that exist."""
@@ -31,6 +34,7 @@ def test_sound_cluster(sound: list[Result]) -> None:
 @pytest.mark.parametrize("broken", [pytest.param(each, id=each.name) for each in ALL.values()])
 def test_detection(broken: Breakage, subject: Subject, prover: Prover, sound: list[Result], record: Record) -> None:
     """The promises that a breakage breaks are broken and say why; promises that it has nothing to do with are kept."""
+    subject.mend()
     with contextmanager(broken.damage)(subject) as arguments:
         told = [*subject.arguments, *arguments]
         runs = [prover.start(list(broken.breaks), told, scale=broken.scale)]

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ WRITES = {"POST", "PUT", "PATCH", "DELETE"}
 
 
 @contextlib.contextmanager
-def _through(subject: Subject, **distortion: Callable[..., object]) -> Iterator[list[str]]:
+def through(subject: Subject, **distortion: Callable[..., object]) -> Iterator[list[str]]:
     """The API server behind a proxy that knows its clients by their certificates and tokens, as a front proxy does."""
     pki = subject.state.pki
     authority, trusted = Authority(pki, "ca"), str(pki / "ca.crt")
@@ -50,7 +51,7 @@ def watch_drops_events(subject: Subject) -> Damage:
     def drop(request: Request, line: bytes) -> bytes | None:
         return line if next(count) % 100 else None
 
-    with _through(subject, line=drop) as arguments:
+    with through(subject, line=drop) as arguments:
         yield arguments
 
 
@@ -69,5 +70,62 @@ def writes_answered_500(subject: Subject) -> Damage:
             return Answer(500, {"Content-Type": "application/json"}, json.dumps(status).encode())
         return answer
 
-    with _through(subject, exchange=lie) as arguments:
+    with through(subject, exchange=lie) as arguments:
+        yield arguments
+
+
+@breakage(breaks={"health/latency": r"MUST take at most 1 s, but"}, keeps=["health/livez"])
+def slow_answers(subject: Subject) -> Damage:
+    """One request in 25 is answered late."""
+    count = itertools.count(1)
+
+    def delay(request: Request, ask: Callable[[Request], Answer]) -> Answer:
+        answer = ask(request)
+        if next(count) % 25 == 0:
+            time.sleep(1.3)
+        return answer
+
+    with through(subject, exchange=delay) as arguments:
+        yield arguments
+
+
+@breakage(breaks={"health/apis": r"broken\.example"}, keeps=["health/livez", "api/namespaces/isolation"])
+def aggregated_api_dead(subject: Subject) -> Damage:
+    """An aggregated API is registered whose server does not exist."""
+    nobody = {
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "kind": "APIService",
+        "metadata": {"name": "v1.broken.example"},
+        "spec": {
+            "group": "broken.example",
+            "version": "v1",
+            "service": {"name": "nobody", "namespace": "default"},
+            "groupPriorityMinimum": 1000,
+            "versionPriority": 10,
+        },
+    }
+    with subject.having(nobody):
+        yield []
+
+
+@breakage(
+    breaks={
+        "extend/crd/schema": r"MUST be refused with 422, but it was accepted",
+        "extend/crd/rules": r"MUST be refused|accepted",
+    },
+    keeps=["extend/crd/lifecycle", "extend/crd/subresources"],
+)
+def schemas_thrown_away(subject: Subject) -> Damage:
+    """Custom objects are not validated: every definition loses its schemas on its way to the API server."""
+
+    def strip(request: Request, ask: Callable[[Request], Answer]) -> Answer:
+        if request.method == "POST" and "/customresourcedefinitions" in request.path:
+            definition = json.loads(request.body)
+            for version in definition["spec"]["versions"]:
+                anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+                version["schema"] = {"openAPIV3Schema": anything}
+            request.body = json.dumps(definition).encode()
+        return ask(request)
+
+    with through(subject, exchange=strip) as arguments:
         yield arguments

@@ -34,14 +34,19 @@ controller_off(
     "deployment-controller",
     breaks={
         "apps/deployment/rolling_update": r"Deployment \S+/web .*controller",
-        "apps/deployment/self_heal": r"Deployment",
-        "apps/deployment/scale": r"Deployment",
+        "apps/deployment/self_heal": r"pods .* are 2, all ready: not within .* there are 0",
+        "apps/deployment/pause": r"Deployment",
     },
     keeps=["apps/statefulset/parallel", "api/namespaces/isolation"],
 )
 controller_off(
     "replicaset-controller",
-    breaks={"apps/deployment/self_heal": r"Deployment", "api/labels/relabelling": r"ReplicaSet|pods"},
+    breaks={
+        "apps/deployment/self_heal": r"pods .* are 2, all ready: not within .* there are 0",
+        "apps/replicaset/scale": r"",
+        "apps/replicaset/adoption": r"",
+        "api/labels/relabelling": r"ready addresses are none",
+    },
     keeps=["apps/statefulset/parallel", "api/namespaces/isolation"],
 )
 controller_off(

@@ -1,1 +1,143 @@
-"""Resource metrics that do not tell what happens."""
+"""Resource metrics that do not tell what happens: a server that stands between the metrics server and everybody."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from clusterproof.embedded.pki import Authority
+
+from clusterproof import kinds
+from clusterproof.conditions import has_condition
+from clusterproof.objects import Object, Selection
+from clusterproof.wait import eventually
+
+from ..registry import Damage, breakage
+from ..relay import Answer, Relay, Request, serving, speaking
+from ..subject import SYSTEM, Subject
+
+Metric = dict[str, Any]
+PORT = 10250
+"""Where the metrics server listens in its pod."""
+
+
+@contextlib.contextmanager
+def _telling(subject: Subject, distort: Callable[[Metric], Metric]) -> Iterator[None]:
+    """Everybody is told what `distort` makes of the metrics of a node or pod."""
+
+    def exchange(request: Request, ask: Callable[[Request], Answer]) -> Answer:
+        if "/v1beta1/" in request.path:
+            request.headers["Accept"] = "application/json"
+        answer = ask(request)
+        if "/v1beta1/" in request.path and answer.status == 200:
+            told.append(request.path)
+            found = json.loads(answer.body)
+            distorted = [distort(item) for item in found["items"]] if "items" in found else distort(found)
+            answer.body = json.dumps({**found, "items": distorted} if "items" in found else distorted).encode()
+        return answer
+
+    told: list[str] = []
+    (pod,) = Selection(subject.client, kinds.POD, SYSTEM, "k8s-app=metrics-server").read()
+    host = str(subject.state.host_address)
+    authority = Authority(subject.state.pki, "ca")
+    with tempfile.TemporaryDirectory() as folder:
+        identity = authority.issue("relay", user="relay", groups=["system:masters"], server=[host], folder=Path(folder))
+        target = f"{pod.status['podIP']}:{PORT}"
+        relay = Relay(host, target, exchange, tls=serving(identity), towards=speaking(identity))
+        with (
+            relay.running(),
+            subject.having(*_service("broken-metrics", host, relay.port)),
+            subject.changed(kinds.API_SERVICE, "v1beta1.metrics.k8s.io", "", _served_by("broken-metrics")),
+        ):
+            _await(subject, told)
+            yield
+    eventually(_api_service(subject), has_condition("Available"), within=30)
+
+
+def _await(subject: Subject, told: list[str]) -> None:
+    deadline = time.monotonic() + 30
+    while not told:
+        assert time.monotonic() < deadline, "nobody asks the relay for metrics"
+        subject.client.request("GET", kinds.NODE_METRICS.path())
+        time.sleep(0.2)
+    eventually(_api_service(subject), has_condition("Available"), within=30)
+
+
+def _api_service(subject: Subject) -> Object:
+    return Object(subject.client, kinds.API_SERVICE, "v1beta1.metrics.k8s.io")
+
+
+def _served_by(name: str) -> Callable[[dict[str, Any]], None]:
+    def change(api_service: dict[str, Any]) -> None:
+        spec = api_service["spec"]
+        spec["service"] |= {"name": name, "port": 443}
+        spec["insecureSkipTLSVerify"] = True
+        spec.pop("caBundle", None)
+
+    return change
+
+
+def _service(name: str, address: str, port: int) -> tuple[dict[str, Any], ...]:
+    """A Service whose only endpoint is outside the cluster."""
+    metadata = {"name": name, "namespace": SYSTEM}
+    return (
+        {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 443}]}},
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {**metadata, "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4",
+            "ports": [{"port": port}],
+            "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+        },
+    )
+
+
+def _name(metric: Metric) -> tuple[str, str, str]:
+    metadata = metric["metadata"]
+    return metric.get("kind", ""), metadata.get("namespace", ""), metadata["name"]
+
+
+@breakage(breaks={"scale/metrics": r"stand still|s old"}, keeps=["network/pod_to_pod"], scale=0.3)
+def metrics_frozen(subject: Subject) -> Damage:
+    """Every node and pod keeps the metrics that it had first."""
+    first: dict[tuple[str, str, str], Metric] = {}
+    with _telling(subject, lambda metric: first.setdefault(_name(metric), metric)):
+        yield []
+
+
+@breakage(breaks={"scale/metrics": r"of CPU where it used|of CPU only"}, keeps=["network/pod_to_pod"], scale=0.3)
+def metrics_frozen_with_fresh_times(subject: Subject) -> Damage:
+    """Every node and pod keeps the metrics that it had first, as if they had just been measured."""
+    first: dict[tuple[str, str, str], Metric] = {}
+
+    def refreshed(metric: Metric) -> Metric:
+        old = first.setdefault(_name(metric), metric)
+        return {**old, "timestamp": metric["timestamp"], "window": metric["window"]}
+
+    with _telling(subject, refreshed):
+        yield []
+
+
+@breakage(breaks={"scale/metrics": r"of CPU where it used"}, keeps=["network/pod_to_pod"], scale=0.3)
+def metrics_doubled(subject: Subject) -> Damage:
+    """Everything seems to use twice of what it does."""
+
+    def doubled(metric: Metric) -> Metric:
+        metric = copy.deepcopy(metric)
+        for part in metric.get("containers") or [metric]:
+            part["usage"] = {
+                key: re.sub(r"^\d+", lambda number: str(2 * int(number[0])), value)
+                for key, value in part["usage"].items()
+            }
+        return metric
+
+    with _telling(subject, doubled):
+        yield []

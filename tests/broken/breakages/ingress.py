@@ -1,0 +1,85 @@
+"""Ingress: a controller that does not look at what it is told, or loses requests; seen through a proxy before it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+
+from ..registry import Damage, breakage
+from ..relay import Answer, Relay, Request
+from ..subject import Subject
+
+HERE = "127.0.0.1"
+Ask = Callable[[Request], Answer]
+
+
+@contextlib.contextmanager
+def _through(subject: Subject, exchange: Callable[[Request, Ask], Answer]) -> Iterator[list[str]]:
+    with Relay(HERE, subject.access.ingress_address, exchange).running() as relay:
+        yield [f"--ingress-address={relay.address}"]
+
+
+@breakage(
+    breaks={"network/ingress/routing": r"should be nobody's page"},
+    keeps=["network/ingress/endpoints"],
+)
+def ingress_ignores_host(subject: Subject) -> Damage:
+    """An ingress controller serves hosts that nobody named with another's pages."""
+    known: dict[str, str] = {}
+
+    def exchange(request: Request, ask: Ask) -> Answer:
+        answer, asked = ask(request), request.headers["Host"]
+        owner = ".".join(asked.split(".")[-2:])
+        if answer.status == 200:
+            known[owner] = asked
+        elif answer.status == 404 and owner in known:
+            request.headers["Host"] = known[owner]
+            answer = ask(request)
+        return answer
+
+    with _through(subject, exchange) as arguments:
+        yield arguments
+
+
+@breakage(
+    breaks={"network/ingress/routing": r"/docs\S* should be docs's page, not root"},
+    keeps=["network/service/cluster_ip"],
+)
+def ingress_ignores_path(subject: Subject) -> Damage:
+    """An ingress controller looks at the host only."""
+
+    def exchange(request: Request, ask: Ask) -> Answer:
+        request.path = "/"
+        return ask(request)
+
+    with _through(subject, exchange) as arguments:
+        yield arguments
+
+
+@breakage(
+    breaks={"network/ingress/endpoints": r"should serve all the time"},
+    keeps=["network/ingress/routing"],
+)
+def ingress_loses_requests(subject: Subject) -> Damage:
+    """An ingress controller fails one request in 200."""
+    count = itertools.count(1)
+
+    def exchange(request: Request, ask: Ask) -> Answer:
+        if next(count) % 200 == 0:
+            return Answer(503, {"Content-Type": "text/plain"}, b"upstream connect error")
+        return ask(request)
+
+    with _through(subject, exchange) as arguments:
+        yield arguments
+
+
+@breakage(
+    breaks={"network/ingress/classes": r"should be|gave it the address"},
+    keeps=["network/ingress/routing"],
+)
+def ingress_ignores_class(subject: Subject) -> Damage:
+    """An ingress controller serves the Ingresses of every class."""
+    change = 'Object{spec: Object.spec{ingressClassName: "contour"}}'
+    with subject.mutating("networking.k8s.io/v1/ingresses", change):
+        yield []

@@ -1,0 +1,113 @@
+"""Nodes: kubelets, certificates and clocks."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from email.utils import format_datetime, parsedate_to_datetime
+from pathlib import Path
+
+from clusterproof.embedded.pki import Authority
+
+from clusterproof import manifests
+
+from ..registry import Damage, breakage
+from ..relay import Answer, Request
+from ..subject import SYSTEM, Subject
+from .apis import through
+
+AHEAD = timedelta(seconds=30)
+
+
+@breakage(
+    breaks={"health/nodes": r"kubelet|healthz"},
+    keeps=["health/livez", "health/control_plane"],
+)
+def kubelet_stopped(subject: Subject) -> Damage:
+    """The kubelet of one node has just ended."""
+    with subject.stopped(f"{subject.nodes[1]}/kubelet"):
+        yield []
+
+
+@breakage(
+    breaks={"health/certificates": r"certificate of the API server MUST be valid"},
+    keeps=["health/livez", "api/namespaces/isolation"],
+)
+def certificate_about_to_expire(subject: Subject) -> Damage:
+    """The certificate of the API server ends in 5 days."""
+    state = subject.state
+    names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
+    addresses = [str(state.api_address), str(state.service_network[1])]
+    with tempfile.TemporaryDirectory() as folder:
+        pair = Authority(state.pki, "ca").issue(
+            "short",
+            user="kube-apiserver",
+            server=[*names, *addresses],
+            folder=Path(folder),
+            lifetime=timedelta(days=5),
+        )
+        files = (
+            ("--tls-cert-file=", f"--tls-cert-file={pair.certificate}"),
+            ("--tls-private-key-file=", f"--tls-private-key-file={pair.key}"),
+        )
+        with subject.restarted("kube-apiserver", *files):
+            yield []
+
+
+@breakage(breaks={"health/clock": r"API server's clock"}, keeps=["health/livez"])
+def server_clock_ahead(subject: Subject) -> Damage:
+    """The API server's clock is 30 s ahead."""
+
+    def exchange(request: Request, ask: Callable[[Request], Answer]) -> Answer:
+        answer = ask(request)
+        if date := answer.headers.get("Date"):
+            answer.headers["Date"] = format_datetime(parsedate_to_datetime(date) + AHEAD, usegmt=True)
+        return answer
+
+    with through(subject, exchange=exchange) as arguments:
+        yield arguments
+
+
+@breakage(breaks={"health/clock": r"node-2"}, keeps=["health/livez"])
+def node_clock_ahead(subject: Subject) -> Damage:
+    """The clock of one node is 30 s ahead, as its Lease shows."""
+
+    def ahead(text: bytes) -> bytes:
+        found = re.search(rb'"renewTime":"([^"]+)"', text)
+        if found is None:
+            return text
+        time = datetime.fromisoformat(found[1].decode()) + AHEAD
+        return text.replace(found[0], f'"renewTime":"{time:%Y-%m-%dT%H:%M:%S.%fZ}"'.encode())
+
+    def exchange(request: Request, ask: Callable[[Request], Answer]) -> Answer:
+        answer = ask(request)
+        if "/leases" in request.path and answer.status == 200:
+            found = json.loads(answer.body)
+            for lease in found.get("items", [found]):
+                if lease["metadata"]["name"] == subject.nodes[1]:
+                    changed = ahead(json.dumps(lease["spec"], separators=(",", ":")).encode())
+                    lease["spec"] = json.loads(changed)
+            answer.body = json.dumps(found).encode()
+        return answer
+
+    def line(request: Request, text: bytes) -> bytes:
+        ours = "/leases" in request.path and f'"name":"{subject.nodes[1]}"'.encode() in text
+        return ahead(text) if ours else text
+
+    with through(subject, exchange=exchange, line=line) as arguments:
+        yield arguments
+
+
+@breakage(
+    breaks={"health/system_pods": r"broken"},
+    keeps=["health/livez", "health/control_plane"],
+)
+def system_pod_not_ready(subject: Subject) -> Damage:
+    """A Deployment of kube-system has a pod that is never ready."""
+    pod = manifests.deployment("broken", subject.agnhost, args=["pause"], readiness=manifests.http_probe())
+    pod["metadata"]["namespace"] = SYSTEM
+    with subject.having(pod):
+        yield []
