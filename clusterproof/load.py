@@ -18,7 +18,7 @@ _UNITS |= {unit: 1000.0**power for power, unit in enumerate("kMGTPE", 1)}
 _UNITS |= {f"{unit}i": 1024.0**power for power, unit in enumerate("KMGTPE", 1)}
 
 # Burns in pieces of some milliseconds until its cgroup has the share of CPU time that was asked for since the last
-# change; what a busy node kept from it for more than a second is not made up for. A read from a pipe that nobody writes
+# change; what a busy node kept from it for more than half a second is not made up for. A read from a pipe that nobody writes
 # to is a sleep that starts no process. Once a second it prints the time and the CPU time spent, in microseconds.
 _SCRIPT = r"""
 echo "$1" > /tmp/share; mkfifo /tmp/never; exec 3<> /tmp/never
@@ -32,7 +32,7 @@ while :; do
     now=${EPOCHREALTIME/[.,]/}; spent; read -r share < /tmp/share
     if [ "$share" != "$burning" ]; then burning=$share since=$now base=$spent; fi
     owed=$(((now - since) * burning / 1000 - (spent - base)))
-    if ((owed > burning * 1000)); then base=$((base - owed + burning * 1000)); fi
+    if ((owed > burning * 500)); then base=$((base - owed + burning * 500)); fi
     if ((now >= next)); then echo "$now $spent"; next=$((now + 1000000)); fi
     if ((owed > 0)); then for ((i = 0; i < 1000; i++)); do :; done; else read -rt 0.2 <&3; fi
 done
