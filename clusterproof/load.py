@@ -18,8 +18,8 @@ _UNITS |= {unit: 1000.0**power for power, unit in enumerate("kMGTPE", 1)}
 _UNITS |= {f"{unit}i": 1024.0**power for power, unit in enumerate("KMGTPE", 1)}
 
 # Burns in pieces of some milliseconds until its cgroup has the share of CPU time that was asked for since the last
-# change; what a busy node kept from it for more than half a second is not made up for. A read from a pipe that nobody writes
-# to is a sleep that starts no process. Once a second it prints the time and the CPU time spent, in microseconds.
+# change; what a busy node kept from it for more than half a second is not made up for. A read from a pipe that nobody
+# writes to is a sleep that starts no process. Once a second it prints the time and the CPU time spent, in microseconds.
 _SCRIPT = r"""
 echo "$1" > /tmp/share; mkfifo /tmp/never; exec 3<> /tmp/never
 spent() {
