@@ -74,7 +74,7 @@ def up(plan: Plan, progress: Progress) -> ClusterState:
 
 def check(plan: Plan) -> None:
     """Raise CannotStart for what is known before anything is built: the machine, and what was asked for."""
-    preflight.check()
+    preflight.check(plan.nodes, addons=bool(plan.addons))
     state.check(plan.name, plan.nodes)
     addons.named(plan.addons)
     if plan.kubernetes_version.removeprefix("v") not in (known := kubernetes_versions()):

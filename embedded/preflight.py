@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ TOOLS = {
 }
 """Programs that clusters use from this machine, each with its Debian package."""
 
+_INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 CONTROLLERS = {"cpu", "cpuset", "memory", "pids"}
 DISK = 6 << 30
 """Bytes that a first build and its clusters need; a warm cache needs a tenth."""
@@ -31,14 +33,14 @@ class PreflightError(CannotStart):
     """This machine cannot run an embedded cluster; the message lists all reasons."""
 
 
-def check() -> None:
-    """Raise PreflightError when something is missing."""
-    if missing := list(problems()):
+def check(nodes: int, *, addons: bool) -> None:
+    """Raise PreflightError when something is missing for a cluster of that many nodes."""
+    if missing := list(problems(nodes, addons=addons)):
         listed = "\n".join(f"  - {problem}" for problem in missing)
         raise PreflightError(f"this machine cannot run an embedded cluster yet:\n{listed}")
 
 
-def problems() -> Iterator[str]:
+def problems(nodes: int, *, addons: bool) -> Iterator[str]:
     """Everything that is missing, one sentence each, with what to do about it."""
     if os.name != "posix" or not Path("/proc/self/ns/net").exists():
         yield "it is not Linux: use --cluster=kind or --cluster=external"
@@ -53,6 +55,7 @@ def problems() -> Iterator[str]:
         yield f"packages are missing: apt-get install --no-install-recommends -y {' '.join(sorted(packages))}"
     if root:  # the kernel refuses these to everybody else, whatever it can do
         yield from _kernel_problems(packages)
+        yield from _inotify_problems(15 + nodes * (15 if addons else 10))
     yield from _cgroup_problems(writable=root)
     for folder in {cache.root(), state.root()}:
         yield from _disk_problems(folder)
@@ -70,6 +73,29 @@ def _kernel_problems(missing: set[str]) -> Iterator[str]:
         yield f"iptables cannot translate addresses ({said}): {help}"
     if "overlay" not in Path("/proc/filesystems").read_text():
         yield "the kernel has no overlay file system: modprobe overlay"
+
+
+def _inotify_problems(wanted: int) -> Iterator[str]:
+    """Most machines allow a user 128 instances, which a few clusters use up; then kubelets end as they start.
+
+    A control plane has 13, a node 9, and Envoy 4 on each.
+    """
+    limit = int(_INOTIFY.read_text())
+    if (free := min(limit, _can_watch(min(wanted, 500)))) < min(wanted, 500) or limit < wanted:
+        yield (
+            f"the kernel gives {free} more inotify instances to root, of {limit} in all, and {wanted} are needed: "
+            f"sysctl -w fs.inotify.max_user_instances={max(1024, 2 * limit, 2 * wanted)}"
+        )
+
+
+def _can_watch(wanted: int) -> int:
+    """How many inotify instances can be had, up to those that are wanted; nothing else counts everybody's."""
+    kernel, held = ctypes.CDLL(None), list[int]()
+    while len(held) < wanted and (descriptor := kernel.inotify_init()) >= 0:
+        held.append(descriptor)
+    for descriptor in held:
+        os.close(descriptor)
+    return len(held)
 
 
 def _refused(*command: str) -> str:

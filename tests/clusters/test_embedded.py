@@ -1,25 +1,23 @@
-"""The embedded cluster: what stands when `up` returns, and that nothing does after `down`, whatever came between."""
+"""The embedded cluster while it runs: Ready, closed to strangers, and out of the way of others."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import ssl
 import stat
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, ip_address
 from pathlib import Path
 
 import pytest
-from clusterproof.embedded import cluster
 
 from clusterproof import conditions, kinds
 from clusterproof.objects import Object
 
-from .machine import Cluster, Machine, Started, machine
+from .machine import Cluster, Machine, machine
 
 API_SERVER = "10.201.0.1"
 NODE = "10.201.0.11"
@@ -144,162 +142,6 @@ def test_what_cannot_be_is_one_sentence(up: Cluster, arguments: list[str], sente
     assert sentence.format(up=up.name) in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert os.listdir(up.folder.parent) in (listed := [".lock", up.name], listed[::-1])
-
-
-def test_everything_that_is_missing_is_said_at_once(shared: Machine) -> None:
-    """A machine that is not fit MUST be told all reasons in one message, each with what helps, and exit code 4."""
-    small = shared.folder / "tmp/small"
-    small.mkdir()
-    assert shared.run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small).returncode == 0
-    # Nobody in particular, but able to read this program wherever it is installed.
-    nobody = ["setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=+dac_read_search"]
-    command = [*nobody, "--ambient-caps=+dac_read_search", "env", "PATH=/nowhere", shared.program("clusterproof"), "up"]
-    try:
-        done = shared.run(*command, CLUSTERPROOF_STATE=str(small))
-    finally:
-        shared.run("umount", small)
-        small.rmdir()
-
-    heading, *reasons = done.stderr.splitlines()
-    assert done.returncode == 4, done.stderr
-    assert heading == "clusterproof: this machine cannot run an embedded cluster yet:"
-    assert len(reasons) == 3
-    assert "you are not root: run it again with sudo" in reasons[0]
-    assert "packages are missing: apt-get install --no-install-recommends -y bash" in reasons[1]
-    assert f"{small} has 0 GiB free and 6 are needed: free some, or point" in reasons[2]
-
-
-@pytest.mark.parametrize("ending", ["by down", "by killing all of its processes"])
-def test_nothing_is_left_of_a_cluster(fresh: Machine, ending: str) -> None:
-    """After `down` the machine MUST be as before `up`: also when all processes of the cluster were killed before."""
-    before, name = fresh.snapshot(), fresh.name("a")
-    fresh.must("up", "--name", name, "--nodes", "2", "--addons", "dns")
-    if ending != "by down":
-        fresh.kill_everything()
-        ended = fresh.clusterproof("status")
-        assert ended.returncode == 1
-        assert f"  ended: {name}-node-2/kubelet (see: clusterproof logs" in ended.stdout
-
-    fresh.must("down", "--name", name)
-
-    assert fresh.left_since(before) == [], "what `up` made is still there"
-    assert fresh.must("status") == "no embedded clusters on this machine\n"
-
-
-def _moments(machine: Machine, name: str, running: Started) -> dict[str, Callable[[], bool]]:
-    folder, namespace = machine.cluster(name), machine.root / f"run/netns/clusterproof-{name}-control-plane"
-    return {
-        "it is on the list": (folder / "state.json").exists,
-        "the network is laid": namespace.exists,
-        "etcd runs": (folder / "logs/etcd.log").exists,
-        "the API server answers": lambda: "API server ready" in running.output,
-        "kubelets run": (folder / f"logs/{name}-node-1/kubelet.log").exists,
-        "nodes are Ready": lambda: "2 nodes Ready" in running.output,
-    }
-
-
-@pytest.mark.parametrize(
-    ("moment", "killed"),
-    [
-        ("it is on the list", "the launcher"),
-        ("the network is laid", "the launcher"),
-        ("etcd runs", "everything"),
-        ("the API server answers", "the launcher"),
-        ("kubelets run", "everything"),
-        ("nodes are Ready", "the launcher"),
-        ("nodes are Ready", "everything"),
-    ],
-)
-def test_nothing_is_left_of_a_start_that_was_cut_off(shared: Machine, moment: str, killed: str) -> None:
-    """Wherever `up` is killed, `sweep` MUST take away all that there is by then; but nothing while it still runs."""
-    before, name = shared.snapshot(), shared.name("cut")
-    start = [shared.program("clusterproof"), "up", "--name", name, "--nodes", "2", "--addons", "dns"]
-    with shared.start(*start) as running:
-        running.reaches(_moments(shared, name, running)[moment])
-        os.kill(running.pid, signal.SIGKILL)
-        assert running.wait() == -signal.SIGKILL
-    if killed == "everything":
-        shared.kill_everything()
-
-    assert shared.must("sweep") == f"removed embedded cluster {name}\n"
-
-    assert shared.left_since(before) == [], f"what `up` had made when {moment} is still there"
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_start_under_way_is_not_swept(shared: Machine, number: signal.Signals, code: int) -> None:
-    """`sweep` MUST leave a cluster alone that somebody is just starting; Ctrl-C MUST leave nothing of it."""
-    before, name = shared.snapshot(), shared.name("cut")
-    with shared.start(shared.program("clusterproof"), "up", "--name", name, "--addons", "none") as running:
-        running.reaches(_moments(shared, name, running)["etcd runs"])
-        assert shared.must("sweep") == "nothing was left on this machine; no cluster was named\n"
-        running.signal(number)
-        assert running.wait() == code
-
-    assert shared.left_since(before) == []
-
-
-@pytest.fixture
-def broken(shared: Machine, programs: cluster.builder.Artifacts) -> Iterator[Callable[[str], None]]:
-    """Replaces a program, on this machine only, by one that ends at once."""
-    false = shared.folder / "tmp/false"
-    false.write_text("#!/bin/sh\nfor line in 1 2 3; do echo no such luck $line; done\nexit 7\n")
-    false.chmod(0o755)
-    covered: list[Path] = []
-
-    def cover(program: str) -> None:
-        covered.append(programs.binary(program))
-        # The cache takes a program of another size for a damaged one, and would make it anew.
-        os.truncate(false, covered[-1].stat().st_size)
-        assert shared.run("mount", "--bind", false, covered[-1]).returncode == 0
-
-    yield cover
-    for path in covered:
-        assert shared.run("umount", path).returncode == 0
-    false.unlink()
-
-
-@pytest.mark.parametrize(
-    ("program", "component"),
-    [
-        ("etcd", "etcd"),
-        ("kube-apiserver", "kube-apiserver"),
-        ("kube-controller-manager", "kube-controller-manager"),
-        ("containerd", "{name}-node-1/containerd"),
-        ("kubelet", "{name}-node-1/kubelet"),
-    ],
-)
-def test_nothing_is_left_of_a_start_that_failed(
-    shared: Machine, broken: Callable[[str], None], program: str, component: str
-) -> None:
-    """When a component does not start, `up` MUST say which, how it ended and its last words, and leave nothing."""
-    name = shared.name("bad")
-    broken(program)
-    before = shared.snapshot()
-
-    done = shared.clusterproof("up", "--name", name, "--nodes", "1", "--addons", "none")
-
-    assert done.returncode == 1, done.stderr
-    told = done.stderr.splitlines()[-4:]
-    assert told == [
-        f"clusterproof: {component.format(name=name)} exited with 7; its log ends with:",
-        *(f"  no such luck {line}" for line in (1, 2, 3)),
-    ]
-    assert shared.left_since(before) == []
-
-
-def test_no_network_is_left_of_a_start_that_failed(shared: Machine) -> None:
-    """When the kernel refuses a part of the network, `up` MUST say which, and leave nothing."""
-    assert shared.run("ip", "link", "add", "clusterproof0", "type", "bridge").returncode == 0
-    before = shared.snapshot()
-    try:
-        done = shared.clusterproof("up", "--name", shared.name("bad"), "--addons", "none")
-        assert done.returncode == 1
-        assert "network: in the host the kernel refused one of these: link add clusterproof0" in done.stderr
-        assert "File exists" in done.stderr
-        assert shared.left_since(before) == []
-    finally:
-        shared.run("ip", "link", "delete", "clusterproof0")
 
 
 def _files(folder: Path) -> Iterator[Path]:

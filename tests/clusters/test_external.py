@@ -325,12 +325,13 @@ def test_sweep_removes_what_a_killed_run_left(owned: Cluster, tmp_path: Path) ->
         running.signal(signal.SIGKILL)
         running.wait()
     left = _left(owned)
-    assert sum(line.startswith("Namespace ") for line in left) >= 2
-    assert sum(line.startswith("ClusterRole ") for line in left) == 2
 
     removed = owned.machine.must("sweep", "--kubeconfig", str(owned.kubeconfig), "--run", run).splitlines()
 
-    assert {f"removed {line}" for line in left if line.startswith(("Namespace ", "ClusterRole "))} <= set(removed)
+    # That of the promise that was kept was going anyway.
+    stayed = [line for line in left if line.startswith(("Namespace ", "ClusterRole ")) and "endless" in line]
+    assert len(stayed) == 4
+    assert {f"removed {line}" for line in stayed} <= set(removed)
     assert _left(owned) == []
     assert owned.ask(lambda client: Object(client, kinds.CONFIG_MAP, "theirs", "default").read()).name == "theirs"
     assert owned.machine.must("status").startswith(f"{owned.name}: running")
