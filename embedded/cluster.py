@@ -73,12 +73,12 @@ def up(plan: Plan, progress: Progress) -> ClusterState:
 
 
 def check(plan: Plan) -> None:
-    """Raise CannotStart for what is known before anything is built: the machine, and what was asked for."""
-    preflight.check(plan.nodes, addons=bool(plan.addons))
+    """Raise CannotStart for what is known before anything is built: what was asked for, and the machine."""
     state.check(plan.name, plan.nodes)
     addons.named(plan.addons)
     if plan.kubernetes_version.removeprefix("v") not in (known := kubernetes_versions()):
         raise CannotStart(f"Kubernetes {plan.kubernetes_version} cannot be had here; choose from: {', '.join(known)}")
+    preflight.check(plan.nodes, addons=bool(plan.addons))
 
 
 def down(name: str) -> None:

@@ -127,7 +127,7 @@ def refused(machine: Machine, *options: str | Path, **environment: str) -> str:
     assert done.returncode == 4, f"{done.stdout}\n{done.stderr}"
     assert len(told) == 1, done.stderr
     assert "Traceback" not in done.stdout, done.stdout
-    assert not (machine.folder / "tmp/out").exists(), "nothing was proven, so there is nothing to report"
+    assert not (machine.folder / "tmp/out/result.json").exists(), "nothing was proven, so there is nothing to report"
     assert seconds < LIMIT, f"it took {seconds:.1f} s to say: {told[0]}"
     return told[0].removeprefix("ERROR: ")
 
