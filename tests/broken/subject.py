@@ -17,7 +17,7 @@ from clusterproof.embedded.state import ClusterState
 
 from clusterproof import images, kinds
 from clusterproof.client import Client
-from clusterproof.conditions import rolled_out
+from clusterproof.conditions import exists, rolled_out
 from clusterproof.errors import ApiError, SurroundingsError
 from clusterproof.kinds import Kind
 from clusterproof.objects import Object
@@ -72,10 +72,11 @@ class Subject:
 
     @contextlib.contextmanager
     def restarted(self, program: str, *arguments: tuple[str, str]) -> Iterator[None]:
-        """A program with other arguments: each that starts with the first of a pair becomes the second."""
+        """A program with other arguments: each that starts with the first of a pair becomes the second, or nothing."""
         before = list(self.state.programs[program].command)
+        change = operate.replacing(*arguments)
         try:
-            self._restart(program, operate.replacing(*arguments))
+            self._restart(program, lambda command: [part for part in change(command) if part])
             yield
         finally:
             self._restart(program, lambda _: before)
@@ -130,6 +131,8 @@ class Subject:
         finally:
             now = found.read().raw
             kept = {key: value for key, value in now.items() if key in ("metadata", "status")}
+            # Labels and annotations are part of what was changed.
+            kept["metadata"] |= {key: before["metadata"].get(key, {}) for key in ("labels", "annotations")}
             found.replace({**before, **kept})
 
     @contextlib.contextmanager
@@ -156,6 +159,10 @@ class Subject:
         finally:
             self._scale(found, before)
 
+    def await_object(self, kind: Kind, name: str, namespace: str = "") -> None:
+        """Wait until an object exists (again)."""
+        eventually(Object(self.client, kind, name, namespace), exists, within=SETTLE_SECONDS)
+
     def recreate_pods(self, deployment: str, namespace: str = SYSTEM) -> None:
         """Replace the pods of a Deployment by new ones, all at once, so that they read their configuration."""
         found = Object(self.client, kinds.DEPLOYMENT, deployment, namespace).read()
@@ -168,13 +175,16 @@ class Subject:
         eventually(found, rolled_out, within=60)
 
     def _restart(self, program: str, change: Callable[[list[str]], list[str]] | None) -> None:
-        operate.stop(self.state, program)
+        # Whoever follows an API server that has just been started is refused at first, and then tries again less and
+        # less often: so leaders come back after it.
+        followers = operate.LEADERS if program == "kube-apiserver" else ()
+        for each in (program, *followers):
+            operate.stop(self.state, each)
         self._start(program, change)
+        for each in followers:
+            self._start(each, None)
 
     def _start(self, program: str, change: Callable[[list[str]], list[str]] | None) -> None:
-        if program in _ELECTED:
-            # The one that was killed still holds it, for 15 s.
-            self.client.delete(kinds.LEASE.path(SYSTEM, program))
         component = operate.start(self.state, program, change)
         deadline = time.monotonic() + SETTLE_SECONDS
         while not self._works(program):
@@ -220,16 +230,13 @@ class Subject:
                 time.sleep(0.1)
 
 
-_ELECTED = ("kube-controller-manager", "kube-scheduler")
-
-
 def _policy(name: str, resource: str, mutation: dict[str, Any], only: Any = None) -> tuple[dict[str, Any], ...]:
     group, version, plural = ["", *resource.split("/")][-3:]
     rule = {"apiGroups": [group], "apiVersions": [version], "resources": [plural], "operations": ["CREATE", "UPDATE"]}
     metadata = {"metadata": {"name": name}}
     spec = {
         "matchConstraints": {"resourceRules": [rule]},
-        "failurePolicy": "Ignore",
+        "failurePolicy": "Fail",
         "reinvocationPolicy": "Never",
         "mutations": [mutation],
         **({"matchConditions": only} if only else {}),

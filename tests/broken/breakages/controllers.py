@@ -60,7 +60,7 @@ controller_off(
 )
 controller_off(
     "daemonset-controller",
-    breaks={"apps/daemonset/every_node": r"DaemonSet"},
+    breaks={"apps/daemonset/every_node": r"one on each of 2 nodes, ready: not within .* they are on no node"},
     keeps=["apps/deployment/self_heal"],
 )
 controller_off(
@@ -81,14 +81,49 @@ controller_off("namespace-controller", breaks={"api/namespaces/deletion": r"Name
 controller_off("resourcequota-controller", breaks={"api/quota/limit": r"ResourceQuota"})
 controller_off(
     "horizontal-pod-autoscaler-controller",
-    breaks={"scale/hpa/cpu": r"HorizontalPodAutoscaler"},
+    breaks={"scale/hpa/cpu": r"HorizontalPodAutoscaler \S+ settles at 3 replicas: not within"},
     keeps=["scale/metrics"],
     scale=0.1,
 )
+controller_off(
+    "cronjob-controller",
+    breaks={
+        "apps/cronjob/catch_up": r"were started by CronJob \S+/patient: not within",
+        "apps/cronjob/time_zone": r"were started by CronJob \S+/noon: not within",
+        "apps/cronjob/concurrency": r"of CronJob \S+/allow are",
+    },
+    keeps=["apps/job/suspend"],
+)
+controller_off("job-controller", breaks={"apps/job/suspend": r"Job"}, keeps=["apps/cronjob/catch_up"])
+controller_off("ttl-after-finished-controller", breaks={"apps/job/ttl": r"Job"}, keeps=["apps/job/suspend"])
+controller_off("disruption-controller", breaks={"apps/pdb/eviction": r"PodDisruptionBudget"}, scale=0.3)
+controller_off(
+    "persistentvolume-binder-controller",
+    breaks={"storage/binding": r"PersistentVolume \S+ has phase Available: not within"},
+    keeps=["api/labels/selectors"],
+)
+controller_off(
+    "persistentvolumeclaim-protection-controller",
+    breaks={"storage/protection": r"PersistentVolumeClaim", "storage/binding": r"held by kubernetes.io/pvc-protection"},
+    keeps=["api/labels/selectors"],
+    scale=0.4,
+)
+controller_off(
+    "clusterrole-aggregation-controller",
+    breaks={"access/rbac/aggregation": r"allowed what the aggregated role allows"},
+    keeps=["access/rbac/scope"],
+)
+
+
+@breakage(breaks={"access/credentials/stored_tokens": r"Secret"}, keeps=["access/credentials/tokens"], scale=0.2)
+def stored_tokens_not_signed(subject: Subject) -> Damage:
+    """The controller manager has no key to sign tokens that are kept in Secrets."""
+    with subject.restarted(MANAGER, ("--service-account-private-key-file=", "")):
+        yield []
 
 
 @breakage(
-    breaks={"scale/hpa/cpu": r"HorizontalPodAutoscaler"},
+    breaks={"scale/hpa/cpu": r"settles at 3 replicas: not within .* has 2 replicas and wants 2"},
     keeps=["scale/metrics"],
 )
 def autoscaler_tolerance_10(subject: Subject) -> Damage:
@@ -100,8 +135,11 @@ def autoscaler_tolerance_10(subject: Subject) -> Damage:
 
 
 @breakage(
-    breaks={"apps/deployment/self_heal": r"Deployment", "apps/statefulset/order": r"StatefulSet"},
-    keeps=["apps/statefulset/parallel", "api/namespaces/deletion"],
+    breaks={
+        "apps/deployment/self_heal": r"not within .* Pending",
+        "apps/statefulset/order": r"StatefulSet \S+/db rolled out: not within",
+    },
+    keeps=["apps/statefulset/parallel", "api/labels/selectors"],
     scale=0.15,
 )
 def scheduler_stopped(subject: Subject) -> Damage:
@@ -119,3 +157,89 @@ def statefulset_order_violated(subject: Subject) -> Damage:
     change = 'Object{spec: Object.spec{podManagementPolicy: "Parallel"}}'
     with subject.mutating("apps/v1/statefulsets", change):
         yield []
+
+
+@breakage(breaks={"network/service/endpoint_removal": r"is answered: not within"}, keeps=["network/pod_to_pod"])
+def endpoints_late(subject: Subject) -> Damage:
+    """Changed endpoints of Services are made known only after half a minute."""
+    with subject.restarted(
+        MANAGER, ("--endpointslice-updates-batch-period=", "--endpointslice-updates-batch-period=30s")
+    ):
+        yield []
+
+
+@breakage(breaks={"apps/daemonset/every_node": r"one on each of 2 nodes"}, keeps=["apps/deployment/self_heal"])
+def daemonset_misses_a_node(subject: Subject) -> Damage:
+    """DaemonSets have no pod on one of the nodes."""
+    value = f'{{"kubernetes.io/hostname": "{subject.nodes[0]}"}}'
+    change = f'[JSONPatch{{op: "add", path: "/spec/template/spec/nodeSelector", value: {value}}}]'
+    with subject.mutating("apps/v1/daemonsets", change, patch="JSONPatch"):
+        yield []
+
+
+def rewritten(
+    name: str,
+    meaning: str,
+    resource: str,
+    expression: str,
+    *,
+    patch: str = "ApplyConfiguration",
+    breaks: Mapping[str, str],
+    keeps: Sequence[str] = (),
+    scale: float = 0.3,
+) -> None:
+    """Register a breakage: what users ask for of a resource is not what is kept of it."""
+
+    @breakage(name=name, meaning=meaning, breaks=breaks, keeps=keeps, scale=scale)
+    def rewrite(subject: Subject) -> Damage:
+        with subject.mutating(resource, expression, patch=patch):
+            yield []
+
+
+rewritten(
+    "statefulset_partition_ignored",
+    "Rolling updates of StatefulSets do not stop at their partition.",
+    "apps/v1/statefulsets",
+    "Object{spec: Object.spec{updateStrategy: Object.spec.updateStrategy{"
+    "rollingUpdate: Object.spec.updateStrategy.rollingUpdate{partition: 0}}}}",
+    breaks={"apps/statefulset/update": r"partition|pods run its template"},
+    keeps=["apps/statefulset/parallel"],
+)
+rewritten(
+    "deployment_all_at_once",
+    "Rolling updates of Deployments replace all pods at once.",
+    "apps/v1/deployments",
+    '[JSONPatch{op: "replace", path: "/spec/strategy", value: '
+    '{"type": dyn("RollingUpdate"), "rollingUpdate": dyn({"maxUnavailable": "100%", "maxSurge": "0%"})}}]',
+    patch="JSONPatch",
+    breaks={"apps/deployment/rolling_update": r"at least \d+ pods are available: not at moment"},
+    keeps=["apps/statefulset/parallel"],
+    scale=1.0,
+)
+rewritten(
+    "job_parallelism_exceeded",
+    "Jobs run one pod more at a time than they should.",
+    "batch/v1/jobs",
+    "Object{spec: Object.spec{parallelism: object.spec.parallelism + 1}}",
+    breaks={"apps/job/completion": r"at most 2 pods are active at a time"},
+    keeps=["apps/job/suspend"],
+    scale=1.0,
+)
+rewritten(
+    "cronjob_concurrency_ignored",
+    "CronJobs start Jobs although the last one still runs.",
+    "batch/v1/cronjobs",
+    'Object{spec: Object.spec{concurrencyPolicy: "Allow"}}',
+    breaks={"apps/cronjob/concurrency": r"those of CronJob \S+/(forbid|replace) are"},
+    keeps=["apps/cronjob/catch_up"],
+)
+rewritten(
+    "autoscaler_behaviour_ignored",
+    "Horizontal autoscaling keeps to no policy.",
+    "autoscaling/v2/horizontalpodautoscalers",
+    'has(object.spec.behavior) ? [JSONPatch{op: "remove", path: "/spec/behavior"}] : []',
+    patch="JSONPatch",
+    breaks={"scale/hpa/behaviour": r"ScalingLimited"},
+    keeps=["api/labels/selectors"],
+    scale=0.3,
+)

@@ -83,3 +83,11 @@ def ingress_ignores_class(subject: Subject) -> Damage:
     change = 'Object{spec: Object.spec{ingressClassName: "contour"}}'
     with subject.mutating("networking.k8s.io/v1/ingresses", change):
         yield []
+
+
+@breakage(breaks={"network/ingress/tls": r"serves each host by https: not within"}, keeps=["network/ingress/classes"])
+def ingress_without_tls(subject: Subject) -> Damage:
+    """An ingress controller knows none of the certificates that Ingresses name."""
+    change = 'has(object.spec.tls) ? [JSONPatch{op: "remove", path: "/spec/tls"}] : []'
+    with subject.mutating("networking.k8s.io/v1/ingresses", change, patch="JSONPatch"):
+        yield []

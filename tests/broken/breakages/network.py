@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from clusterproof import kinds
+
 from ..registry import Damage, breakage
-from ..subject import Subject
+from ..subject import SYSTEM, Subject
 
 
 @breakage(
@@ -77,10 +84,84 @@ def udp_lost(subject: Subject) -> Damage:
 
 
 @breakage(
-    breaks={"network/service/discovery": r"finds by DNS"},
+    breaks={"network/service/discovery": r"finds by DNS: not within"},
     keeps=["network/service/cluster_ip"],
 )
 def dns_stopped(subject: Subject) -> Damage:
     """The DNS Service has no pods."""
     with subject.scaled("coredns", 0):
         yield []
+
+
+@contextlib.contextmanager
+def _corefile(subject: Subject, pattern: str, replacement: str) -> Iterator[None]:
+    """DNS with another configuration."""
+
+    def change(config_map: dict[str, Any]) -> None:
+        before = config_map["data"]["Corefile"]
+        config_map["data"]["Corefile"] = re.sub(pattern, replacement, before, count=1, flags=re.DOTALL)
+        assert config_map["data"]["Corefile"] != before, f"there is no {pattern} in {before}"
+
+    try:
+        with subject.changed(kinds.CONFIG_MAP, "coredns", SYSTEM, change):
+            subject.recreate_pods("coredns")
+            yield
+    finally:
+        subject.recreate_pods("coredns")
+
+
+@breakage(breaks={"network/service/discovery": r"finds by DNS: not within"}, keeps=["network/pod_to_pod"])
+def dns_stale(subject: Subject) -> Damage:
+    """DNS remembers the cluster's names for 300 s."""
+    with _corefile(subject, r"ttl 30(.*?)cache 30 \{.*?\n    \}", r"ttl 300\1cache 300"):
+        yield []
+
+
+@breakage(breaks={"network/service/discovery": r"peers\S* "}, keeps=["network/service/cluster_ip"])
+def dns_without_headless(subject: Subject) -> Damage:
+    """DNS knows no pods of headless Services."""
+    lines = ["template IN ANY cluster.local {", "match ^peers[.]", "rcode NXDOMAIN", "fallthrough", "}", "kubernetes "]
+    with _corefile(subject, "kubernetes ", "\n".join(lines)):
+        yield []
+
+
+@breakage(
+    breaks={"network/service/discovery": r"-node-1 finds by DNS: not within"}, keeps=["network/service/cluster_ip"]
+)
+def dns_unreachable_from_a_node(subject: Subject) -> Damage:
+    """Look-ups of names from one node are lost."""
+    rule = f"FORWARD -p udp --dport 53 -s {subject.state.nodes[0].pods} -j DROP"
+    with subject.commanded(subject.nodes[0], f"iptables -w -I {rule}", f"iptables -w -D {rule}"):
+        yield []
+
+
+def service_rewritten(name: str, meaning: str, expression: str, *, breaks: dict[str, str], patch: str = "") -> None:
+    """Register a breakage: something that users ask for of a Service is not done."""
+
+    @breakage(name=name, meaning=meaning, breaks=breaks, keeps=["network/service/cluster_ip"])
+    def rewrite(subject: Subject) -> Damage:
+        with subject.mutating("v1/services", expression, patch=patch or "ApplyConfiguration"):
+            yield []
+
+
+service_rewritten(
+    "not_ready_pods_served",
+    "Services send requests to pods that are not ready.",
+    "Object{spec: Object.spec{publishNotReadyAddresses: true}}",
+    breaks={"network/service/not_ready": r"a pod that is not ready answered"},
+)
+service_rewritten(
+    "session_affinity_ignored",
+    "Services do not send a client to the same pod again.",
+    "has(object.spec.sessionAffinityConfig) ? ["
+    'JSONPatch{op: "replace", path: "/spec/sessionAffinity", value: "None"}, '
+    'JSONPatch{op: "remove", path: "/spec/sessionAffinityConfig"}] : []',
+    breaks={"network/service/session_affinity": r"requests of one should go to one pod"},
+    patch="JSONPatch",
+)
+service_rewritten(
+    "internal_traffic_policy_ignored",
+    "Services for local traffic send requests to other nodes, too.",
+    'Object{spec: Object.spec{internalTrafficPolicy: "Cluster"}}',
+    breaks={"network/service/internal_traffic_policy": r"should give two, but gave one"},
+)
