@@ -27,6 +27,8 @@ class Promise:
     """First sentence of its docstring; empty without one."""
     tier: str
     capabilities: tuple[str, ...]
+    source: str
+    """URL of the documentation that makes the promise; empty without one."""
 
 
 def root() -> Path:
@@ -53,6 +55,12 @@ def sentence(docstring: str | None) -> str:
     text = " ".join((docstring or "").strip().split("\n\n")[0].split())
     end = re.search(r"\.(?=\s+[A-Z]|$)", text)
     return text[: end.end()] if end else text
+
+
+def source(docstring: str | None) -> str:
+    """Where Kubernetes documents it: the URL behind `Source:` in the docstring; empty without one."""
+    found = re.search(r"^\s*Source: (\S+)", docstring or "", re.MULTILINE)
+    return found[1] if found else ""
 
 
 def are_suites(arguments: Iterable[str], *, by_module: bool, start: Path) -> bool:
@@ -119,6 +127,7 @@ def _promises(file: Path) -> Iterator[Promise]:
             sentence(ast.get_docstring(node)),
             next((tier for tier in _names(marks) if tier in TIERS), "normal"),
             tuple(_required(marks)),
+            source(ast.get_docstring(node)),
         )
 
 

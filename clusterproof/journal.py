@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from clusterproof.outcome import Attachment, Outcome, Result, Step, to_json
 
 NAME = "journal.jsonl"
@@ -15,8 +17,12 @@ class Journal:
     """Writes the journal of one run; it replaces that of an earlier run."""
 
     def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self._file = (directory / NAME).open("w", encoding="utf-8")
+        """UsageError when the directory cannot be written to."""
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._file = (directory / NAME).open("w", encoding="utf-8")
+        except OSError as error:
+            raise pytest.UsageError(f"--reports-dir={directory}: cannot be written to: {error.strerror}") from error
 
     def add(self, result: Result) -> None:
         """Append a result; it is handed to the operating system before this returns."""

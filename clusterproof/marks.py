@@ -16,7 +16,6 @@ DESCRIPTIONS = (
     "full: slow or costly promises",
     "disruptive: disturbs the whole cluster; runs only with --disruptive",
     "pod_security(level): Pod Security level of the test's namespaces: privileged, baseline or restricted (default)",
-    "source(url): where Kubernetes documents the promise",
     "first: waits for a wall-clock minute or is otherwise long, so it is started before the others",
     # pytest-kubernetes uses this mark without registering it.
     "k8s(**options): cluster of pytest-kubernetes",

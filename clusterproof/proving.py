@@ -193,11 +193,11 @@ def plan_of(item: pytest.Item) -> dict[str, Any]:
     """What is known about a promise before it is tried, as arguments of Result."""
     case = f"[{item.callspec.id}]" if hasattr(item, "callspec") else ""
     function = getattr(item, "originalname", None) or item.name
-    source = item.get_closest_marker("source")
+    docstring = getattr(getattr(item, "obj", None), "__doc__", "")
     return {
         "id": catalog.report_id(_below_suites(item), function) + case,
-        "promise": catalog.sentence(getattr(getattr(item, "obj", None), "__doc__", "")) or function,
-        "source": source.args[0] if source else "",
+        "promise": catalog.sentence(docstring) or function,
+        "source": catalog.source(docstring),
         "tier": next((mark.name for mark in item.iter_markers() if mark.name in TIERS), "normal"),
         "capabilities": tuple(str(name) for mark in item.iter_markers("requires") for name in mark.args),
     }

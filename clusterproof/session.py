@@ -67,6 +67,7 @@ class Conductor:
             return None
         with self._terminal():
             self.run.acquire(self.settings)
+        self._journal = journal.Journal(self.settings.reports_dir)
         from clusterproof import ledger
 
         cluster = proving.the_cluster(self.config)
@@ -96,6 +97,8 @@ class Conductor:
             if self.results or (self.plan and self.run.ready):
                 self._finish(exitstatus)
         finally:
+            if self._journal is not None:
+                self._journal.close()
             try:
                 with self._terminal():
                     self._give_back()
@@ -122,8 +125,6 @@ class Conductor:
         )
 
     def _finish(self, exitstatus: int) -> None:
-        if self._journal is not None:
-            self._journal.close()
         facts, leaks = self._inspect()
         expected = tuple(planned["id"] for planned in self.plan.values())
         run = Run(
@@ -186,11 +187,16 @@ class Conductor:
 
         namespaces = [name for result in self.results for name in result.namespaces]
         kept = self._kept()
-        left = self._namespaces_left(client, kept)
+        # Of a cluster that ends now, namespaces and their volumes go with it: there is nothing to wait for.
+        goes_along = [*namespaces, "PersistentVolume "] if self._ends_with_run() else []
+        left = [] if goes_along else self._namespaces_left(client, kept)
         if self.before is not None:
             leaks = ledger.compare(self.before, ledger.snapshot(client), self.run.id, namespaces).ours
-            left += [leak for leak in leaks if not any(name in leak for name in (*kept, *left))]
+            left += [leak for leak in leaks if not any(name in leak for name in (*kept, *left, *goes_along))]
         return tuple(left)
+
+    def _ends_with_run(self) -> bool:
+        return self.settings.cluster != "external" and not self.settings.keep_cluster
 
     def _kept(self) -> list[str]:
         if not self.settings.keep_failed:
@@ -226,13 +232,11 @@ class Conductor:
     def _give_back(self) -> None:
         if not self.run.created:
             return
-        chosen = self.settings
-        if chosen.keep_cluster and chosen.cluster != "external":
+        self.run.release(self.settings)
+        if self.settings.keep_cluster and self.settings.cluster != "external":
             access = self.run.access()
             print(f"\ncluster {access.name} is kept: export KUBECONFIG={access.kubeconfig}")
             print(f"remove it with: clusterproof down --name {access.name}")
-        else:
-            self.run.release(chosen)
 
     def _terminal(self) -> contextlib.AbstractContextManager[None]:
         """Let what a provider prints reach the terminal."""

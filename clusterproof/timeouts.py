@@ -27,8 +27,8 @@ class Timeouts:
     """A schedule of once a minute to start its next Job."""
     volume: float = 60.0
     """A claim to get its volume."""
-    namespace: float = 90.0
-    """A deleted namespace with its content to be gone."""
+    namespace: float = 180.0
+    """A deleted namespace with its content to be gone, behind those of all other promises in the queue."""
     definition: float = 20.0
     """A CustomResourceDefinition to be Established and served."""
     metrics: float = 90.0

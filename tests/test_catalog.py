@@ -94,3 +94,8 @@ def test_verdicts() -> None:
 def test_a_core_profile_is_not_about_extended_capabilities() -> None:
     assert judged("core", result("network/b", Outcome.BROKEN, "network.ingress")) is None
     assert judged("core", result("access/c", Outcome.KEPT, "access.certificates")) is Verdict.CONFORMANT
+
+
+def test_every_promise_of_the_suites_names_its_source() -> None:
+    nameless = [promise.id for promise in catalog.scan([catalog.root()]) if not promise.source.startswith("https://")]
+    assert not nameless, "their docstrings must have a line `Source: URL` of what documents them"

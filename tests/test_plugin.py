@@ -146,11 +146,13 @@ def test_a_result_says_what_was_done(suite: Suite) -> None:
     suite.write(
         '''
 @pytest.mark.smoke
-@pytest.mark.source("https://kubernetes.io/docs/")
 @pytest.mark.parametrize("number", [pytest.param(1, id="one")])
 def test_all(namespace, number):
     """A map MUST be
-    stored. More is said later."""
+    stored. More is said later.
+
+    Source: https://kubernetes.io/docs/
+    """
     with step("look"):
         namespace.create(MAP)
     measure("time (s)", 1.5)

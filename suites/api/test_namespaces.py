@@ -41,6 +41,7 @@ def test_isolation(namespaces: Callable[[], Namespace], timeouts: Timeouts) -> N
 
 
 @pytest.mark.smoke
+@pytest.mark.first
 def test_deletion(cluster: Cluster, namespaces: Callable[[], Namespace], images: Images, timeouts: Timeouts) -> None:
     """Deleting a namespace MUST remove every object in it, end its pods, and take nothing more into it.
 
@@ -75,6 +76,7 @@ def test_deletion(cluster: Cluster, namespaces: Callable[[], Namespace], images:
 
 
 @pytest.mark.smoke
+@pytest.mark.first
 def test_finalizers(namespaces: Callable[[], Namespace], timeouts: Timeouts) -> None:
     """A namespace being deleted MUST stay while a finalizer holds one of its objects, say so, and take no new object.
 
