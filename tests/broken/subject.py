@@ -24,6 +24,10 @@ from clusterproof.objects import Object
 from clusterproof.wait import eventually
 
 SYSTEM = "kube-system"
+SERVER = "kube-apiserver"
+MANAGER = "kube-controller-manager"
+FOLLOWERS = (MANAGER, "kube-scheduler", "/kubelet", "/kube-proxy")
+"""Ends of the names of what follows the API server."""
 ADMISSION = ("admissionregistration.k8s.io", "v1")
 POLICY = kinds.custom(*ADMISSION, "MutatingAdmissionPolicy", "mutatingadmissionpolicies", namespaced=False)
 BINDING = kinds.custom(
@@ -176,16 +180,19 @@ class Subject:
 
     def _restart(self, program: str, change: Callable[[list[str]], list[str]] | None) -> None:
         # Whoever follows an API server that has just been started is refused at first, and then tries again less and
-        # less often: so leaders come back after it.
-        followers = operate.LEADERS if program == "kube-apiserver" else ()
+        # less often: so everybody comes back after it.
+        followers = [name for name in self.state.programs if name.endswith(FOLLOWERS)] if program == SERVER else []
         for each in (program, *followers):
             operate.stop(self.state, each)
         self._start(program, change)
-        for each in followers:
-            self._start(each, None)
+        started = [operate.start(self.state, each) for each in followers]
+        for each, component in zip(followers, started, strict=True):
+            self._await(each, component)
 
     def _start(self, program: str, change: Callable[[list[str]], list[str]] | None) -> None:
-        component = operate.start(self.state, program, change)
+        self._await(program, operate.start(self.state, program, change))
+
+    def _await(self, program: str, component: process.Component) -> None:
         deadline = time.monotonic() + SETTLE_SECONDS
         while not self._works(program):
             component.check()
@@ -196,7 +203,7 @@ class Subject:
         place, _, name = program.rpartition("/")
         try:
             match name:
-                case "kube-apiserver":
+                case _ if program == SERVER:
                     return self.client.request("GET", "/readyz", timeout=2).status == 200
                 case "kube-proxy":
                     with urlopen(f"http://{self.state.node(place).address}:10256/healthz", timeout=2) as answer:

@@ -1,9 +1,10 @@
 """All breakages, by the part of the cluster that is broken."""
 
-from . import access as access
 from . import apis as apis
 from . import controllers as controllers
 from . import ingress as ingress
 from . import metrics as metrics
 from . import network as network
 from . import nodes as nodes
+from . import server as server
+from . import storage as storage

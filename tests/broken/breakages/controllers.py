@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..registry import Damage, breakage
-from ..subject import Subject
+from ..subject import MANAGER, Subject
 
-MANAGER = "kube-controller-manager"
 APIS = ("api/crud_conflict/stale_write", "api/namespaces/isolation")
 """Promises that need nothing but the API server."""
 
@@ -43,8 +42,8 @@ controller_off(
     "replicaset-controller",
     breaks={
         "apps/deployment/self_heal": r"pods .* are 2, all ready: not within .* there are 0",
-        "apps/replicaset/scale": r"",
-        "apps/replicaset/adoption": r"",
+        "apps/replicaset/scale": r"ReplicaSet|pods",
+        "apps/replicaset/adoption": r"ReplicaSet|pods",
         "api/labels/relabelling": r"ready addresses are none",
     },
     keeps=["apps/statefulset/parallel", "api/namespaces/isolation"],
@@ -71,13 +70,17 @@ controller_off(
 controller_off(
     "garbage-collector-controller",
     breaks={
-        "api/garbage_collection/background": r"",
-        "api/garbage_collection/foreground": r"",
-        "api/garbage_collection/orphan": r"",
+        "api/garbage_collection/background": r"gone: not within .* still there",
+        "api/garbage_collection/foreground": r"is being deleted: not within",
+        "api/garbage_collection/orphan": r"gone: not within .* held by orphan",
     },
     keeps=["apps/statefulset/parallel"],
 )
-controller_off("namespace-controller", breaks={"api/namespaces/deletion": r"Namespace"}, keeps=["api/labels/selectors"])
+controller_off(
+    "namespace-controller",
+    breaks={"api/namespaces/deletion": r"Namespace \S+ gone: not within"},
+    keeps=["api/labels/selectors"],
+)
 controller_off("resourcequota-controller", breaks={"api/quota/limit": r"ResourceQuota"})
 controller_off(
     "horizontal-pod-autoscaler-controller",
@@ -168,7 +171,9 @@ def endpoints_late(subject: Subject) -> Damage:
         yield []
 
 
-@breakage(breaks={"apps/daemonset/every_node": r"one on each of 2 nodes"}, keeps=["apps/deployment/self_heal"])
+@breakage(
+    breaks={"apps/daemonset/every_node": r"one on each of 2 nodes"}, keeps=["apps/deployment/self_heal"], scale=0.15
+)
 def daemonset_misses_a_node(subject: Subject) -> Damage:
     """DaemonSets have no pod on one of the nodes."""
     value = f'{{"kubernetes.io/hostname": "{subject.nodes[0]}"}}'

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
-from pathlib import Path
-
-from clusterproof.embedded.pki import Authority
 
 from clusterproof import manifests
 
@@ -30,31 +26,6 @@ def kubelet_stopped(subject: Subject) -> Damage:
     """The kubelet of one node has just ended."""
     with subject.stopped(f"{subject.nodes[1]}/kubelet"):
         yield []
-
-
-@breakage(
-    breaks={"health/certificates": r"certificate of the API server MUST be valid"},
-    keeps=["health/livez", "api/namespaces/isolation"],
-)
-def certificate_about_to_expire(subject: Subject) -> Damage:
-    """The certificate of the API server ends in 5 days."""
-    state = subject.state
-    names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
-    addresses = [str(state.api_address), str(state.service_network[1])]
-    with tempfile.TemporaryDirectory() as folder:
-        pair = Authority(state.pki, "ca").issue(
-            "short",
-            user="kube-apiserver",
-            server=[*names, *addresses],
-            folder=Path(folder),
-            lifetime=timedelta(days=5),
-        )
-        files = (
-            ("--tls-cert-file=", f"--tls-cert-file={pair.certificate}"),
-            ("--tls-private-key-file=", f"--tls-private-key-file={pair.key}"),
-        )
-        with subject.restarted("kube-apiserver", *files):
-            yield []
 
 
 @breakage(breaks={"health/clock": r"API server's clock"}, keeps=["health/livez"])
@@ -110,4 +81,30 @@ def system_pod_not_ready(subject: Subject) -> Damage:
     pod = manifests.deployment("broken", subject.agnhost, args=["pause"], readiness=manifests.http_probe())
     pod["metadata"]["namespace"] = SYSTEM
     with subject.having(pod):
+        yield []
+
+
+@breakage(
+    breaks={"access/kubelet_api/refuses": r"kubelets MUST refuse"},
+    keeps=["access/kubelet_api/read_only_port"],
+)
+def kubelet_open_to_anybody(subject: Subject) -> Damage:
+    """The kubelet of one node answers whoever asks."""
+    authentication = {
+        "anonymous": {"enabled": True},
+        "webhook": {"enabled": True},
+        "x509": {"clientCAFile": "/var/lib/kubelet/pki/ca.crt"},
+    }
+    authorization = {"mode": "AlwaysAllow"}
+    with subject.kubelet_config(subject.nodes[1], authentication=authentication, authorization=authorization):
+        yield []
+
+
+@breakage(
+    breaks={"access/kubelet_api/read_only_port": r"the read-only port MUST be closed"},
+    keeps=["access/kubelet_api/refuses"],
+)
+def kubelet_read_only_port_open(subject: Subject) -> Damage:
+    """The kubelet of one node has its read-only port open."""
+    with subject.kubelet_config(subject.nodes[1], readOnlyPort=10255):
         yield []

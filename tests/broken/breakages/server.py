@@ -1,28 +1,41 @@
-"""Access: who may do what, and what is admitted."""
+"""The API server, started with other arguments: who may do what, what is admitted, how it is known.
+
+Comes after what needs the network: whoever follows the API server takes a while to find it again.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+from clusterproof.embedded.pki import Authority
 
 from clusterproof import kinds, manifests
 
 from ..registry import Damage, breakage
-from ..subject import SYSTEM, Subject
+from ..subject import SERVER, SYSTEM, Subject
 
-SERVER = "kube-apiserver"
+REQUEST_HEADER = (
+    "client-ca-file",
+    "allowed-names",
+    "extra-headers-prefix",
+    "group-headers",
+    "username-headers",
+)
 
 
 @breakage(
     breaks={
         "access/rbac/matrix": r"was granted nothing yet, but is not refused",
         "access/rbac/scope": r"was granted everything in \S+ and nothing else, but is answered",
-        "access/rbac/resource_names": r"",
-        "access/rbac/subresources": r"",
-        "access/rbac/non_resource_urls": r"",
-        "access/rbac/revocation": r"",
-        "access/rbac/escalation": r"",
-        "access/rbac/impersonation": r"",
-        "access/rbac/unbound": r"",
+        "access/rbac/resource_names": r"was granted all verbs on mine alone, but is answered",
+        "access/rbac/subresources": r"was granted only",
+        "access/rbac/non_resource_urls": r"was granted only",
+        "access/rbac/revocation": r"a right that was taken away, becomes 403: not within",
+        "access/rbac/escalation": r"MUST be refused with 403, but it was accepted",
+        "access/rbac/impersonation": r"may impersonate nobody, but is answered",
+        "access/rbac/unbound": r"was granted nothing, but is answered",
     },
     keeps=["api/crud_conflict/stale_write", "health/livez"],
 )
@@ -33,7 +46,10 @@ def authorization_always_allow(subject: Subject) -> Damage:
 
 
 @breakage(
-    breaks={"health/anonymous": r"without credentials .*answered 200", "access/rbac/broad_grants": r""},
+    breaks={
+        "health/anonymous": r"without credentials .*answered 200",
+        "access/rbac/broad_grants": r"granted to everybody: ClusterRoleBinding broken grants system:unauthenticated",
+    },
     keeps=["api/crud_conflict/stale_write", "health/livez"],
 )
 def anonymous_is_administrator(subject: Subject) -> Damage:
@@ -47,7 +63,7 @@ def anonymous_is_administrator(subject: Subject) -> Damage:
     breaks={
         "api/quota/limit": r"MUST be refused with 403.* accepted",
         "api/quota/race": r"has room for",
-        "api/quota/resources": r"",
+        "api/quota/resources": r"MUST be refused with 403, but it was accepted",
     },
     keeps=["api/quota/limit_range", "api/crud_conflict/validation"],
 )
@@ -58,7 +74,10 @@ def quota_admission_off(subject: Subject) -> Damage:
 
 
 @breakage(
-    breaks={"api/quota/limit_range": r"", "api/namespaces/missing": r""},
+    breaks={
+        "api/quota/limit_range": r"a container without requests: not within",
+        "api/namespaces/missing": r"MUST be refused with 404, but it was accepted",
+    },
     keeps=["api/quota/limit", "api/crud_conflict/validation"],
 )
 def namespace_and_limit_admission_off(subject: Subject) -> Damage:
@@ -116,32 +135,6 @@ def node_authorizer_off(subject: Subject) -> Damage:
 
 
 @breakage(
-    breaks={"access/kubelet_api/refuses": r"kubelets MUST refuse"},
-    keeps=["access/kubelet_api/read_only_port"],
-)
-def kubelet_open_to_anybody(subject: Subject) -> Damage:
-    """The kubelet of one node answers whoever asks."""
-    authentication = {
-        "anonymous": {"enabled": True},
-        "webhook": {"enabled": True},
-        "x509": {"clientCAFile": "/var/lib/kubelet/pki/ca.crt"},
-    }
-    authorization = {"mode": "AlwaysAllow"}
-    with subject.kubelet_config(subject.nodes[1], authentication=authentication, authorization=authorization):
-        yield []
-
-
-@breakage(
-    breaks={"access/kubelet_api/read_only_port": r"the read-only port MUST be closed"},
-    keeps=["access/kubelet_api/refuses"],
-)
-def kubelet_read_only_port_open(subject: Subject) -> Damage:
-    """The kubelet of one node has its read-only port open."""
-    with subject.kubelet_config(subject.nodes[1], readOnlyPort=10255):
-        yield []
-
-
-@breakage(
     breaks={"extend/aggregation/trust": r"MUST carry .*requestheader-client-ca-file"},
     keeps=["api/labels/selectors"],
 )
@@ -154,24 +147,26 @@ def front_proxy_unknown(subject: Subject) -> Damage:
         yield []
 
 
-REQUEST_HEADER = (
-    "client-ca-file",
-    "allowed-names",
-    "extra-headers-prefix",
-    "group-headers",
-    "username-headers",
-)
-
-
 @breakage(
-    breaks={"storage/dynamic": r"no default class was entered"},
-    keeps=["storage/binding"],
+    breaks={"health/certificates": r"certificate of the API server MUST be valid"},
+    keeps=["health/livez", "api/namespaces/isolation"],
 )
-def default_storage_class_missing(subject: Subject) -> Damage:
-    """The cluster claims to make volumes, but no StorageClass is the default."""
-
-    def change(storage_class: dict[str, Any]) -> None:
-        storage_class["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"] = "false"
-
-    with subject.changed(kinds.STORAGE_CLASS, "local-path", "", change):
-        yield ["--capabilities=storage.dynamic"]
+def certificate_about_to_expire(subject: Subject) -> Damage:
+    """The certificate of the API server ends in 5 days."""
+    state = subject.state
+    names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
+    addresses = [str(state.api_address), str(state.service_network[1])]
+    with tempfile.TemporaryDirectory() as folder:
+        pair = Authority(state.pki, "ca").issue(
+            "short",
+            user="kube-apiserver",
+            server=[*names, *addresses],
+            folder=Path(folder),
+            lifetime=timedelta(days=5),
+        )
+        files = (
+            ("--tls-cert-file=", f"--tls-cert-file={pair.certificate}"),
+            ("--tls-private-key-file=", f"--tls-private-key-file={pair.key}"),
+        )
+        with subject.restarted(SERVER, *files):
+            yield []
