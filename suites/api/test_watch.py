@@ -27,7 +27,8 @@ def test_every_change(namespace: Namespace, timeouts: Timeouts) -> None:
         "by label": (mine, start | {"labelSelector": f"app={item.name}"}),
         "in all namespaces": (everywhere, start | {"labelSelector": f"app={item.name}"}),
     }
-    feeds = {how: client.watch(path, query, within=timeouts.request) for how, (path, query) in watched.items()}
+    # Open for as long as a slow machine may take to make the changes; the last change ends the reading.
+    feeds = {how: client.watch(path, query, within=timeouts.job) for how, (path, query) in watched.items()}
 
     happened: list[Told] = []
     for number in range(CHANGES):
