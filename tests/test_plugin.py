@@ -428,11 +428,12 @@ def test_an_interruption_cleans_up_in_every_process(installed: Suite, api: FakeA
     installed.write(STUCK + 'def test_kept(cluster):\n    """It MUST hold."""')
 
     def interrupt() -> None:
-        while not (installed.out / "journal.jsonl").exists() or not Path("stuck").exists():
+        journal = installed.out / "journal.jsonl"
+        while not (journal.exists() and journal.read_text() and Path("stuck").exists()):
             threading.Event().wait(0.05)
         os.kill(os.getpid(), number)
 
-    threading.Thread(target=interrupt).start()
+    threading.Thread(target=interrupt, daemon=True).start()
     assert installed.run().ret == pytest.ExitCode.INTERRUPTED
     assert installed.outcomes == {"apps/thing/kept": "kept"}
     assert not installed.document["complete"]
