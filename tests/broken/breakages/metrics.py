@@ -113,7 +113,11 @@ def metrics_frozen(subject: Subject) -> Damage:
         yield []
 
 
-@breakage(breaks={"scale/metrics": r"of CPU where it used|of CPU only"}, keeps=["network/pod_to_pod"], scale=0.3)
+@breakage(
+    breaks={"scale/metrics": r"still tell \d+m of CPU|of CPU where it used|of CPU only"},
+    keeps=["network/pod_to_pod"],
+    scale=0.3,
+)
 def metrics_frozen_with_fresh_times(subject: Subject) -> Damage:
     """Every node and pod keeps the metrics that it had first, as if they had just been measured."""
     first: dict[tuple[str, str, str], Metric] = {}
