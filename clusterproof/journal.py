@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from clusterproof.outcome import Attachment, Outcome, Result, Step, to_json
+from clusterproof.outcome import Attachment, Availability, Outcome, Result, Rights, Step, to_json
 
 NAME = "journal.jsonl"
 
@@ -50,5 +50,12 @@ def loads(line: str) -> Result:
             "namespaces": tuple(raw["namespaces"]),
             "steps": tuple(Step(**step) for step in raw["steps"]),
             "attachments": tuple(Attachment(**attachment) for attachment in raw["attachments"]),
+            "availability": tuple(_availability(seen) for seen in raw["availability"]),
+            "rights": tuple(Rights(**{**each, "granted": tuple(each["granted"])}) for each in raw["rights"]),
         }
     )
+
+
+def _availability(raw: dict[str, Any]) -> Availability:
+    series = {name: tuple(raw[name]) for name in ("answered", "failed", "slowest")}
+    return Availability(**{**raw, **series})

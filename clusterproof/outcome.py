@@ -49,6 +49,36 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
+class Availability:
+    """What one client saw that asked at a steady rate while something else went on, interval by interval."""
+
+    url: str
+    asked_from: str
+    """Where the client stood and how it connected: `the runner, a new connection each time`."""
+    started: float
+    """Seconds since the epoch."""
+    interval: float
+    """Seconds that each of the following numbers stands for."""
+    answered: tuple[int, ...]
+    failed: tuple[int, ...]
+    slowest: tuple[float, ...]
+    """Seconds that the slowest request of each interval took; 0 where none ended."""
+    longest_gap: float
+    """Longest time in seconds without a good answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What somebody was granted, and what they were answered when they tried it."""
+
+    who: str
+    granted: tuple[str, ...]
+    """Verbs with what they are done to: `get configmaps`."""
+    answers: dict[str, int]
+    """HTTP status of each request that was tried, by verb and resource."""
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The outcome of one promise, or of one case of it."""
 
@@ -84,6 +114,10 @@ class Result:
     """API requests this promise made."""
     pods: int = 0
     """Pods that ran in its namespaces."""
+    availability: tuple[Availability, ...] = ()
+    """What its probes saw, one for each client."""
+    rights: tuple[Rights, ...] = ()
+    """Who was allowed what, where it is about that."""
 
     @property
     def area(self) -> str:

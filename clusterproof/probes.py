@@ -25,15 +25,19 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from clusterproof import kinds, manifests
+from clusterproof import kinds, manifests, steps
 from clusterproof.conditions import running
 from clusterproof.errors import ApiError, NeverHappened, SurroundingsError
 from clusterproof.namespace import Namespace
 from clusterproof.objects import Object
+from clusterproof.outcome import Availability
 from clusterproof.wait import eventually
 
 TOO_LATE = 1.0
 """Seconds after which a request without an answer has failed, unless the caller says otherwise."""
+
+_SHORTEST, _MOST = 0.5, 100
+"""Seconds of the shortest interval that a report tells about, and how many intervals there may be."""
 
 _PLENTY = 1_000_000
 """Requests after which curl would end by itself: more than five hours at 50 a second."""
@@ -94,6 +98,22 @@ class Lane:
             if not answer.error:
                 waited = 0.0
         return longest
+
+    def availability(self, url: str) -> Availability:
+        """What it saw, condensed to at most a hundred intervals of half a second or more; ValueError without an answer.
+
+        A request counts in the interval in which it ended.
+        """
+        first, last = min(each.at for each in self.answers), max(each.at for each in self.answers)
+        interval = max(_SHORTEST, (last - first) / (_MOST - 1))
+        number = int((last - first) / interval) + 1
+        answered, failed, slowest = [0] * number, [0] * number, [0.0] * number
+        for answer in self.answers:
+            when = int((answer.at - first) / interval)
+            (failed if answer.error else answered)[when] += 1
+            slowest[when] = max(slowest[when], round(answer.seconds, 4))
+        series = tuple(answered), tuple(failed), tuple(slowest)
+        return Availability(url, str(self), first, interval, *series, self.longest_gap)
 
     def __str__(self) -> str:
         return f"{self.place}, {'one kept connection' if self.reuse else 'a new connection each time'}"
@@ -301,6 +321,12 @@ def _since_first_good(answers: list[Answer]) -> tuple[Answer, ...]:
     return tuple(answers[first:])
 
 
+def _noted(seen: ProbeResult) -> ProbeResult:
+    """What a probe saw, once it stands in the report of the promise."""
+    steps.current.availability += [lane.availability(seen.url) for lane in seen.lanes if lane.answers]
+    return seen
+
+
 @dataclass
 class _Together(Probe):
     probes: tuple[Probe, ...]
@@ -369,9 +395,13 @@ class _Inside(Probe):
         except ApiError as error:
             raise SurroundingsError(f"{self._place}: what the probe saw cannot be read: {error}") from error
         place = self._place
-        return ProbeResult(
-            self.url,
-            tuple(Lane(place, reuse, rate, _since_first_good(answers[reuse])) for reuse, rate in self.lanes.items()),
+        return _noted(
+            ProbeResult(
+                self.url,
+                tuple(
+                    Lane(place, reuse, rate, _since_first_good(answers[reuse])) for reuse, rate in self.lanes.items()
+                ),
+            )
         )
 
     def discard(self) -> None:
@@ -522,12 +552,14 @@ class _Outside(Probe):
 
     def finish(self) -> ProbeResult:
         self.discard()
-        return ProbeResult(
-            self.url,
-            tuple(
-                Lane("the runner", asker.connection.reuse, asker.rate, _since_first_good(asker.answers))
-                for asker in self._askers
-            ),
+        return _noted(
+            ProbeResult(
+                self.url,
+                tuple(
+                    Lane("the runner", asker.connection.reuse, asker.rate, _since_first_good(asker.answers))
+                    for asker in self._askers
+                ),
+            )
         )
 
     def discard(self) -> None:

@@ -186,6 +186,8 @@ def result_of(item: pytest.Item) -> Result:
         attachments=notes.evidence,
         requests=_requests() - record.requests_before,
         pods=record.pods,
+        availability=tuple(record.availability),
+        rights=tuple(record.rights),
     )
 
 

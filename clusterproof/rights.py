@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from clusterproof import kinds, manifests
+from clusterproof import kinds, manifests, steps
 from clusterproof.client import Client
 from clusterproof.errors import ApiError
 from clusterproof.kinds import Kind
 from clusterproof.namespace import Namespace
 from clusterproof.objects import PATCH_TYPES, Object
+from clusterproof.outcome import Rights
 
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 
@@ -100,6 +101,14 @@ def bind(
     if binding == "RoleBinding":
         return namespace.create(manifests.role_binding(name, to, whom, role_kind=role))
     return namespace.cluster.create(manifests.cluster_role_binding(f"{namespace.name}-{name}", to, whom))
+
+
+def note(who: str, granted: Iterable[str], answers: Mapping[str, int]) -> None:
+    """Put into the report what somebody was granted, and the status that each request was answered with.
+
+    Both by verb and resource: `get configmaps`.
+    """
+    steps.current.rights.append(Rights(who, tuple(granted), dict(answers)))
 
 
 def _watch(client: Client, path: str) -> int:

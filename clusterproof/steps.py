@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from clusterproof.outcome import Step
+from clusterproof.outcome import Availability, Rights, Step
 
 
 @dataclass(slots=True)
@@ -16,6 +16,8 @@ class Record:
 
     steps: list[Step] = field(default_factory=list)
     measurements: dict[str, float] = field(default_factory=dict)
+    availability: list[Availability] = field(default_factory=list)
+    rights: list[Rights] = field(default_factory=list)
     namespaces: list[str] = field(default_factory=list)
     requests_before: int = 0
     """Requests of this process before the promise began."""

@@ -18,6 +18,7 @@ from typing import Any, cast
 import pytest
 from kubernetes.client import Configuration
 
+from clusterproof import steps
 from clusterproof.client import Client
 from clusterproof.errors import NeverHappened, SurroundingsError
 from clusterproof.namespace import Namespace
@@ -116,6 +117,16 @@ class TestAccounting:
 
     def test_a_pause_of_the_client_itself_is_none(self) -> None:
         assert lane(good(1.0), good(9.0)).longest_gap == pytest.approx(0.1)
+
+    def test_the_report_has_what_was_seen_by_interval(self) -> None:
+        seen = lane(good(1.0), good(1.4, 0.2), bad(1.6, 0.1), good(2.6)).availability("http://web")
+        assert (seen.started, seen.interval, seen.answered, seen.failed) == (1.0, 0.5, (2, 0, 0, 1), (0, 1, 0, 0))
+        assert seen.slowest == (0.2, 0.1, 0.0, 0.01)
+        assert seen.asked_from == "the runner, a new connection each time"
+
+    def test_the_report_has_no_more_intervals_of_a_long_watch(self) -> None:
+        seen = lane(*(good(at / 7) for at in range(70_000))).availability("http://web")
+        assert (len(seen.answered), sum(seen.answered), len(seen.failed)) == (100, 70_000, 100)
 
     def test_p99_is_of_good_answers(self) -> None:
         answers = [good(n, n / 1000) for n in range(1, 101)]
@@ -219,6 +230,14 @@ class TestOutside:
             pass
         assert len(probe.result().lanes) == 2
         assert unbroken(probe.result()) is None
+
+    def test_each_client_is_in_the_report_once(self, web: Web) -> None:
+        record = steps.restart()
+        with together(outside(web.url, rate=50), outside(web.url, rate=50)) as probe:
+            pass
+        probe.result()
+        assert len(record.availability) == 4
+        assert sum(sum(seen.answered) for seen in record.availability) == probe.result().requests
 
     @pytest.mark.parametrize("url", ["ftp://host/", "host:80", "http://"])
     def test_refuses_what_is_no_http_url(self, url: str) -> None:

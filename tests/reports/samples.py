@@ -6,12 +6,14 @@ from dataclasses import replace
 
 from clusterproof.outcome import (
     Attachment,
+    Availability,
     CapabilityFact,
     ClusterFacts,
     NodeFact,
     Outcome,
     ProfileVerdict,
     Result,
+    Rights,
     Run,
     Step,
     Verdict,
@@ -97,6 +99,23 @@ CLUSTER = ClusterFacts(
     ),
 )
 
+SEEN = Availability(
+    url="http://web.cp-1-a/hostname",
+    asked_from="pod cp-1-a/probe on node-1, a new connection each time",
+    started=START,
+    interval=0.5,
+    answered=(30, 28, 0, 29),
+    failed=(0, 2, 30, 0),
+    slowest=(0.012, 1.5, 1.5, 0.02),
+    longest_gap=0.75,
+)
+TRIED = Rights(
+    who="cp-1-a-somebody",
+    granted=("get configmaps", "list secrets"),
+    answers={"get configmaps": 200, "list configmaps": 403, "get secrets": 200, "list secrets": 200},
+)
+"""May get secrets, which was not granted."""
+
 EVERY_OUTCOME = (
     result("health/livez", seconds=0.2, tier="smoke"),
     result("apps/deployment/self_heal", tier="smoke", measurements={"time to recover (s)": 1.25}),
@@ -104,10 +123,11 @@ EVERY_OUTCOME = (
         "apps/deployment/rolling_update",
         Outcome.BROKEN,
         "rolled out: not within 30 s; 1/3 pods run the new template; last seen: web-7c9f ErrImagePull",
+        availability=(SEEN,),
     ),
     result("apps/job/completion[indexed]"),
     result("apps/job/completion[parallel]"),
-    result("access/rbac/matrix", capabilities=("access.certificates",)),
+    result("access/rbac/matrix", capabilities=("access.certificates",), rights=(TRIED,)),
     result(
         "network/ingress/routing", Outcome.ERROR, "image agnhost could not be pulled", capabilities=("network.ingress",)
     ),
