@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib.util
 import re
 from collections import Counter
@@ -37,6 +38,14 @@ def root() -> Path:
     assert found is not None
     assert found.submodule_search_locations is not None
     return Path(found.submodule_search_locations[0]).resolve()
+
+
+def digest() -> str:
+    """SHA-256 of the suites' sources: of a line `<sha256 of the file>  <path>` for each, sorted by path."""
+    sources = (path for path in root().rglob("*") if path.suffix in (".py", ".yaml"))
+    files = sorted((path.relative_to(root()).as_posix(), path) for path in sources)
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n" for name, path in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def report_id(path: Path, function: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from clusterproof import capabilities
+from clusterproof import capabilities, discovery
 from clusterproof.capabilities import Capability, Finding, Survey
 from clusterproof.client import Client
 from clusterproof.errors import ApiError
@@ -14,7 +14,7 @@ from clusterproof.provider import Access
 
 
 def detect(client: Client, access: Access, declared: Iterable[str] = ()) -> ClusterFacts:
-    """Version, nodes, identity, and for each capability whether the cluster claims it.
+    """Version, nodes, identity, what its API serves, and for each capability whether the cluster claims it.
 
     `declared` are names of capabilities that the user vouches for.
     """
@@ -33,6 +33,7 @@ def detect(client: Client, access: Access, declared: Iterable[str] = ()) -> Clus
         uid=uid,
         nodes=tuple(_node(raw) for raw in survey.nodes),
         capabilities=tuple(_claim(each, survey, vouched) for each in capabilities.ALL.values()),
+        kinds=discovery.kinds(client),
     )
 
 

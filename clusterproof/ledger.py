@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from clusterproof import kinds
+from clusterproof import discovery, kinds
 from clusterproof.client import Client
 from clusterproof.conditions import gone
-from clusterproof.errors import ApiError, NeverHappened, SurroundingsError
+from clusterproof.errors import ApiError, NeverHappened
 from clusterproof.kinds import Kind
 from clusterproof.namespace import RUN_LABEL
 from clusterproof.objects import Object
@@ -22,9 +22,6 @@ from clusterproof.wait import eventually
 PAGE = 500
 """Objects in one answer."""
 
-_DISCOVERY = ",".join(
-    f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList" for version in ("v2", "v2beta1")
-)
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 UNCOUNTED = {
@@ -145,27 +142,12 @@ def sweep(client: Client, run_id: str = "", *, within: float = 120.0) -> Swept:
 def kinds_of(client: Client) -> list[Kind]:
     """Every kind whose objects can be listed, once, at the version the server prefers."""
     served: dict[tuple[str, str], Kind] = {}
-    for root in ("/api", "/apis"):
-        answer = client.request("GET", root, accept=f"{_DISCOVERY},application/json")
-        if answer.status >= 400 or answer.json().get("kind") != "APIGroupDiscoveryList":
-            raise SurroundingsError(
-                f"{client.server}{root} should answer with aggregated discovery, as every server since Kubernetes 1.27 "
-                f"does, but answered {answer.status}; without it the objects that a run leaves cannot be found"
-            )
-        for group in answer.json()["items"]:
-            for kind in _kinds(group):
-                served.setdefault((kind.group, kind.plural), kind)
+    for api_version, resource in discovery.resources(client):
+        if "list" in resource["verbs"]:
+            namespaced = resource["scope"] == "Namespaced"
+            kind = Kind(api_version, resource["responseKind"]["kind"], resource["resource"], namespaced)
+            served.setdefault((kind.group, kind.plural), kind)
     return [kind for kind in served.values() if (kind.group, kind.kind) not in UNCOUNTED]
-
-
-def _kinds(group: dict[str, Any]) -> Iterator[Kind]:
-    name = group["metadata"].get("name", "")
-    for version in group["versions"]:
-        api_version = f"{name}/{version['version']}" if name else version["version"]
-        for resource in version.get("resources") or []:
-            if "list" in resource["verbs"]:
-                namespaced = resource["scope"] == "Namespaced"
-                yield Kind(api_version, resource["responseKind"]["kind"], resource["resource"], namespaced)
 
 
 def _read(client: Client, served: Iterable[Kind], selector: str) -> Ledger:

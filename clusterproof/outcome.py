@@ -170,6 +170,8 @@ class ClusterFacts:
     """UID of namespace kube-system: the cluster's identity."""
     nodes: tuple[NodeFact, ...]
     capabilities: tuple[CapabilityFact, ...]
+    kinds: tuple[str, ...] = ()
+    """Every kind its API serves, by apiVersion: `apps/v1 Deployment`; empty where it was not recorded."""
 
 
 class Verdict(enum.StrEnum):
@@ -196,6 +198,16 @@ class ProfileVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Suites:
+    """The suites that a run took its promises from."""
+
+    sha256: str
+    """Of their sources: of a line `<sha256 of the file>  <path>` for each, sorted by path."""
+    promises: tuple[str, ...]
+    """Ids, without a case, of all promises there are, so that those that were not selected show."""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A whole run: the result document."""
 
@@ -216,6 +228,8 @@ class Run:
     profiles: tuple[ProfileVerdict, ...]
     leaks: tuple[str, ...] = ()
     """Objects of this run that were still there at its end: `kind namespace/name`."""
+    suites: Suites | None = None
+    """None where the promises are not those of the suites."""
     schema: str = SCHEMA_VERSION
 
     @property

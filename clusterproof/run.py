@@ -124,4 +124,4 @@ def shape(settings: Settings, run_id: str) -> Shape:
 def _facts(raw: dict[str, Any]) -> ClusterFacts:
     nodes = tuple(NodeFact(**node) for node in raw["nodes"])
     claims = tuple(CapabilityFact(**claim) for claim in raw["capabilities"])
-    return ClusterFacts(**{**raw, "nodes": nodes, "capabilities": claims})
+    return ClusterFacts(**{**raw, "nodes": nodes, "capabilities": claims, "kinds": tuple(raw["kinds"])})

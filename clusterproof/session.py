@@ -139,12 +139,19 @@ class Conductor:
             results=tuple(self.results),
             profiles=tuple(self._verdicts()),
             leaks=leaks,
+            suites=self._suites(),
         )
         self.config.hook.pytest_clusterproof_finished(config=self.config, run=run)
 
     def _complete(self, exitstatus: int, expected: tuple[str, ...]) -> bool:
         ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         return ended and not self.crashed and {result.id for result in self.results} >= set(expected)
+
+    def _suites(self) -> outcome.Suites | None:
+        if not self.suites:
+            return None
+        known = {promise.id for promise in catalog.scan([catalog.root()])}
+        return outcome.Suites(catalog.digest(), tuple(sorted(known)))
 
     def _verdicts(self) -> list[outcome.ProfileVerdict]:
         """A profile is about all promises of the suites that belong to it, also those that were not selected."""

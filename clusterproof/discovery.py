@@ -1,0 +1,39 @@
+"""What an API server serves, asked of it in two requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from clusterproof.client import Client
+from clusterproof.errors import SurroundingsError
+
+_AGGREGATED = ",".join(
+    f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList" for version in ("v2", "v2beta1")
+)
+
+
+def resources(client: Client) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every resource with its apiVersion, in the server's order: of each group the preferred version first.
+
+    SurroundingsError when the server does not answer with aggregated discovery.
+    """
+    for root in ("/api", "/apis"):
+        answer = client.request("GET", root, accept=f"{_AGGREGATED},application/json")
+        if answer.status >= 400 or answer.json().get("kind") != "APIGroupDiscoveryList":
+            raise SurroundingsError(
+                f"{client.server}{root} should answer with aggregated discovery, as every server since Kubernetes 1.27 "
+                f"does, but answered {answer.status}; without it nobody knows which kinds of objects there are"
+            )
+        for group in answer.json()["items"]:
+            name = group["metadata"].get("name", "")
+            for version in group["versions"]:
+                api_version = f"{name}/{version['version']}" if name else version["version"]
+                for resource in version.get("resources") or []:
+                    yield api_version, resource
+
+
+def kinds(client: Client) -> tuple[str, ...]:
+    """Every kind with its apiVersion, sorted: `apps/v1 Deployment`. SurroundingsError as above."""
+    found = {f"{version} {kind}" for version, each in resources(client) if (kind := each["responseKind"]["kind"])}
+    return tuple(sorted(found))
