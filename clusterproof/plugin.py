@@ -21,6 +21,7 @@ pytest_plugins = [
     "clusterproof.fixtures.workloads",
     "clusterproof.reports.writer",
     "clusterproof.reports.terminal",
+    "clusterproof.reports.baseline",
 ]
 
 

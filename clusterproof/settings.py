@@ -45,6 +45,10 @@ class Settings:
     reports_dir: Path = Path("reports/out")
     report_formats: tuple[str, ...] = ("json", "junit", "markdown", "allure")
     run_id: str = ""
+    baseline: Path | None = None
+    """Result document of an earlier run, to compare with."""
+    slower: float = 2.0
+    """By which factor a promise must have become slower than in the baseline to count as a regression; 0: never."""
 
     @property
     def timeouts(self) -> Timeouts:
@@ -158,6 +162,8 @@ OPTIONS = (
     Option("reports_dir", "where the reports go (default: reports/out)", Path, "DIR"),
     Option("report_formats", "formats to write (default: json,junit,markdown,allure)", _names, "NAMES"),
     Option("run_id", "name of this run, in labels and namespaces (default: random)", metavar="ID", check=_label),
+    Option("baseline", "result.json of an earlier run: say what changed since, and fail on a regression", Path, "FILE"),
+    Option("slower", "with --baseline: factor by which a slower promise is a regression (default: 2)", float, "FACTOR"),
 )
 
 

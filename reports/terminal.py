@@ -20,12 +20,12 @@ _LABEL = 13
 _WIDEST = 120
 _SHOWN = 5
 
-_RED = {"red": True}
-_YELLOW = {"yellow": True}
-_GREEN = {"green": True}
-_PLAIN: dict[str, bool] = {}
-_BLANK: Line = ("", _PLAIN)
-_VERDICTS = {Verdict.CONFORMANT: _GREEN, Verdict.BROKEN: _RED, Verdict.PARTIAL: _YELLOW}
+RED = {"red": True}
+YELLOW = {"yellow": True}
+GREEN = {"green": True}
+PLAIN: dict[str, bool] = {}
+_BLANK: Line = ("", PLAIN)
+_VERDICTS = {Verdict.CONFORMANT: GREEN, Verdict.BROKEN: RED, Verdict.PARTIAL: YELLOW}
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -33,9 +33,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not (written := config.stash.get(WRITTEN, None)):
         return
     terminalreporter.section(f"clusterproof: {text.clean(text.heading(written.run))}")
-    width = min(config.get_terminal_writer().fullwidth, _WIDEST)
-    for line, markup in lines(written, width):
+    for line, markup in lines(written, width_of(config)):
         terminalreporter.write_line(line, **markup)
+
+
+def width_of(config: pytest.Config) -> int:
+    """Columns to wrap to."""
+    return min(config.get_terminal_writer().fullwidth, _WIDEST)
 
 
 def lines(written: Written, width: int) -> Iterator[Line]:
@@ -46,34 +50,34 @@ def lines(written: Written, width: int) -> Iterator[Line]:
         *_failures(run, Outcome.ERROR, width),
         *_reasons(run, Outcome.UNSUPPORTED, width),
         *_reasons(run, Outcome.SKIPPED, width),
-        *_entry("left behind", _some(run.leaks), width, _YELLOW),
-        *_entry("measured", _some(_figures(run)), width),
+        *entry("left behind", some(run.leaks), width, YELLOW),
+        *entry("measured", some(_figures(run)), width),
     ]
     yield from details
     if details and details[-1] != _BLANK:
         yield _BLANK
     yield from _verdicts(run, width)
     if said := text.incomplete(run):
-        missing = _some([result.id for result in text.untried(run)])
-        yield from _entry("INCOMPLETE", f"{said}: {missing}" if missing else said, width, _YELLOW)
+        missing = some([result.id for result in text.untried(run)])
+        yield from entry("INCOMPLETE", f"{said}: {missing}" if missing else said, width, YELLOW)
     if written.paths:
         names = "  ".join(path.name for path in written.paths)
-        yield from _entry("reports", f"{_relative(written.directory)}: {names}", width)
+        yield from entry("reports", f"{_relative(written.directory)}: {names}", width)
     for problem in written.problems:
-        yield from _entry("NO REPORT", problem, width, _RED)
+        yield from entry("NO REPORT", problem, width, RED)
 
 
 def _failures(run: Run, outcome: Outcome, width: int) -> Iterator[Line]:
     for result in text.having(run, outcome):
-        yield from _entry(outcome.upper(), result.id, width, {**_RED, "bold": True})
-        yield from _entry("", result.promise, width)
-        yield from _entry("", text.reason(result), width, _RED)
+        yield from entry(outcome.upper(), result.id, width, {**RED, "bold": True})
+        yield from entry("", result.promise, width)
+        yield from entry("", text.reason(result), width, RED)
         yield _BLANK
 
 
 def _reasons(run: Run, outcome: Outcome, width: int) -> Iterator[Line]:
     for reason, alike in text.by_reason(text.having(run, outcome)).items():
-        yield from _entry(outcome, f"{reason} ({_some([result.id for result in alike])})", width, _YELLOW)
+        yield from entry(outcome, f"{reason} ({some([result.id for result in alike])})", width, YELLOW)
 
 
 def _figures(run: Run) -> list[str]:
@@ -87,16 +91,16 @@ def _figures(run: Run) -> list[str]:
 def _verdicts(run: Run, width: int) -> Iterator[Line]:
     if cluster := run.cluster:
         nodes = text.plural(len(cluster.nodes), "node")
-        yield from _entry("cluster", f"Kubernetes {cluster.version}, {nodes}, {cluster.provider}", width)
-    yield from _entry("promises", f"{text.counts(run.counts)} in {text.duration(run.seconds)}", width)
+        yield from entry("cluster", f"Kubernetes {cluster.version}, {nodes}, {cluster.provider}", width)
+    yield from entry("promises", f"{text.counts(run.counts)} in {text.duration(run.seconds)}", width)
     for profile in run.profiles:
         # The reason of a conformant profile is that everything is kept, which its counts say.
         why = f"; {profile.reason}" if profile.reason and profile.verdict is not Verdict.CONFORMANT else ""
         told = f"{profile.verdict:10}  {text.counts(profile.counts)}{why}"
-        yield from _entry(profile.profile, told, width, _VERDICTS[profile.verdict])
+        yield from entry(profile.profile, told, width, _VERDICTS[profile.verdict])
 
 
-def _entry(label: str, words: str, width: int, markup: dict[str, bool] = _PLAIN) -> Iterator[Line]:
+def entry(label: str, words: str, width: int, markup: dict[str, bool] = PLAIN) -> Iterator[Line]:
     """Words beside a label, wrapped under their own beginning; nothing where there are no words."""
     wrapped = textwrap.wrap(
         words,
@@ -111,7 +115,7 @@ def _entry(label: str, words: str, width: int, markup: dict[str, bool] = _PLAIN)
         yield line, markup
 
 
-def _some(words: Sequence[str]) -> str:
+def some(words: Sequence[str]) -> str:
     """The first few, and how many there are besides."""
     rest = len(words) - _SHOWN
     return ", ".join(words[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
