@@ -34,21 +34,26 @@ def read(path: Path) -> Run:
 
     ValueError says in one sentence what is wrong with the file: not JSON, another major version, not a result document.
     """
+    return parse(path.read_bytes(), str(path))
+
+
+def parse(content: bytes, name: str) -> Run:
+    """The same of a file's content; `name` is what the file is called in the sentence."""
     # Only a reader needs this, and every pytest run pays for what is imported at the top.
     import jsonschema
 
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(content.decode("utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: not a JSON document: {error}") from None
+        raise ValueError(f"{name}: not a JSON document: {error}") from None
     version = document.get("schema") if isinstance(document, dict) else None
     if not isinstance(version, str):
-        raise ValueError(f"{path}: not a result document: it does not name its schema version")
+        raise ValueError(f"{name}: not a result document: it does not name its schema version")
     if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
-        raise ValueError(f"{path}: schema version {version} cannot be read; this is version {SCHEMA_VERSION}")
+        raise ValueError(f"{name}: schema version {version} cannot be read; this is version {SCHEMA_VERSION}")
     validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
     if wrong := jsonschema.exceptions.best_match(validator.iter_errors(document)):
-        raise ValueError(f"{path}: not a result document: {wrong.json_path}: {wrong.message[:200]}")
+        raise ValueError(f"{name}: not a result document: {wrong.json_path}: {wrong.message[:200]}")
     run: Run = _build(Run, document)
     return run
 
