@@ -17,9 +17,8 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import pytest
-from _pytest.runner import runtestprotocol  # what pytest's own loop and pytest-xdist run; there is no public name
 
-from clusterproof import proving
+from clusterproof import proving, retry
 
 ENDING = 30.0
 """Seconds that an interrupted process has for its clean-up."""
@@ -128,7 +127,7 @@ class _Sender:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool:
-        self.reports = runtestprotocol(item, log=False, nextitem=None)
+        self.reports = retry.prove(item, nextitem=None)
         return True
 
 

@@ -24,6 +24,8 @@ class Outcome(enum.StrEnum):
     """The user asked not to prove it."""
     ERROR = "error"
     """The surroundings failed, so nothing was learned about the promise."""
+    FLAKY = "flaky"
+    """Broken, then kept when it was proven once more in a fresh namespace; never counted as kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +100,11 @@ class Result:
     reason: str = ""
     """One line: why it is not kept. Empty for kept."""
     message: str = ""
-    """Everything the failure said, several lines."""
+    """Everything the failure said, several lines; of a flaky promise, what its first try said."""
     started: float = 0.0
     """Seconds since the epoch."""
     seconds: float = 0.0
-    """Wall time of set-up, call and teardown together."""
+    """Wall time of set-up, call and teardown together, of all tries."""
     worker: str = ""
     """Name of the process that proved it: `main`, `gw0`, ..."""
     namespaces: tuple[str, ...] = ()
@@ -114,6 +116,8 @@ class Result:
     """API requests this promise made."""
     pods: int = 0
     """Pods that ran in its namespaces."""
+    tries: int = 1
+    """How often it was proven: twice where `--retry-broken` was given and it was broken at first."""
     availability: tuple[Availability, ...] = ()
     """What its probes saw, one for each client."""
     rights: tuple[Rights, ...] = ()
@@ -182,7 +186,7 @@ class Verdict(enum.StrEnum):
     BROKEN = "broken"
     """At least one promise is broken."""
     PARTIAL = "partial"
-    """Nothing is broken, but something was skipped, not run, or ended in an error."""
+    """Nothing is broken, but something was flaky, skipped, not run, or ended in an error."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterproof import catalog, hookspecs, marks, proving, settings
+from clusterproof import catalog, hookspecs, marks, proving, retry, settings
 from clusterproof.run import RunFolder
 from clusterproof.session import Conductor
 
@@ -46,6 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
         conductor = Conductor(config, config.stash[proving.RUN], suites=_suites(config))
         config.pluginmanager.register(conductor, "clusterproof.conductor")
     config.pluginmanager.register(proving.Prover(config), "clusterproof.prover")
+    if settings.of(config).retry_broken:
+        config.pluginmanager.register(retry.Retrying(), "clusterproof.retrying")
 
 
 def _suites(config: pytest.Config) -> bool:

@@ -46,6 +46,7 @@ def verdict(profile: Profile, results: Iterable[Result], missing: Iterable[str])
     if not mine:
         return None
     broken = [result.id for result in mine if result.outcome is Outcome.BROKEN]
+    flaky = [result.id for result in mine if result.outcome is Outcome.FLAKY]
     open_ends = [
         f"{result.id} {result.outcome}" for result in mine if result.outcome in (Outcome.SKIPPED, Outcome.ERROR)
     ]
@@ -53,8 +54,10 @@ def verdict(profile: Profile, results: Iterable[Result], missing: Iterable[str])
     kept = sum(result.outcome is Outcome.KEPT for result in mine)
     if broken:
         judged, reason = Verdict.BROKEN, f"broken: {_some(broken)}"
-    elif open_ends:
-        judged, reason = Verdict.PARTIAL, f"not proven: {_some(open_ends)}"
+    elif flaky or open_ends:
+        told = {"flaky": flaky, "not proven": open_ends}
+        judged = Verdict.PARTIAL
+        reason = "; ".join(f"{what}: {_some(names)}" for what, names in told.items() if names)
     elif not kept:
         judged, reason = Verdict.PARTIAL, "not proven: the cluster claims none of it"
     else:

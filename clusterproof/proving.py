@@ -111,8 +111,7 @@ class Prover:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         if is_promise(item):
-            steps.restart(_requests())
-            item.stash[NOTES] = Notes(time.time())
+            begin(item)
         return (yield)
 
     @pytest.hookimpl(tryfirst=True)
@@ -165,6 +164,12 @@ class Prover:
         cluster, namespaces = self.config.stash[CLUSTER], steps.current.namespaces
         notes.evidence = bundle.collect(namespaces, cluster.client)
         notes.image_trouble = _image_trouble(cluster, namespaces)
+
+
+def begin(item: pytest.Item) -> None:
+    """Forget what an earlier try noted."""
+    steps.restart(_requests())
+    item.stash[NOTES] = Notes(time.time())
 
 
 def result_of(item: pytest.Item) -> Result:

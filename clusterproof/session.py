@@ -208,7 +208,7 @@ class Conductor:
     def _kept(self) -> list[str]:
         if not self.settings.keep_failed:
             return []
-        failed = (each for each in self.results if each.outcome in (Outcome.BROKEN, Outcome.ERROR))
+        failed = (each for each in self.results if each.outcome in (Outcome.BROKEN, Outcome.FLAKY, Outcome.ERROR))
         return [name for each in failed for name in each.namespaces]
 
     def _namespaces_left(self, client: Client, kept: list[str]) -> list[str]:

@@ -42,6 +42,8 @@ class Settings:
     """Processes that prove at the same time; promises mostly wait, so there may be more of them than processors."""
     disruptive: bool = False
     keep_failed: bool = False
+    retry_broken: bool = False
+    """Prove a broken promise once more, in a fresh namespace; forbidden where pytest is strict."""
     reports_dir: Path = Path("reports/out")
     report_formats: tuple[str, ...] = ("json", "junit", "markdown", "allure")
     run_id: str = ""
@@ -159,6 +161,7 @@ OPTIONS = (
     ),
     Option("disruptive", "also prove promises that disturb the whole cluster", _switch),
     Option("keep_failed", "keep the namespaces of promises that did not hold", _switch),
+    Option("retry_broken", "prove a broken promise once more: kept then, it is flaky, which is not kept", _switch),
     Option("reports_dir", "where the reports go (default: reports/out)", Path, "DIR"),
     Option("report_formats", "formats to write (default: json,junit,markdown,allure)", _names, "NAMES"),
     Option("run_id", "name of this run, in labels and namespaces (default: random)", metavar="ID", check=_label),
@@ -196,6 +199,8 @@ def resolve(config: pytest.Config, environment: Mapping[str, str] = os.environ) 
         if wrong := option.check(value):
             problems.append(f"{given}={text} {wrong}")
         values[option.name] = value
+    if values.get("retry_broken") and config.getini("strict"):
+        problems.append("--retry-broken cannot be had with --strict: there, what was broken once is broken")
     if problems:
         raise pytest.UsageError("\n".join(problems))
     return Settings(**values)

@@ -36,6 +36,8 @@ _STATUSES = {
     Outcome.BROKEN: Status.FAILED,
     # Allure's word for a test that could not do its work, which is what an error is; a broken promise is "failed".
     Outcome.ERROR: Status.BROKEN,
+    # Neither passed nor failed; the details say that it is flaky.
+    Outcome.FLAKY: Status.UNKNOWN,
     Outcome.UNSUPPORTED: Status.SKIPPED,
     Outcome.SKIPPED: Status.SKIPPED,
 }
@@ -44,6 +46,7 @@ _STATUSES = {
 _CATEGORIES = [
     {"name": "Broken promise", "matchedStatuses": [Status.FAILED]},
     {"name": "Surroundings failed", "matchedStatuses": [Status.BROKEN]},
+    {"name": "Flaky promise", "matchedStatuses": [Status.UNKNOWN]},
     {"name": "Unsupported", "matchedStatuses": [Status.SKIPPED], "messageRegex": "^unsupported: .*"},
     {"name": "Skipped", "matchedStatuses": [Status.SKIPPED], "messageRegex": "^skipped: .*"},
 ]
@@ -156,7 +159,8 @@ def _description(result: Result) -> str:
 def _details(result: Result) -> StatusDetails | None:
     if result.outcome is Outcome.KEPT:
         return None
-    return StatusDetails(message=text.told(result), trace=result.message)
+    flaky = True if result.outcome is Outcome.FLAKY else None
+    return StatusDetails(flaky=flaky, message=text.told(result), trace=result.message)
 
 
 def _step(step: Step, result: Result) -> TestStepResult:

@@ -23,6 +23,8 @@ _TEXT_LIMIT = 20_000
 _ELEMENTS = {
     Outcome.BROKEN: "failure",
     Outcome.ERROR: "error",
+    # Neither kept nor a failure; JUnit has no other word that every reader allows.
+    Outcome.FLAKY: "skipped",
     Outcome.UNSUPPORTED: "skipped",
     Outcome.SKIPPED: "skipped",
 }

@@ -19,6 +19,7 @@ _MESSAGE_LIMIT = 4_000
 _MARKS = {
     Outcome.KEPT: "✅ kept",
     Outcome.BROKEN: "❌ broken",
+    Outcome.FLAKY: "🔁 flaky",
     Outcome.ERROR: "⚠️ error",
     Outcome.UNSUPPORTED: "⬜ unsupported",
     Outcome.SKIPPED: "⏭️ skipped",
@@ -47,6 +48,7 @@ def _lines(run: Run) -> Iterator[str]:
         ]
         yield from _table(("profile", "verdict", "results", "why"), rows)
     yield from _failures(run, Outcome.BROKEN, "Broken promises")
+    yield from _failures(run, Outcome.FLAKY, "Flaky: broken, then kept in a fresh namespace")
     yield from _failures(run, Outcome.ERROR, "Errors: nothing was learned")
     yield from _reasons("Unsupported", text.having(run, Outcome.UNSUPPORTED))
     yield from _reasons("Skipped", text.having(run, Outcome.SKIPPED))

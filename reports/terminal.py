@@ -47,6 +47,7 @@ def lines(written: Written, width: int) -> Iterator[Line]:
     run = text.clean(written.run)
     details = [
         *_failures(run, Outcome.BROKEN, width),
+        *_failures(run, Outcome.FLAKY, width),
         *_failures(run, Outcome.ERROR, width),
         *_reasons(run, Outcome.UNSUPPORTED, width),
         *_reasons(run, Outcome.SKIPPED, width),

@@ -13,9 +13,9 @@ from clusterproof.outcome import Outcome, Result, Run
 
 _T = TypeVar("_T")
 
-_ORDER = (Outcome.KEPT, Outcome.BROKEN, Outcome.ERROR, Outcome.UNSUPPORTED, Outcome.SKIPPED)
+_ORDER = (Outcome.KEPT, Outcome.BROKEN, Outcome.FLAKY, Outcome.ERROR, Outcome.UNSUPPORTED, Outcome.SKIPPED)
 
-FAILED = frozenset({Outcome.BROKEN, Outcome.ERROR})
+FAILED = frozenset({Outcome.BROKEN, Outcome.FLAKY, Outcome.ERROR})
 """Outcomes that call for evidence."""
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")

@@ -495,3 +495,69 @@ def test_untidy(cluster):
     api.overrides["DELETE /api/v1/namespaces/left"] = keep
     installed.run("-n0", "--run-id=mine", "--timeout-scale=0.01")
     assert installed.document["leaks"] == ["Namespace left"]
+
+
+FICKLE = '''
+@pytest.fixture
+def once(request):
+    """Whether this is the first try."""
+    from pathlib import Path
+    mark = Path(f"{request.node.name}.tried")
+    first = not mark.exists()
+    mark.touch()
+    return first
+def test_fickle(once, namespace):
+    """It MUST hold at once."""
+    with step("look"):
+        assert not once, "not this time"
+def test_broken(once, namespace):
+    """It MUST hold."""
+    assert False, "first" if once else "second"
+def test_lost(once, cluster):
+    """It MUST answer."""
+    raise SurroundingsError("no connection")
+def test_kept(once, cluster):
+    """It MUST be kept."""
+    assert once
+'''
+
+
+@pytest.mark.parametrize("how", ["--workers=2", "-n0", "-n2"])
+def test_a_broken_promise_is_proven_once_more(installed: Suite, how: str) -> None:
+    installed.write(FICKLE)
+    result = installed.run(how, "--retry-broken")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*2 failed, 1 passed, 1 flaky*"])
+    results = {id.rpartition("/")[2]: each for id, each in installed.results.items()}
+    assert {name: (each["outcome"], each["tries"]) for name, each in results.items()} == {
+        "fickle": ("flaky", 2),
+        "broken": ("broken", 2),
+        "lost": ("error", 1),
+        "kept": ("kept", 1),
+    }
+    fickle, broken = results["fickle"], results["broken"]
+    assert fickle["reason"] == "broken at first, kept in a fresh namespace: not this time"
+    assert fickle["message"].endswith("proven once more in a fresh namespace: kept")
+    assert fickle["attachments"], "what the first try left to see"
+    assert len(set(fickle["namespaces"])) == 2
+    assert [step["passed"] for step in fickle["steps"] if step["name"] == "look"] == [False, True]
+    assert broken["reason"] == "first"
+    assert "broken: second" in broken["message"]
+
+
+def test_no_profile_with_a_flaky_promise_is_conformant(installed: Suite) -> None:
+    installed.write(FICKLE)
+    result = installed.run("--retry-broken", "-k", "fickle or kept")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["FLAKY *apps/thing/fickle"])
+    core = installed.document["profiles"][0]
+    assert (core["verdict"], core["counts"]["flaky"]) == ("partial", 1)
+    assert core["reason"].startswith("flaky: apps/thing/fickle; not proven: ")
+
+
+def test_strict_forbids_to_try_again(suite: Suite, api: FakeApi) -> None:
+    suite.write(FICKLE)
+    result = suite.run("--strict", "--retry-broken")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --retry-broken cannot be had with --strict: there, *"])
+    assert not api.requests

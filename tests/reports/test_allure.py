@@ -48,6 +48,7 @@ def test_epic_feature_and_story(tmp_path: Path) -> None:
         (Outcome.KEPT, "passed"),
         (Outcome.BROKEN, "failed"),
         (Outcome.ERROR, "broken"),
+        (Outcome.FLAKY, "unknown"),
         (Outcome.UNSUPPORTED, "skipped"),
         (Outcome.SKIPPED, "skipped"),
     ],
@@ -119,6 +120,7 @@ def test_every_result_but_the_kept_is_in_one_category(tmp_path: Path) -> None:
         "network/ingress/routing": ["Surroundings failed"],
         "network/service/load_balancer": ["Unsupported"],
         "api/restart": ["Skipped"],
+        "apps/job/suspend": ["Flaky promise"],
         "apps/job/retry": ["Skipped"],
     }
     settings = json.loads((tmp_path / "allure" / "allurerc.json").read_text())

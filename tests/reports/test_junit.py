@@ -24,7 +24,7 @@ def test_suites_are_areas_and_cases_are_promises(tmp_path: Path) -> None:
     assert [suite.name for suite in document] == ["access", "api", "apps", "health", "network"]
     assert "apps.job.completion[indexed]" in cases
     assert "health.health.livez" in cases
-    assert (document.tests, document.failures, document.errors) == (9, 1, 1)
+    assert (document.tests, document.failures, document.errors) == (10, 1, 1)
     assert document.time == 42.0
 
 
@@ -51,6 +51,7 @@ def test_evidence_only_where_something_went_wrong(tmp_path: Path) -> None:
 
     assert {name for name, case in cases.items() if case.system_out} == {
         "apps.deployment.rolling_update",
+        "apps.job.suspend",
         "network.ingress.routing",
     }
     assert "===== web.yaml =====\nkind: Pod" in cases["apps.deployment.rolling_update"].system_out

@@ -27,6 +27,7 @@ def test_what_needs_attention_comes_first(tmp_path: Path) -> None:
 
     assert titles == [
         "Broken promises",
+        "Flaky: broken, then kept in a fresh namespace",
         "Errors: nothing was learned",
         "Unsupported",
         "Skipped",
@@ -52,7 +53,7 @@ def test_a_broken_promise_is_told_in_full(tmp_path: Path) -> None:
 def test_verdicts_and_counts(tmp_path: Path) -> None:
     summary = read(samples.mixed_run(), tmp_path)
 
-    assert "**5 kept, 1 broken, 1 error, 1 unsupported, 1 skipped** in 42.0 s" in summary
+    assert "**5 kept, 1 broken, 1 flaky, 1 error, 1 unsupported, 1 skipped** in 42.0 s" in summary
     assert r"| core | **broken** | 5 kept, 1 broken | apps/deployment/rolling\_update is broken |" in summary
 
 

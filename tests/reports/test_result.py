@@ -43,7 +43,7 @@ def test_the_schema_is_one() -> None:
 def test_every_field_is_explained_or_speaks_for_itself() -> None:
     outcome = result_schema.schema()["$defs"]["Result"]["properties"]
 
-    assert outcome["seconds"]["description"] == "Wall time of set-up, call and teardown together."
+    assert outcome["seconds"]["description"] == "Wall time of set-up, call and teardown together, of all tries."
     assert "kept: The promise was seen to hold." in result_schema.schema()["$defs"]["Outcome"]["description"]
 
 
@@ -80,9 +80,9 @@ def test_reading_something_else_says_what_is_wrong(content: str, complaint: str,
 
 def test_an_unknown_outcome_is_refused_at_its_place(tmp_path: Path) -> None:
     path = changed(tmp_path)
-    path.write_text(path.read_text().replace('"broken"', '"flaky"'))
+    path.write_text(path.read_text().replace('"broken"', '"wobbly"'))
 
-    with pytest.raises(ValueError, match=r"\$\.results\[2\]\.outcome: 'flaky' is not one of"):
+    with pytest.raises(ValueError, match=r"\$\.results\[2\]\.outcome: 'wobbly' is not one of"):
         result.read(path)
 
 
