@@ -300,6 +300,15 @@ def _version(component: str) -> str:
 
 
 _E2E = "registry.k8s.io/e2e-test-images"
+
+_SHELL = b"""#!/usr/bin/bash
+# Specs expect the words of busybox's shell, and variables whose names are no identifiers, which Debian's drops.
+while IFS= read -r -d '' variable; do
+    [[ ${variable%%=*} =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]] || exec -a "$0" bash "$@"
+done < /proc/self/environ
+exec -a "$0" busybox "$@"
+"""
+"""`sh` of the busybox image."""
 _DNS, _METRICS, _CONTOUR, _PATHS = map(_version, ("coredns", "metrics-server", "contour", "local-path-provisioner"))
 
 IMAGES: dict[str, Image] = {
@@ -333,7 +342,7 @@ IMAGES: dict[str, Image] = {
     ),
     "busybox": Image(
         f"{_E2E}/busybox:1.37.0-2",
-        lambda _: [_tools()],
+        lambda _: [_tools(), (File("usr/bin/sh", _SHELL, 0o755),)],
         (),
         archive="base",
         command=("sh",),

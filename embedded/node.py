@@ -20,6 +20,8 @@ from .state import ClusterState, Node, namespace_name
 
 CNI_BIN = "/opt/cni/bin"
 CNI_CONFIG = "/var/lib/cni/net.d"
+REGISTRIES = "/var/lib/registries"
+"""Where a node may be told, by a `<registry>/hosts.toml`, to pull from other places."""
 SOCKET = "/run/containerd/containerd.sock"
 CNI_PLUGINS = ("loopback", "ptp", "host-local", "portmap")
 PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr", "kubelet", "kube-proxy")
@@ -211,6 +213,9 @@ state = '/run/containerd'
 
 [grpc]
 address = '{SOCKET}'
+
+[plugins.'io.containerd.cri.v1.images'.registry]
+config_path = '{REGISTRIES}'
 
 [{runtime}]
 restrict_oom_score_adj = true  # lowering it needs CAP_SYS_RESOURCE, which sandboxed machines lack

@@ -17,10 +17,12 @@ import time
 from pathlib import Path
 from xml.etree import ElementTree
 
-from clusterproof.embedded import builder, cluster, images, state
+from clusterproof.embedded import builder, cluster, images, process, state
 from clusterproof.embedded.components import DEFAULT_KUBERNETES
 
 NAME = "upstream"
+REGISTRY = 5000
+"""Port of each node's own registry."""
 UNAVAILABLE = Path(__file__).with_name("unavailable.txt")
 
 
@@ -37,6 +39,7 @@ def main() -> int:
     unavailable = _unavailable()
     cluster.up(cluster.Plan(NAME, addons=("dns",), images=images.UPSTREAM), _say)
     try:
+        _serve_images()
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             _run(tests, args.focus, list(unavailable), args.procs, Path(folder))
@@ -51,6 +54,19 @@ def main() -> int:
     for name, why in sorted(failed.items()):
         print(f"FAILED {name}\n  {why}")
     return 1 if failed or not passed else 0
+
+
+def _serve_images() -> None:
+    """Give each node a registry with the images that it has: some specs pull although the image is there."""
+    made = state.load(NAME)
+    program = Path(__file__).with_name("registry.py").read_text()
+    for one in made.nodes:
+        hosts = made.node_folder(one) / "lib/registries/_default/hosts.toml"
+        hosts.parent.mkdir(parents=True)
+        hosts.write_text(f'[host."http://127.0.0.1:{REGISTRY}"]\ncapabilities = ["pull", "resolve"]\n')
+        command = ["python3", "-c", program, str(REGISTRY), f"{process.BIN}/ctr"]
+        process.start(made, f"{one.name}/registry", command, on=one.name)
+    made.save()
 
 
 def _run(tests: builder.Artifacts, focus: str, skip: list[str], procs: int, folder: Path) -> None:
