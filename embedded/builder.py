@@ -225,7 +225,9 @@ def _build(recipe: _Recipe, following: Sequence[_Recipe], progress: Progress) ->
 
 
 def _pins(folder: Path) -> dict[str, str]:
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("go.mod", "go.sum")}
+    """What a folder says about a program: versions, checksums, and code of our own where there is some."""
+    files = sorted(path for path in folder.iterdir() if path.name in ("go.mod", "go.sum") or path.suffix == ".go")
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @contextmanager

@@ -140,7 +140,7 @@ COMPONENTS: tuple[Component, ...] = (
     Component(
         name="metrics-server",
         module="sigs.k8s.io/metrics-server",
-        packages=("cmd/metrics-server",),
+        packages=("clusterproof.dev/embedded/metrics-server",),  # a main of our own: see main.go there
         programs=("metrics-server",),
         stamps=("k8s.io/client-go/pkg/version.gitVersion={version}",),
         data=("manifests",),

@@ -86,6 +86,7 @@ class NodeProcesses:
             "--kubeconfig=/var/lib/kubelet/kubeconfig",
             f"--hostname-override={self.node.name}",
             f"--node-ip={self.node.address}",
+            "--housekeeping-interval=3s",  # as often as the metrics server asks for use
         )
 
     def start_kube_proxy(self) -> None:
