@@ -128,9 +128,9 @@ class ControlPlane:
             # It asks for a token for each of its controllers before it starts any; at the default rate that takes 5 s.
             "--kube-api-qps=200",
             "--kube-api-burst=400",
-            # Autoscaling acts on what the metrics server measures every 10 s, not on the 15 s and 5 min
+            # Autoscaling acts on what the metrics server measures every 3 s, not on the 15 s and 5 min
             # of a production cluster.
-            "--horizontal-pod-autoscaler-sync-period=5s",
+            "--horizontal-pod-autoscaler-sync-period=3s",
             "--horizontal-pod-autoscaler-cpu-initialization-period=10s",
             "--horizontal-pod-autoscaler-initial-readiness-delay=5s",
         ]
