@@ -130,6 +130,15 @@ def _dual_stack(survey: Survey) -> Finding:
     return Finding(len(families) == 2, f"{'found' if len(families) == 2 else 'no'} pod networks of both families")
 
 
+def _several_nodes(survey: Survey) -> Finding:
+    def takes_pods(node: dict[str, Any]) -> bool:
+        effects = {taint.get("effect") for taint in node["spec"].get("taints") or []}
+        return not node["spec"].get("unschedulable") and not {"NoSchedule", "NoExecute"} & effects
+
+    number = sum(map(takes_pods, survey.nodes))
+    return Finding(number > 1, f"found {number} node{'' if number == 1 else 's'} that take{'s' * (number == 1)} pods")
+
+
 def _leader_election(survey: Survey) -> Finding:
     names = survey.leaders
     return Finding(bool(names), f"found Lease {', '.join(names)}" if names else f"no Lease {' or '.join(LEADERS)}")
@@ -154,6 +163,7 @@ LOAD_BALANCER = Capability("network.loadbalancer", "A LoadBalancer Service gets 
 NETWORK_POLICY = Capability("network.policy", "NetworkPolicies are enforced.", _only_declared)
 DUAL_STACK = Capability("network.dualstack", "Pods and Services have addresses of both families.", _dual_stack)
 GATEWAY = Capability("network.gateway", "Routes of the Gateway API are served.", _group("gateway.networking.k8s.io"))
+SEVERAL_NODES = Capability("nodes.several", "Pods run on two nodes or more.", _several_nodes)
 DYNAMIC_STORAGE = Capability(
     "storage.dynamic", "A claim without a volume gets one from a default class.", _default_storage
 )

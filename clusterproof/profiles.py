@@ -30,8 +30,8 @@ class Profile:
         )
 
 
-CORE = Profile("core", "What every cluster must do.", capabilities=("access.",))
-NETWORKING = Profile("networking", "Pods, Services and what leads to them.", ("network",), ("network.",))
+CORE = Profile("core", "What every cluster must do.", capabilities=("access.", "nodes."))
+NETWORKING = Profile("networking", "Pods, Services and what leads to them.", ("network",), ("network.", "nodes."))
 STORAGE = Profile("storage", "Volumes.", ("storage",), ("storage.",))
 AUTOSCALING = Profile("autoscaling", "Following the load.", ("scale",), ("scale.",))
 FULL = Profile("full", "Everything the suites know.", every_capability=True)

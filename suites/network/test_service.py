@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from clusterproof import Images, Namespace, Object, Timeouts, eventually, inside, measure
+from clusterproof import Images, Namespace, Object, Timeouts, capabilities, eventually, inside, measure
 from clusterproof.conditions import ready, running
 from clusterproof.manifests import endpoint_slice, http_probe, pod, service
 
@@ -18,6 +18,8 @@ TRIES = 24
 """Requests to one port in one reading; whom they miss by chance of three pods, the next reading finds."""
 LONGEST_TTL = 30
 """Seconds for which a Service's name may be remembered: kubeadm's choice, and no usual cluster's is longer."""
+BACKENDS = range(9000, 9016)
+"""Ports of one pod, each an endpoint: so many that the same one is hardly chosen twice by chance."""
 
 
 @pytest.mark.smoke
@@ -185,6 +187,79 @@ def test_internal_traffic_policy(namespace: Namespace, nodes: list[Object], imag
         _served(client, {_tcp(near, 80, "hostname"): own}, timeouts)
 
 
+def test_session_timeout(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A Service with session affinity MUST choose anew for a client who has not asked for longer than its timeout.
+
+    Source: https://kubernetes.io/docs/reference/networking/virtual-ips/#session-stickiness-timeout
+    """
+    sticky = {"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 1}}}
+    brief = namespace.create(service("brief", selector={}, spec=sticky))
+    env = {f"SERVE_PORT_{port}": f"backend-{port}" for port in BACKENDS}
+    backends = pod("backends", images.agnhost, args=["porter"], env=env, readiness=http_probe(BACKENDS[-1]))
+    client = eventually(namespace.create(backends), ready, within=timeouts.pod)
+    for port in BACKENDS:
+        name, here = f"brief-{port}", [client.status["podIP"]]
+        namespace.create(endpoint_slice(name, service="brief", addresses=here, port=port))
+    url = _tcp(brief, 80, "")
+    answers = functools.partial(_fetch, client, {url: set()}, {url: set()})
+    eventually(answers, lambda seen: _only_answers(seen[url]), within=timeouts.propagation, describe=f"{brief}")
+
+    # In IPVS mode a client is remembered until its closed connections are forgotten, which takes two minutes.
+    silences = [2.0] * 5 + [1.1 * timeouts.rollout] * 2
+    chosen = client.exec(["bash", "-c", _CHOSEN, "chosen", url, *map(str, silences)], within=sum(silences) + 60)
+
+    first, *others = chosen.stdout.split()
+    assert set(others) - {first}, f"{brief} should forget its client after 1 s of silence, but chose always {first}"
+
+
+@pytest.mark.pod_security("privileged")
+def test_node_port(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A NodePort Service MUST answer on its ports of every node, by TCP and UDP, also where none of its pods runs.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/service/#type-nodeport
+    """
+    ports = [_port("requests", 80, 9000), _port("datagrams", 80, "udp", "UDP")]
+    made = service("web", type="NodePort", selector={"backend": "yes"}, spec={"ports": ports})
+    web = namespace.create(made)
+    server = _server(namespace, images, "server", nodes[0])
+    outsider = namespace.create(_on_network_of(nodes[-1], images))
+    _await([server, outsider], timeouts)
+
+    requests, datagrams = (port["nodePort"] for port in web.spec["ports"])
+    addresses = [_address(node, web) for node in nodes]
+    tcp = {f"http://{_host(address)}:{requests}/hostname": {"server"} for address in addresses}
+    _served(outsider, tcp, timeouts)
+    udp = {inside.datagram(address, datagrams, "hostname", through=9000): {"server"} for address in addresses}
+    _served(server, tcp | udp, timeouts)
+
+
+@pytest.mark.requires(capabilities.SEVERAL_NODES)
+@pytest.mark.pod_security("privileged")
+def test_external_traffic_policy(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """With externalTrafficPolicy Local a node MUST send requests to its own pods only, which see who asks.
+
+    A node without such a pod does not answer.
+
+    Source: https://kubernetes.io/docs/reference/networking/virtual-ips/#external-traffic-policy
+    """
+    policy = {"ports": [_port("requests", 80, 9000)], "externalTrafficPolicy": "Local"}
+    web = namespace.create(service("web", type="NodePort", selector={"backend": "yes"}, spec=policy))
+    near, far = (_server(namespace, images, name, node) for name, node in (("near", nodes[0]), ("far", nodes[-1])))
+    outsider = namespace.create(_on_network_of(nodes[-1], images))
+    _await([near, far, outsider], timeouts)
+
+    url = f"http://{_host(_address(nodes[0], web))}:{web.spec['ports'][0]['nodePort']}"
+    _served(outsider, {f"{url}/hostname": {"near"}}, timeouts)
+    seen = outsider.exec(["curl", "--silent", "--max-time", "5", "--write-out", " %{local_ip}", f"{url}/clientip"])
+    source, own = seen.stdout.rsplit(" ", 1)
+    assert source.startswith(f"{_host(own)}:"), f"{near}: a client with the address {own} is seen as {source}"
+
+    near.delete()
+    answers = functools.partial(_fetch, outsider, {f"{url}/hostname": set()}, {f"{url}/hostname": set()})
+    what = f"{nodes[0]}, which has no pod of {web} any more, does not answer"
+    eventually(answers, _no_answer, within=timeouts.pod_end + timeouts.propagation, describe=what)
+
+
 def _server(
     namespace: Namespace, images: Images, name: str, node: Object, number: int = 0, *, backend: str = ""
 ) -> Object:
@@ -207,6 +282,21 @@ def _peer(name: str, images: Images, node: Object) -> dict[str, Any]:
     return pod(name, images.agnhost, args=["pause"], node=node.name, labels={"peer": "yes"}, spec=spec)
 
 
+def _on_network_of(node: Object, images: Images) -> dict[str, Any]:
+    """A pod that asks with the address of its node, as somebody outside of the pod network does."""
+    return pod("outsider", images.agnhost, args=["pause"], node=node.name, spec={"hostNetwork": True})
+
+
+def _address(node: Object, to: Object) -> str:
+    """The address of a node that is of a Service's family."""
+    inner = [each["address"] for each in node.status["addresses"] if each["type"] == "InternalIP"]
+    return str(next(address for address in inner if (":" in address) == (":" in to.spec["clusterIP"])))
+
+
+def _host(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
 def _port(name: str, number: int, target: int | str = 8080, protocol: str = "TCP") -> dict[str, Any]:
     return {"name": name, "port": number, "targetPort": target, "protocol": protocol}
 
@@ -217,13 +307,20 @@ def _await(pods: Iterable[Object], timeouts: Timeouts) -> None:
 
 
 def _tcp(to: Object, port: int, request: str) -> str:
-    address = to.spec["clusterIP"]
-    return f"http://{f'[{address}]' if ':' in address else address}:{port}/{request}"
+    return f"http://{_host(to.spec['clusterIP'])}:{port}/{request}"
 
 
 def _udp(to: Object, port: int, request: str) -> str:
     return inside.datagram(to.spec["clusterIP"], port, request, through=9000)
 
+
+_CHOSEN = r"""
+url=$1; shift
+ask() { curl --silent --max-time 5 --header 'Connection: close' "$url"; }
+first=$(ask); echo "$first"
+for silence; do sleep "$silence"; next=$(ask); echo "$next"; [ "$next" = "$first" ] || break; done
+"""
+"""Asks a Service after each of some silences (s), until another pod answers than at first."""
 
 Answers = dict[str, set[str]]
 """By URL, or by question to DNS."""
@@ -243,6 +340,18 @@ def _fetch(client: Object, expected: Answers, met: Answers) -> Answers:
     for url, wanted in expected.items():
         met[url] |= answers[url] & wanted
     return {url: answers[url] | met[url] for url in expected}
+
+
+def _only_answers(answers: set[str]) -> str | None:
+    """Every request is answered."""
+    failures = sorted(answer for answer in answers if answer.startswith("curl: "))
+    return failures[0] if failures else None
+
+
+def _no_answer(answers: Answers) -> str | None:
+    """No request is answered."""
+    given = sorted(answer for each in answers.values() for answer in each if not answer.startswith("curl: "))
+    return f"it answers {', '.join(given)}" if given else None
 
 
 def _differences(expected: Answers, own: str, answers: Answers) -> str | None:

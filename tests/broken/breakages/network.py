@@ -17,6 +17,7 @@ from ..subject import SYSTEM, Subject
     breaks={
         "network/service/cluster_ip": r"-node-2 is answered",
         "network/service/endpoint_removal": r"-node-2 is answered",
+        "network/service/node_port": r"should give server, but gave never server",
     },
     keeps=["network/pod_to_pod", "api/namespaces/isolation"],
 )
@@ -80,6 +81,28 @@ def udp_lost(subject: Subject) -> Damage:
     """One node passes on no UDP but look-ups of names."""
     rule = "FORWARD -p udp ! --dport 53 ! --sport 53 -j DROP"
     with subject.commanded(subject.nodes[0], f"iptables -w -I {rule}", f"iptables -w -D {rule}"):
+        yield []
+
+
+@breakage(
+    breaks={"network/service/node_port": r"should give server, but gave never server"},
+    keeps=["network/service/cluster_ip"],
+)
+def node_ports_filtered(subject: Subject) -> Damage:
+    """A packet filter on one node lets nothing through to the ports of Services."""
+    rule = "PREROUTING -i eth0 -p tcp --syn --dport 30000:32767 -j DROP"
+    with subject.commanded(subject.nodes[0], f"iptables -w -t raw -I {rule}", f"iptables -w -t raw -D {rule}"):
+        yield []
+
+
+@breakage(
+    breaks={"network/service/external_traffic_policy": r"is seen as"},
+    keeps=["network/service/node_port"],
+)
+def outside_clients_masqueraded(subject: Subject) -> Damage:
+    """What comes to the pods of one node from outside seems to come from the node."""
+    rule = f"POSTROUTING ! -s {subject.state.pod_network} -d {subject.state.nodes[0].pods} -j MASQUERADE"
+    with subject.commanded(subject.nodes[0], f"iptables -w -t nat -I {rule}", f"iptables -w -t nat -D {rule}"):
         yield []
 
 
@@ -164,4 +187,20 @@ service_rewritten(
     "Services for local traffic send requests to other nodes, too.",
     'Object{spec: Object.spec{internalTrafficPolicy: "Cluster"}}',
     breaks={"network/service/internal_traffic_policy": r"should give two, but gave one"},
+)
+service_rewritten(
+    "external_traffic_policy_ignored",
+    "Nodes send requests from outside to other nodes' pods, although they are to go to their own only.",
+    'object.spec.?externalTrafficPolicy == optional.of("Local") ? ['
+    'JSONPatch{op: "replace", path: "/spec/externalTrafficPolicy", value: "Cluster"}] : []',
+    breaks={"network/service/external_traffic_policy": r"should give near, but gave far"},
+    patch="JSONPatch",
+)
+service_rewritten(
+    "session_timeout_ignored",
+    "Services send a client to the same pod for hours, however long it has been silent.",
+    "has(object.spec.sessionAffinityConfig) ? ["
+    'JSONPatch{op: "replace", path: "/spec/sessionAffinityConfig/clientIP/timeoutSeconds", value: 10800}] : []',
+    breaks={"network/service/session_timeout": r"should forget its client after 1 s of silence"},
+    patch="JSONPatch",
 )
