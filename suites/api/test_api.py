@@ -1,10 +1,11 @@
-"""The API: lists in pages, shared ownership of fields, and events that say what became of an object."""
+"""The API: lists in pages, shared ownership of fields, events, and warnings of what will be gone."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from clusterproof import Images, Namespace, Object, Timeouts, eventually, kinds, manifests
+from clusterproof import Cluster, Images, Namespace, Object, Timeouts, eventually, kinds, manifests, measure, step
 from clusterproof.refusals import refused
 
 OBJECTS = 250
@@ -81,6 +82,55 @@ def test_events(namespace: Namespace, images: Images, timeouts: Timeouts) -> Non
         assert event["message"], f"{event} for {event['reason']} of {pod} has no message"
         reporter = event.raw.get("reportingComponent") or event.raw.get("source", {}).get("component")
         assert reporter, f"{event} for {event['reason']} of {pod} does not say who reports it"
+
+
+def test_deprecated(cluster: Cluster, timeouts: Timeouts) -> None:
+    """Who uses a deprecated API MUST be warned, and the API server tell which ones are in use and when they will go.
+
+    Those in use that the next minor version does not have any more are reported.
+
+    Source: https://kubernetes.io/docs/reference/using-api/deprecation-policy/#rest-resources-aka-api-objects
+    """
+    # Deprecated for ever, and asked for one that does not exist: nothing has to be looked up.
+    warned = cluster.client.request("GET", f"{OLDEST}/nobody").headers.get("Warning", "")
+    assert "ComponentStatus is deprecated" in warned, (
+        f"a request for {OLDEST} MUST be warned of, but is with {warned!r}"
+    )
+
+    def told() -> dict[str, str]:
+        cluster.client.request("GET", f"{OLDEST}/nobody")
+        return _deprecated_in_use(cluster)
+
+    # Where there are several API servers, each of them counts for itself.
+    in_use = eventually(told, _tells_of("v1 componentstatuses"), within=timeouts.propagation)
+    major, minor = re.findall(r"\d+", cluster.facts.version)[:2]
+    leaving = [name for name, until in in_use.items() if until == f"{major}.{int(minor) + 1}"]
+    measure("APIs in use that the next minor version does not have", len(leaving))
+    for name in leaving:
+        with step(f"in use, but not in the next minor version: {name}"):
+            pass
+
+
+OLDEST = "/api/v1/componentstatuses"
+
+
+def _deprecated_in_use(cluster: Cluster) -> dict[str, str]:
+    """Deprecated APIs that the answering server was asked for, each with the version that no longer has it."""
+    said = cluster.client.request("GET", "/metrics", accept="*/*").text
+    rows = re.findall(r"^apiserver_requested_deprecated_apis\{(.*)\} [1-9]", said, re.MULTILINE)
+    labels = [dict(re.findall(r'(\w+)="([^"]*)"', row)) for row in rows]
+    return {
+        f"{each['group'] + '/' if each['group'] else ''}{each['version']} {each['resource']}": each["removed_release"]
+        for each in labels
+    }
+
+
+def _tells_of(name: str) -> Any:
+    def deprecated_apis_in_use(found: dict[str, str]) -> str | None:
+        """The metric `apiserver_requested_deprecated_apis` names it."""
+        return None if name in found else f"the metric names {sorted(found) or 'none'}, not {name}"
+
+    return deprecated_apis_in_use
 
 
 def _names(page: dict[str, Any]) -> list[str]:

@@ -7,8 +7,9 @@ import itertools
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from clusterproof.embedded.pki import Authority, Pair
 
@@ -128,4 +129,105 @@ def schemas_thrown_away(subject: Subject) -> Damage:
         return ask(request)
 
     with through(subject, exchange=strip) as arguments:
+        yield arguments
+
+
+def rewritten_on_the_way(
+    name: str,
+    meaning: str,
+    resource: str,
+    change: Callable[[dict[str, Any]], None],
+    *,
+    breaks: Mapping[str, str],
+    keeps: Sequence[str],
+) -> None:
+    """Register a breakage: new objects of a resource, which no admission policy may touch, lose what they ask for."""
+
+    @breakage(name=name, meaning=meaning, breaks=breaks, keeps=keeps)
+    def rewrite(subject: Subject) -> Damage:
+        def exchange(request: Request, ask: Callable[[Request], Answer]) -> Answer:
+            if request.method == "POST" and request.path.partition("?")[0].endswith(f"/{resource}"):
+                made = json.loads(request.body)
+                change(made)
+                request.body = json.dumps(made).encode()
+            return ask(request)
+
+        with through(subject, exchange=exchange) as arguments:
+            yield arguments
+
+
+def _ignore_failures(configuration: dict[str, Any]) -> None:
+    for webhook in configuration["webhooks"]:
+        webhook["failurePolicy"] = "Ignore"
+
+
+def _ignore_selectors(configuration: dict[str, Any]) -> None:
+    for webhook in configuration["webhooks"]:
+        webhook.pop("objectSelector", None)
+
+
+def _convert_nothing(definition: dict[str, Any]) -> None:
+    definition["spec"].pop("conversion", None)
+
+
+rewritten_on_the_way(
+    "webhook_failures_ignored",
+    "What a webhook has to look at is let in when it does not answer, whatever its failure policy.",
+    "validatingwebhookconfigurations",
+    _ignore_failures,
+    breaks={"api/admission_webhooks/failure_policy": r"is refused: not within"},
+    keeps=["api/admission_webhooks/mutating"],
+)
+rewritten_on_the_way(
+    "webhook_selectors_ignored",
+    "Webhooks are called for objects that their selectors leave out.",
+    "mutatingwebhookconfigurations",
+    _ignore_selectors,
+    breaks={"api/admission_webhooks/mutating": r"ConfigMap \S+/spared, which no webhook is for, was changed"},
+    keeps=["api/admission_webhooks/validating"],
+)
+rewritten_on_the_way(
+    "conversion_webhook_not_called",
+    "Custom objects are given out in another version without being converted.",
+    "customresourcedefinitions",
+    _convert_nothing,
+    breaks={"extend/conversion/webhook": r"objects of stable\.example\.com/v1 are"},
+    keeps=["extend/conversion/migration"],
+)
+
+
+@breakage(
+    breaks={"extend/conversion/migration": r"MUST be refused with 422, but it was accepted"}, keeps=["health/livez"]
+)
+def stored_versions_forgotten(subject: Subject) -> Damage:
+    """A version of a custom kind can be given up while objects are stored in it."""
+
+    def forget(request: Request, ask: Callable[[Request], Answer]) -> Answer:
+        path, _, query = request.path.partition("?")
+        if request.method == "PATCH" and "/customresourcedefinitions/" in path and not path.endswith("/status"):
+            stored = [each["name"] for each in json.loads(request.body)["spec"]["versions"] if each["storage"]]
+            status = json.dumps({"status": {"storedVersions": stored}}).encode()
+            ask(Request("PATCH", f"{path}/status?{query}", request.headers, status))
+        return ask(request)
+
+    with through(subject, exchange=forget) as arguments:
+        yield arguments
+
+
+@breakage(
+    breaks={
+        "api/deprecated": r"MUST be warned of",
+        "api/admission_policies/warn": r"is answered with the warning ''",
+    },
+    keeps=["api/admission_policies/deny"],
+)
+def warnings_lost(subject: Subject) -> Damage:
+    """Nobody gets to see the API server's warnings."""
+
+    def silence(request: Request, ask: Callable[[Request], Answer]) -> Answer:
+        answer = ask(request)
+        answer.headers.pop("Warning", None)
+        return answer
+
+    with through(subject, exchange=silence) as arguments:
         yield arguments

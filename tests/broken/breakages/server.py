@@ -88,6 +88,21 @@ def namespace_and_limit_admission_off(subject: Subject) -> Damage:
 
 
 @breakage(
+    breaks={
+        "api/admission_webhooks/mutating": r"is changed by both webhooks: not within",
+        "api/admission_webhooks/validating": r"is refused: not within",
+        "api/admission_webhooks/failure_policy": r"is refused: not within",
+    },
+    keeps=["api/admission_policies/deny", "api/crud_conflict/validation"],
+)
+def webhook_admission_off(subject: Subject) -> Damage:
+    """Webhooks are registered, and nobody calls them."""
+    off = "--disable-admission-plugins=MutatingAdmissionWebhook,ValidatingAdmissionWebhook"
+    with subject.restarted(SERVER, ("--disable-admission-plugins=", off)):
+        yield []
+
+
+@breakage(
     breaks={"access/pod_security/enforce": r"MUST be refused with 403, but it was accepted"},
     keeps=["access/rbac/unbound", "api/quota/limit"],
 )

@@ -1,0 +1,140 @@
+"""Admission webhooks: servers of the user's own that change or refuse what is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from clusterproof import Cluster, Images, Namespace, Response, Timeouts, eventually, kinds, manifests, webhooks
+from clusterproof.refusals import refused
+
+Webhook = dict[str, Any]
+
+
+def test_mutating(cluster: Cluster, namespaces: Callable[[], Namespace], images: Images, timeouts: Timeouts) -> None:
+    """Mutating webhooks MUST change what is written, each what the one before it made, and only where they are to.
+
+    Neither in a namespace nor of an object that their selectors leave out.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/
+    """
+    ours, theirs = namespaces(), namespaces()
+    server = webhooks.serve(ours, images.agnhost, "webhook", within=timeouts.pod)
+    call = server.client_config("/mutating-configmaps")
+    not_spared = {"objectSelector": {"matchExpressions": [{"key": "spared", "operator": "DoesNotExist"}]}}
+    steps = [_webhook(f"{step}.clusterproof.dev", ours, call, **not_spared) for step in ("one", "two")]
+    cluster.create(_configuration("MutatingWebhookConfiguration", ours.name, steps))
+
+    asked = {"mutation-start": "yes"}
+    eventually(
+        lambda: _stored(_try(ours, asked)),
+        lambda seen: None if len(seen) == 3 else f"it is stored with {seen}",
+        within=timeouts.propagation,
+        describe=f"a ConfigMap in {ours} is changed by both webhooks",
+    )
+
+    changed = ours.create(manifests.config_map("item", asked))["data"]
+    assert changed == {**asked, "mutation-stage-1": "yes", "mutation-stage-2": "yes"}, f"it was changed to {changed}"
+    elsewhere = theirs.create(manifests.config_map("item", asked))
+    spared = ours.create(manifests.config_map("spared", asked, labels={"spared": "yes"}))
+    for item in (elsewhere, spared):
+        assert item["data"] == asked, f"{item}, which no webhook is for, was changed to {item['data']}"
+
+
+def test_validating(cluster: Cluster, namespaces: Callable[[], Namespace], images: Images, timeouts: Timeouts) -> None:
+    """What a validating webhook refuses MUST NOT be created, changed or deleted, and its message be handed on.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/
+    """
+    ours, theirs = namespaces(), namespaces()
+    kept = ours.create(manifests.config_map("kept", {KEY: "webhook-nondeletable"}))
+    server = webhooks.serve(ours, images.agnhost, "webhook", within=timeouts.pod)
+    judge = _webhook("judge.clusterproof.dev", ours, server.client_config("/configmaps"))
+    cluster.create(_configuration("ValidatingWebhookConfiguration", ours.name, [judge]))
+    _until_refused(ours, {KEY: "webhook-disallow"}, timeouts)
+
+    bad = manifests.config_map("item", {KEY: "webhook-disallow"})
+    with refused("a ConfigMap that a webhook refuses", 400, 403) as refusal:
+        ours.create(bad)
+    assert "the configmap contains unwanted key and value" in refusal.message, (
+        f"the refusal MUST carry the webhook's message: {refusal.message}"
+    )
+    item = ours.create(manifests.config_map("item", {KEY: "allowed"}))
+    with refused(f"changing {item} to what a webhook refuses", 400, 403):
+        item.patch({"data": bad["data"]})
+    with refused(f"deleting {kept}, which a webhook refuses", 400, 403):
+        kept.delete()
+    assert item.read()["data"] == {KEY: "allowed"}, f"a refused write changed {item}"
+    assert not kept.read().deleting, f"{kept} is being deleted, although that was refused"
+    theirs.create(bad)
+
+
+def test_failure_policy(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
+    """A write whose webhook does not answer MUST be refused where its failure policy is Fail, and let in with Ignore.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#failure-policy
+    """
+    namespace.create(manifests.service("nobody", selector={}))
+    nobody = {"service": {"namespace": namespace.name, "name": "nobody"}}
+    hooks = [
+        _webhook(
+            f"{policy.lower()}.clusterproof.dev", namespace, nobody,
+            failurePolicy=policy, objectSelector={"matchLabels": {"policy": policy}},
+        )
+        for policy in ("Fail", "Ignore")
+    ]  # fmt: skip
+    cluster.create(_configuration("ValidatingWebhookConfiguration", namespace.name, hooks))
+    _until_refused(namespace, {}, timeouts, policy="Fail")
+
+    with refused("a ConfigMap whose webhook does not answer, under the failure policy Fail", 500) as refusal:
+        namespace.create(manifests.config_map("fail", labels={"policy": "Fail"}))
+    assert "fail.clusterproof.dev" in refusal.message, f"the refusal MUST name the webhook: {refusal.message}"
+    for policy in ("Ignore", "none"):
+        namespace.create(manifests.config_map(policy.lower(), labels={"policy": policy}))
+
+
+KEY = "webhook-e2e-test"
+"""What agnhost's webhook looks at."""
+
+
+def _configuration(kind: str, name: str, hooks: list[Webhook]) -> dict[str, Any]:
+    metadata = {"name": name}
+    return {"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": metadata, "webhooks": hooks}
+
+
+def _webhook(name: str, namespace: Namespace, call: Mapping[str, Any], **more: Any) -> Webhook:
+    """A webhook for all writes of ConfigMaps in a namespace."""
+    writes = ["CREATE", "UPDATE", "DELETE"]
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": writes, "resources": ["configmaps"]}
+    made = {
+        "name": name,
+        "clientConfig": dict(call),
+        "rules": [rule],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace.name}},
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "timeoutSeconds": 10,
+    }
+    return made | more
+
+
+def _try(namespace: Namespace, data: Mapping[str, str], **labels: str) -> Response:
+    """What creating a ConfigMap comes to; nothing is stored."""
+    path, body = kinds.CONFIG_MAP.path(namespace.name), manifests.config_map("try", data, labels=labels)
+    return namespace.client.request("POST", path, body=body, query={"dryRun": "All"})
+
+
+def _stored(answer: Response) -> dict[str, str]:
+    """The data with which a ConfigMap would be stored."""
+    data: dict[str, str] = answer.json().get("data") or {}
+    return data
+
+
+def _until_refused(namespace: Namespace, data: Mapping[str, str], timeouts: Timeouts, **labels: str) -> None:
+    """Wait until the webhook for such a ConfigMap is in effect."""
+    eventually(
+        lambda: _try(namespace, data, **labels).status,
+        lambda status: None if status >= 400 else f"it is answered with {status}",
+        within=timeouts.propagation,
+        describe=f"a ConfigMap with {data or labels} in {namespace} is refused",
+    )
