@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
 """Annotation of the IngressClass that an Ingress without class gets."""
 
+OLD_CLASS = "kubernetes.io/ingress.class"
+"""Annotation by which an Ingress named its class before there was a field for it."""
+
 
 @dataclass(slots=True)
 class EntryPoint:
@@ -33,7 +36,7 @@ class EntryPoint:
 
     @property
     def address(self) -> str:
-        """`host:port`: as set, as the provider says, or as the status of some Ingress says; NeverHappened without."""
+        """`host:port`: as set, as the provider says, or as the status of an Ingress of the class; or NeverHappened."""
         if not self._found:
             told = self.cluster.settings.ingress_address or self.cluster.access.ingress_address
             self._found = told or self._from_status()
@@ -89,10 +92,16 @@ class EntryPoint:
 
     def _from_status(self) -> str:
         def some_address(ingresses: list[Object]) -> str | None:
-            return None if any(map(_addresses, ingresses)) else f"none of {len(ingresses)} Ingresses has an address"
+            ours = [each for each in ingresses if self._is_ours(each)]
+            return None if any(map(_addresses, ours)) else f"none of {len(ours)} Ingresses has an address"
 
-        ingresses = eventually(self.cluster.select(kinds.INGRESS), some_address, within=self.timeouts.propagation)
-        return next(address for each in ingresses for address in _addresses(each)) + ":80"
+        what = f"some Ingress of class {self.class_name} has an address (or set --ingress-address)"
+        everywhere = self.cluster.select(kinds.INGRESS)
+        ingresses = eventually(everywhere, some_address, within=self.timeouts.propagation, describe=what)
+        return next(address for each in ingresses if self._is_ours(each) for address in _addresses(each)) + ":80"
+
+    def _is_ours(self, ingress: Object) -> bool:
+        return self.class_name in (ingress.spec.get("ingressClassName"), ingress.annotations.get(OLD_CLASS))
 
 
 def _addresses(ingress: Object) -> list[str]:

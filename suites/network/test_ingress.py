@@ -12,6 +12,7 @@ from clusterproof import (
     Cluster,
     Images,
     Namespace,
+    Response,
     Timeouts,
     capabilities,
     eventually,
@@ -140,7 +141,7 @@ def test_tls(namespace: Namespace, ingress: EntryPoint, images: Images, timeouts
 
 
 Pages = dict[tuple[str, str], str]
-"""By host and path: the name of the backend whose page it is; empty for none of ours."""
+"""By host and path: the name of the backend whose page it is; empty for nobody at all."""
 
 
 def _serve(namespace: Namespace, images: Images, timeouts: Timeouts, *names: str) -> None:
@@ -167,13 +168,16 @@ def _served(namespace: Namespace, entry: EntryPoint, pages: Pages, timeouts: Tim
 
 
 def _ask(namespace: Namespace, entry: EntryPoint, pages: Pages) -> Pages:
-    """Whose page is served for each host and path; of a page that is not ours, how it is answered."""
-    seen = {}
-    for host, path in pages:
-        answer = entry.get(host, path)
-        ours, _, name = answer.text.partition("/")
-        seen[host, path] = name if ours == namespace.name and answer.status == 200 else f"status {answer.status}"
-    return seen
+    """Whose page is served for each host and path."""
+    return {(host, path): _owner(namespace, entry.get(host, path)) for host, path in pages}
+
+
+def _owner(namespace: Namespace, answer: Response) -> str:
+    """The backend whose page it is; empty for the controller's own word that there is none; else what it is."""
+    ours, _, name = answer.text.partition("/")
+    if answer.status == 200:
+        return name if ours == namespace.name else f"somebody else's: {answer.text[:60]!r}"
+    return "" if answer.status == 404 else f"an answer with status {answer.status}: {answer.text[:60]!r}"
 
 
 def _secured(
@@ -190,9 +194,9 @@ def _ask_secured(entry: EntryPoint, hosts: Mapping[str, str], pairs: Mapping[str
 
 
 def _differences(pages: Pages, seen: Pages) -> str | None:
-    wrong = []
-    for (host, path), name in pages.items():
-        answer = seen[host, path]
-        if answer != name and not (name == "" and answer.startswith("status ")):
-            wrong.append(f"http://{host}{path} should be {name or 'nobody'}'s page, not {answer}")
+    wrong = [
+        f"http://{host}{path} should be {name or 'nobody'}'s page, not {seen[host, path] or 'nobody'}"
+        for (host, path), name in pages.items()
+        if seen[host, path] != name
+    ]
     return "; ".join(wrong) or None

@@ -43,6 +43,21 @@ def ingress_ignores_host(subject: Subject) -> Damage:
 
 
 @breakage(
+    breaks={"network/ingress/routing": r"should be nobody's page, not somebody else's"},
+    keeps=["network/ingress/endpoints"],
+)
+def ingress_default_page(subject: Subject) -> Damage:
+    """An ingress controller serves hosts that nobody named with the pages of some other application."""
+
+    def exchange(request: Request, ask: Ask) -> Answer:
+        answer = ask(request)
+        return Answer(200, {"Content-Type": "text/html"}, b"Welcome to the shop") if answer.status == 404 else answer
+
+    with _through(subject, exchange) as arguments:
+        yield arguments
+
+
+@breakage(
     breaks={"network/ingress/routing": r"/docs\S* should be docs's page, not root"},
     keeps=["network/service/cluster_ip"],
 )
