@@ -86,24 +86,26 @@ class Credentials:
         except ApiError as refused:
             raise _not_signed(user, str(refused)) from refused
 
-    def _signed(self, request: Object) -> str:
-        """Approve the request and wait for the certificate, as PEM text."""
+    def approved(self, request: Object) -> Object:
+        """Approve a signing request and wait for its certificate; NeverHappened or Hopeless when none comes."""
         condition = {
             "type": "Approved",
             "status": "True",
             "reason": "Clusterproof",
             "message": "A user for the proof of a promise.",
         }
-        approved = {**request.raw, "status": {"conditions": [condition]}}
+        request.replace({**request.raw, "status": {"conditions": [condition]}}, subresource="approval")
+        return eventually(request, _is_signed, within=self.within)
+
+    def _signed(self, request: Object) -> str:
+        """Its certificate, as PEM text."""
         try:
-            request.replace(approved, subresource="approval")
-            signed = eventually(request, _has_certificate, within=self.within)
+            return base64.b64decode(self.approved(request).status["certificate"]).decode()
         except (ApiError, NeverHappened, Hopeless) as problem:
             raise _not_signed(str(request), str(problem)) from problem
-        return base64.b64decode(signed.status["certificate"]).decode()
 
 
-def _has_certificate(request: Object) -> str | None:
+def _is_signed(request: Object) -> str | None:
     for condition in request.status.get("conditions", []):
         if condition["type"] in ("Denied", "Failed"):
             raise Hopeless(f"{condition['type']}: {condition.get('reason', '')} {condition.get('message', '')}")

@@ -9,7 +9,19 @@ from typing import Any
 
 import pytest
 
-from clusterproof import Client, Cluster, Images, Namespace, Object, Timeouts, conditions, eventually, kinds, manifests
+from clusterproof import (
+    Client,
+    Cluster,
+    Images,
+    Namespace,
+    Object,
+    Timeouts,
+    capabilities,
+    conditions,
+    eventually,
+    kinds,
+    manifests,
+)
 from clusterproof.credentials import Credentials
 from clusterproof.refusals import refused
 
@@ -18,6 +30,37 @@ MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 HOUR = 3600
 
 
+@pytest.mark.smoke
+def test_default_account(cluster: Cluster, timeouts: Timeouts) -> None:
+    """A new namespace MUST be given the service account `default`, and given it anew when it was deleted.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#serviceaccount-controller
+    """
+    account = Object(cluster.client, kinds.SERVICE_ACCOUNT, "default", _raw_namespace(cluster))
+
+    first = eventually(account, conditions.exists, within=timeouts.object).uid
+    account.delete()
+
+    again = eventually(account, _is_another_than(first), within=timeouts.object)
+    assert not again.raw.get("secrets"), f"{again} was given a token that nobody asked for: {again['secrets']}"
+
+
+@pytest.mark.smoke
+def test_root_authority(cluster: Cluster, timeouts: Timeouts) -> None:
+    """Every namespace MUST have the certificates by which the API server is known, and get them back when changed.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#bound-service-account-token-volume
+    """
+    published = Object(cluster.client, kinds.CONFIG_MAP, "kube-root-ca.crt", _raw_namespace(cluster))
+
+    first = eventually(published, conditions.exists, within=timeouts.object)["data"]["ca.crt"]
+    assert "BEGIN CERTIFICATE" in first, f"{published} holds no certificate: {first[:80]!r}"
+    published.patch({"data": {"ca.crt": "changed by somebody"}})
+
+    eventually(published, _holds_certificates(first), within=timeouts.object)
+
+
+@pytest.mark.requires(capabilities.CERTIFICATES)
 def test_certificates(cluster: Cluster, namespace: Namespace, credentials: Credentials) -> None:
     """A signing request that is approved MUST give a certificate by which its user is known, and no other may.
 
@@ -30,6 +73,7 @@ def test_certificates(cluster: Cluster, namespace: Namespace, credentials: Crede
     condition = {"type": "Denied", "status": "True", "reason": "Clusterproof", "message": "It must not be signed."}
     denied.replace({**denied.raw, "status": {"conditions": [condition]}}, subresource="approval")
 
+    credentials.approved(cluster.create(credentials.signing_request(user)))
     known = _who(credentials.certificate(user, groups))
 
     assert known["username"] == user, f"the certificate of {user} makes known {known}"
@@ -187,6 +231,29 @@ def test_stored_tokens(namespace: Namespace, timeouts: Timeouts) -> None:
 
     account.delete()
     eventually(stored, conditions.gone, within=timeouts.object)
+
+
+def _raw_namespace(cluster: Cluster) -> str:
+    """The name of a new namespace in which nothing has been waited for."""
+    raw = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"generateName": "cp-raw-"}}
+    return cluster.create(raw).name
+
+
+def _is_another_than(uid: str) -> conditions.Condition:
+    def exists_anew(account: Object) -> str | None:
+        """It is not the one that was deleted."""
+        return "it is still the one that was deleted" if account.uid == uid else None
+
+    return exists_anew
+
+
+def _holds_certificates(wanted: str) -> conditions.Condition:
+    def holds_the_certificates(published: Object) -> str | None:
+        """They are the ones that were there at first."""
+        seen = published["data"].get("ca.crt", "")
+        return None if seen == wanted else f"it holds {seen[:40]!r}"
+
+    return holds_the_certificates
 
 
 def _who(client: Client) -> dict[str, Any]:

@@ -118,6 +118,24 @@ controller_off(
 )
 
 
+controller_off(
+    "certificatesigningrequest-signing-controller",
+    breaks={"access/credentials/certificates": r"is signed: not within .* has not answered"},
+    keeps=["access/credentials/tokens"],
+)
+# Every other promise needs a namespace that pods can be created in, and says that there is none.
+controller_off(
+    "serviceaccount-controller",
+    breaks={"access/credentials/default_account": r"ServiceAccount \S+/default exists: not within"},
+    keeps=["access/credentials/root_authority", "health/livez"],
+)
+controller_off(
+    "root-ca-certificate-publisher-controller",
+    breaks={"access/credentials/root_authority": r"ConfigMap \S+/kube-root-ca.crt exists: not within"},
+    keeps=["access/credentials/default_account", "access/credentials/tokens"],
+)
+
+
 @breakage(breaks={"access/credentials/stored_tokens": r"Secret"}, keeps=["access/credentials/tokens"], scale=0.2)
 def stored_tokens_not_signed(subject: Subject) -> Damage:
     """The controller manager has no key to sign tokens that are kept in Secrets."""
