@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -95,29 +96,8 @@ def test_log_agent(namespace: Namespace, cluster: Cluster, images: Images, timeo
     """
     nodes = [node for node in cluster.list(kinds.NODE) if _takes_daemons(node)]
     token = secrets.token_hex(8)
-    say = f"echo {token} from $NODE; exec /agnhost pause"
-    seek = f"until grep -rhs {token} /var/log/pods/{namespace}_writer-*; do sleep 1; done; exec /agnhost netexec"
-    namespace.create(
-        manifests.daemon_set(
-            "writer",
-            images.agnhost,
-            command=["sh", "-c", say],
-            container={"env": [{"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]},
-            spec={"nodeSelector": LINUX},
-        )
-    )
-    agent = namespace.create(
-        manifests.daemon_set(
-            "agent",
-            images.agnhost,
-            command=["sh", "-c", seek],
-            readiness=manifests.http_probe(),
-            privileged=True,
-            volumes=[{"name": "logs", "hostPath": {"path": "/var/log/pods"}}],
-            container={"volumeMounts": [{"name": "logs", "mountPath": "/var/log/pods", "readOnly": True}]},
-            spec={"nodeSelector": LINUX},
-        )
-    )
+    namespace.create(_writer(images, token))
+    agent = namespace.create(_collector(images, f"/var/log/pods/{namespace}_writer-*", token))
 
     collectors = eventually(
         agent.pods(),
@@ -165,6 +145,32 @@ def test_update(namespace: Namespace, nodes: list[Object], images: Images, timeo
 def _key(namespace: Namespace) -> str:
     """Of a label that nobody else uses."""
     return f"clusterproof.dev/{namespace}"
+
+
+def _writer(images: Images, token: str) -> dict[str, Any]:
+    """A DaemonSet whose pods print a token and the node they are on."""
+    return manifests.daemon_set(
+        "writer",
+        images.agnhost,
+        command=["sh", "-c", f"echo {token} from $NODE; exec /agnhost pause"],
+        container={"env": [{"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]},
+        spec={"nodeSelector": LINUX},
+    )
+
+
+def _collector(images: Images, logs: str, token: str) -> dict[str, Any]:
+    """A DaemonSet whose pods print the lines with a token in their node's logs, and then are ready."""
+    seek = f"until grep -rhs {token} {logs}; do sleep 1; done; exec /agnhost netexec"
+    return manifests.daemon_set(
+        "agent",
+        images.agnhost,
+        command=["sh", "-c", seek],
+        readiness=manifests.http_probe(),
+        privileged=True,
+        volumes=[{"name": "logs", "hostPath": {"path": "/var/log/pods"}}],
+        container={"volumeMounts": [{"name": "logs", "mountPath": "/var/log/pods", "readOnly": True}]},
+        spec={"nodeSelector": LINUX},
+    )
 
 
 def _mentions(token: str) -> Callable[[str], str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -63,19 +64,8 @@ def test_identity(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
 
     Source: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#pod-identity
     """
-    script = (
-        f"hostname; cat /data/diary; echo {namespace} was here >> /data/diary; sync; echo {END}; exec /agnhost pause"
-    )
     namespace.create(manifests.service("db", headless=True))
-    db = namespace.create(
-        manifests.stateful_set(
-            "db",
-            images.agnhost,
-            claims=[manifests.pvc("data")],
-            mounts={"data": "/data"},
-            command=["sh", "-c", script],
-        )
-    )
+    db = namespace.create(_diarist(namespace, images))
     (first,) = eventually(db.pods(), all_ready(1), within=timeouts.pod + timeouts.volume)
     claim = namespace.get(kinds.PERSISTENT_VOLUME_CLAIM, "data-db-0")
     said = eventually(first.logs, _complete, within=timeouts.request)
@@ -184,6 +174,18 @@ def test_claims(namespace: Namespace, images: Images, timeouts: Timeouts, policy
 
     owners = [claim.name for claim in left if claim.metadata.get("ownerReferences")]
     assert not owners, f"{', '.join(owners)} are to be kept, but belong to somebody who will take them along"
+
+
+def _diarist(namespace: Namespace, images: Images) -> dict[str, Any]:
+    """A StatefulSet of one pod that prints its host name and its diary, and then makes an entry."""
+    read, write = "hostname; cat /data/diary", f"echo {namespace} was here >> /data/diary; sync"
+    return manifests.stateful_set(
+        "db",
+        images.agnhost,
+        claims=[manifests.pvc("data")],
+        mounts={"data": "/data"},
+        command=["sh", "-c", f"{read}; {write}; echo {END}; exec /agnhost pause"],
+    )
 
 
 def _ready_before(states: list[list[Object]]) -> dict[str, set[str]]:

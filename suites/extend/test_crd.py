@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
 from typing import Any
 
 import pytest
 
 from clusterproof import Cluster, Namespace, Object, Timeouts, conditions, eventually, kinds, manifests, measure
+from clusterproof.client import Event
 from clusterproof.hold import HOLD, held
 from clusterproof.kinds import Kind
 from clusterproof.refusals import refused
@@ -84,11 +85,7 @@ def test_served(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> N
     }
     red.delete()
 
-    told = []
-    for event in changes:
-        told += [(event.type, event.object["spec"]["size"])] if event.type != "BOOKMARK" else []
-        if event.type == "DELETED":
-            break
+    told = _sizes(changes)
     happened = [("MODIFIED", size) for size in [*range(2, 12), 11]] + [("DELETED", 11)]
     assert told == happened, f"a watch of {red} MUST tell each change once and in order, but told {told}"
     assert '"painter"' in refusal.message, f"the refusal does not name the owner: {refusal.message}"
@@ -97,6 +94,16 @@ def test_served(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> N
         f"{kind} is printed as {table['rows']}"
     )
     assert selected == {"app=red": ["red"], "app!=red": ["blue"], "app": ["blue", "red"]}, f"selected: {selected}"
+
+
+def _sizes(changes: Iterator[Event]) -> list[tuple[str, int]]:
+    """What happened to an object, each time with its size, up to its deletion."""
+    told = []
+    for event in changes:
+        told += [(event.type, event.object["spec"]["size"])] if event.type != "BOOKMARK" else []
+        if event.type == "DELETED":
+            break
+    return told
 
 
 SCHEMA: dict[str, Schema] = {
