@@ -51,6 +51,10 @@ _CATEGORIES = [
     {"name": "Skipped", "matchedStatuses": [Status.SKIPPED], "messageRegex": "^skipped: .*"},
 ]
 
+HISTORY = "allure-history"
+"""Folder beside `allure`, for CI to keep from run to run. Allure 3 appends to `history.jsonl` in it; whoever has
+Allure 2 puts there what the `history` folder of its last report holds."""
+
 # How a CI server says which build this is: Allure's name for it, then the build's name and its address.
 _EXECUTORS = {
     "gitlab": ("pipeline {CI_PIPELINE_ID}", "{CI_JOB_URL}"),
@@ -78,12 +82,25 @@ def write(run: Run, directory: Path) -> Path:
         raise
     executor = _executor(run)
     # Allure 2 takes the categories from a file of their own, Allure 3 from its settings: `allure generate --config`.
-    settings = {"name": executor["reportName"], "categories": {"rules": _CATEGORIES}}
+    settings = {
+        "name": executor["reportName"],
+        "categories": {"rules": _CATEGORIES},
+        # Whole, because Allure takes it from where it is started.
+        "historyPath": str((directory / HISTORY / "history.jsonl").absolute()),
+    }
     for name, document in ("categories", _CATEGORIES), ("executor", executor), ("allurerc", settings):
         files.replace(folder / f"{name}.json", json.dumps(document, indent=1) + "\n")
     files.replace(folder / "environment.properties", "".join(f"{_property(*pair)}\n" for pair in text.facts(run)))
+    _hand_over(directory / HISTORY, folder / "history")
     _remove(previous)
     return folder
+
+
+def _hand_over(kept: Path, history: Path) -> None:
+    """Put what Allure 2 has written of earlier runs where it looks for it."""
+    for path in kept.glob("*.json"):
+        history.mkdir(exist_ok=True)
+        files.replace(history / path.name, path.read_text(encoding="utf-8"))
 
 
 def _results_in(folder: Path) -> set[Path]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from clusterproof.outcome import ClusterFacts, Outcome, Result, Run
 from clusterproof.settings import Settings
@@ -21,6 +22,9 @@ SLOWER = Settings().slower
 """By which factor a promise must have become slower to be called so."""
 SLOWER_SECONDS = 10.0
 """By how many seconds it must have become slower besides: a short promise is slow for many a reason."""
+
+_ENOUGH = 10
+"""Promises that a median is worth something of."""
 
 _NOT_TRIED = "not tried"
 _ABSENT = "-"
@@ -88,7 +92,8 @@ def compare(old: Run, new: Run, *, slower: float = SLOWER, files: tuple[str, str
     """What changed from one run to the other; `files` are where they were read from.
 
     Worse is: a promise that is broken and was not, or was kept and now is not, unless the user asked not to prove it; a
-    capability or a kind of the API that is gone; a promise that takes more than `slower` times as long (0: whatever).
+    capability or a kind of the API that is gone; a promise that takes more than `slower` times as long (0: whatever),
+    beyond how much longer all of them take.
     """
     groups: dict[str, list[Change]] = {}
     for group, change in (
@@ -203,12 +208,27 @@ def _why(run: Run, promise: str) -> str:
 
 def _speed(old: Run, new: Run, slower: float) -> Iterator[tuple[str, Change]]:
     """Only of what was kept both times: how long a failure takes says nothing."""
-    before = _kept(old)
-    for each, after in _kept(new).items():
-        was = before[each].seconds if each in before else after.seconds
-        if slower and after.seconds > was * slower and after.seconds - was > SLOWER_SECONDS:
-            why = f"{after.seconds / was:.1f} times as long" if was else ""
-            yield "slower", Change(each, text.duration(was), text.duration(after.seconds), why, True)
+    before, after = _kept(old), _kept(new)
+    times = {each: (before[each].seconds, after[each].seconds) for each in after if each in before}
+    pace = _pace(times.values())
+    if slower and pace > slower:
+        # Cluster or machine: nobody can tell from here.
+        why = "in the median, as on a busier machine; each promise is compared with that"
+        yield "slower", Change(f"all {len(times)} promises", "1", f"{pace:.1f} times as long", why)
+    for each, (was, is_now) in times.items():
+        usual = was * max(1.0, pace)
+        if slower and is_now > usual * slower and is_now - usual > SLOWER_SECONDS:
+            why = f"{is_now / was:.1f} times as long" if was else ""
+            yield "slower", Change(each, text.duration(was), text.duration(is_now), why, True)
+
+
+def _pace(times: Iterable[tuple[float, float]]) -> float:
+    """How many times as long everything took: a busier machine must not look like many slower promises.
+
+    1 where there are too few promises to tell.
+    """
+    ratios = [is_now / was for was, is_now in times if was > 0]
+    return median(ratios) if len(ratios) >= _ENOUGH else 1.0
 
 
 def _kept(run: Run) -> dict[str, Result]:

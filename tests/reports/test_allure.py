@@ -184,3 +184,18 @@ def test_odd_characters(tmp_path: Path) -> None:
 
     assert "😀" in result["statusDetails"]["message"]
     assert (tmp_path / "allure" / "environment.properties").read_text().isascii()
+
+
+def test_the_history_that_was_kept_is_used(tmp_path: Path) -> None:
+    allure.write(samples.mixed_run(), tmp_path)
+    settings = json.loads((tmp_path / "allure" / "allurerc.json").read_text())
+    assert settings["historyPath"] == str(tmp_path / "allure-history" / "history.jsonl")
+    assert not (tmp_path / "allure" / "history").exists()
+
+    (tmp_path / "allure-history").mkdir()
+    (tmp_path / "allure-history" / "history.jsonl").write_text("{}\n")
+    (tmp_path / "allure-history" / "history-trend.json").write_text("[]")
+    allure.write(samples.mixed_run(), tmp_path)
+
+    assert [path.name for path in (tmp_path / "allure" / "history").iterdir()] == ["history-trend.json"]
+    assert (tmp_path / "allure-history" / "history.jsonl").read_text() == "{}\n"

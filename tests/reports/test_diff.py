@@ -90,6 +90,25 @@ def test_slower_is_by_factor_and_by_seconds(was: float, is_now: float, slower: f
     assert ("slower" in comparison.changes) is comparison.regressed is worse
 
 
+def paced(slow: float, **others: float) -> Run:
+    """A run in which most promises take some seconds, and others what is said."""
+    usual = [samples.result(f"apps/job/usual_{number}", seconds=slow) for number in range(20)]
+    return run(*usual, *(samples.result(f"apps/job/{name}", seconds=seconds) for name, seconds in others.items()))
+
+
+def test_a_busy_machine_does_not_look_like_slower_promises() -> None:
+    comparison = diff.compare(paced(10, one=20.0, other=20.0), paced(18, one=50.0, other=90.0))
+
+    assert [change.what for change in comparison.changes["slower"]] == ["apps/job/other"]
+
+
+def test_everything_slower_is_said_once_and_not_called_worse() -> None:
+    (change,) = diff.compare(paced(10, one=20.0), paced(30, one=55.0)).changes["slower"]
+
+    assert (change.what, change.new, change.regressed) == ("all 21 promises", "3.0 times as long", False)
+    assert diff.compare(paced(10), paced(30), slower=0).changes == {}
+
+
 def test_how_long_a_failure_takes_is_not_compared() -> None:
     runs = [run(samples.result("apps/job/completion", Outcome.BROKEN, "x", seconds=each)) for each in (1.0, 90.0)]
     assert diff.compare(*runs).changes == {}
