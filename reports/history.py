@@ -18,8 +18,7 @@ from . import result, text
 from .document import Document, Table
 
 _JUDGED = (Outcome.KEPT, Outcome.BROKEN)
-_FLAKY = "flaky"
-_TRIED = (*_JUDGED, _FLAKY, Outcome.ERROR)
+_TRIED = (*_JUDGED, Outcome.FLAKY, Outcome.ERROR)
 _SIGNS = {"kept": ".", "broken": "B", "error": "E", "flaky": "f", "unsupported": "u", "skipped": "s", "": "-"}
 _LEGEND = "one sign a run, the last run last: " + ", ".join(
     f"{sign} {outcome or 'not tried'}" for outcome, sign in _SIGNS.items()
@@ -138,7 +137,9 @@ def to_json(history: History) -> str:
 def document(history: History, top: int) -> Document:
     """The history for people; of promises that are slow or often broken the first `top`."""
     latest = history.runs[-1]
-    bad = [f"{number} {outcome}" for outcome, number in latest.counts.items() if outcome in (Outcome.BROKEN, "error")]
+    bad = [
+        f"{number} {outcome}" for outcome, number in latest.counts.items() if outcome in (Outcome.BROKEN, Outcome.ERROR)
+    ]
     flaky = text.plural(len(history.flaky), "flaky promise")
     return Document(
         f"Clusterproof: {text.plural(len(history.runs), 'run')}",
@@ -216,7 +217,7 @@ def _record(promise: str, runs: tuple[Past, ...]) -> Record:
         outcomes,
         sum(outcome in _TRIED for outcome in outcomes),
         outcomes.count(Outcome.BROKEN),
-        outcomes.count(_FLAKY) + sum(_turns(promise, runs)),
+        outcomes.count(Outcome.FLAKY) + sum(_turns(promise, runs)),
         tuple(past.durations[promise] for past in runs if past.outcomes.get(promise) == Outcome.KEPT),
     )
 
