@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from clusterproof import kinds
+from clusterproof import dialects, kinds
 from clusterproof.client import Client
 from clusterproof.errors import ApiError
 from clusterproof.kinds import Kind
@@ -113,6 +113,44 @@ def _ingress(survey: Survey) -> Finding:
     return Finding(bool(names), f"found IngressClass {', '.join(names)}" if names else "no IngressClass")
 
 
+DEFAULT_INGRESS_CLASS = "ingressclass.kubernetes.io/is-default-class"
+"""Annotation of the IngressClass that an Ingress without class gets."""
+
+
+def served_class(classes: list[dict[str, Any]]) -> dict[str, Any]:
+    """The IngressClass that promises use: the default class, or the first one; there must be one."""
+    return (_default_classes(classes) or classes)[0]
+
+
+def _default_classes(classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    annotations = [each["metadata"].get("annotations") or {} for each in classes]
+    return [
+        each for each, notes in zip(classes, annotations, strict=True) if notes.get(DEFAULT_INGRESS_CLASS) == "true"
+    ]
+
+
+def _default_ingress_class(survey: Survey) -> Finding:
+    names = [each["metadata"]["name"] for each in _default_classes(survey.ingress_classes)]
+    return Finding(
+        len(names) == 1, f"found default IngressClass {', '.join(names)}" if names else "no default IngressClass"
+    )
+
+
+def _told(setting: str) -> Callable[[Survey], Finding]:
+    """Whether the ingress controller can be told something for one Ingress."""
+
+    def detect(survey: Survey) -> Finding:
+        if not survey.ingress_classes:
+            return Finding(False, "no IngressClass")
+        found = served_class(survey.ingress_classes)
+        name, controller = found["metadata"]["name"], found["spec"].get("controller", "")
+        knows = getattr(dialects.of(controller), setting) is not None
+        found_or_not = "found an" if knows else "no known"
+        return Finding(knows, f"{found_or_not} annotation for it of IngressClass {name}'s controller {controller}")
+
+    return detect
+
+
 def _default_storage(survey: Survey) -> Finding:
     mark = "storageclass.kubernetes.io/is-default-class"
     names = [
@@ -159,6 +197,18 @@ LEADER_ELECTION = Capability(
     "health.leader-election", "Scheduler and controller manager show by a Lease that they are led.", _leader_election
 )
 INGRESS = Capability("network.ingress", "Web requests reach Services by host and path through one address.", _ingress)
+INGRESS_BODY_SIZE = Capability(
+    "network.ingress.body-size", "An Ingress can limit the size of uploads.", _told("body_size")
+)
+INGRESS_TIMEOUT = Capability(
+    "network.ingress.timeout", "An Ingress can limit the time that a backend takes.", _told("timeout")
+)
+INGRESS_REDIRECT = Capability(
+    "network.ingress.redirect", "An Ingress can send visitors from http to https.", _told("redirect")
+)
+INGRESS_DEFAULT_CLASS = Capability(
+    "network.ingress.default-class", "An Ingress without class gets one.", _default_ingress_class
+)
 LOAD_BALANCER = Capability("network.loadbalancer", "A LoadBalancer Service gets an address.", _only_declared)
 NETWORK_POLICY = Capability("network.policy", "NetworkPolicies are enforced.", _only_declared)
 DUAL_STACK = Capability("network.dualstack", "Pods and Services have addresses of both families.", _dual_stack)

@@ -6,20 +6,19 @@ import http.client
 import socket
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
 
-from clusterproof import kinds
+from clusterproof import dialects, kinds
+from clusterproof.capabilities import served_class
 from clusterproof.client import Response
+from clusterproof.dialects import Dialect
 from clusterproof.wait import eventually
 
 if TYPE_CHECKING:
     from clusterproof.cluster import Cluster
     from clusterproof.objects import Object
     from clusterproof.timeouts import Timeouts
-
-DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
-"""Annotation of the IngressClass that an Ingress without class gets."""
 
 OLD_CLASS = "kubernetes.io/ingress.class"
 """Annotation by which an Ingress named its class before there was a field for it."""
@@ -32,7 +31,7 @@ class EntryPoint:
     cluster: Cluster
     timeouts: Timeouts
     _found: str = ""
-    _class_name: str = ""
+    _class: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
@@ -45,11 +44,18 @@ class EntryPoint:
     @property
     def class_name(self) -> str:
         """Name of the IngressClass to be served at the address: the default class, or the first one."""
-        if not self._class_name:
-            classes = self.cluster.list(kinds.INGRESS_CLASS)
-            defaults = [each for each in classes if each.annotations.get(DEFAULT_CLASS) == "true"]
-            self._class_name = (defaults or classes)[0].name
-        return self._class_name
+        return str(self._served_class["metadata"]["name"])
+
+    @property
+    def dialect(self) -> Dialect:
+        """What its controller understands beyond the Ingress API."""
+        return dialects.of(self._served_class["spec"].get("controller", ""))
+
+    @property
+    def _served_class(self) -> Mapping[str, Any]:
+        if not self._class:
+            self._class = served_class([each.raw for each in self.cluster.list(kinds.INGRESS_CLASS)])
+        return self._class
 
     def get(
         self,

@@ -130,8 +130,7 @@ def test_tls(namespace: Namespace, ingress: EntryPoint, images: Images, timeouts
     secrets = {name: namespace.create(tls_secret(name, *pair)) for name, pair in pairs.items()}
     for name, host in hosts.items():
         tls = {"tls": [{"hosts": [host], "secretName": name}]}
-        rules = [rule(host, {"/": name})]
-        namespace.create(manifests.ingress(name, rules=rules, class_name=ingress.class_name, spec=tls))
+        namespace.create(_ingress(name, ingress, rule(host, {"/": name}), spec=tls))
     _secured(namespace, ingress, hosts, pairs, timeouts)
 
     pairs["red"] = self_signed(hosts["red"])
@@ -140,6 +139,89 @@ def test_tls(namespace: Namespace, ingress: EntryPoint, images: Images, timeouts
     _secured(namespace, ingress, hosts, pairs, timeouts)
 
 
+@pytest.mark.requires(capabilities.INGRESS_DEFAULT_CLASS)
+def test_default_class(namespace: Namespace, ingress: EntryPoint, images: Images, timeouts: Timeouts) -> None:
+    """An Ingress that names no class MUST be given the default class, and be served by its controller.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/ingress/#default-ingress-class
+    """
+    _serve(namespace, images, timeouts, "web")
+
+    made = namespace.create(manifests.ingress("web", rules=[rule(host := f"web.{namespace}.test", {"/": "web"})]))
+
+    given = made.spec.get("ingressClassName")
+    assert given == ingress.class_name, f"{made} names no class and was given {given}, not {ingress.class_name}"
+    _served(namespace, ingress, {(host, "/"): "web"}, timeouts)
+
+
+@pytest.mark.requires(capabilities.INGRESS_BODY_SIZE)
+def test_body_size(namespace: Namespace, ingress: EntryPoint, images: Images, timeouts: Timeouts) -> None:
+    """An Ingress MUST let uploads through up to its limit, and refuse larger ones with 413, also when it is changed.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/ingress/#the-ingress-resource
+    """
+    limit = ingress.dialect.body_size
+    assert limit, f"IngressClass {ingress.class_name} is of a controller whose annotation for it is not known"
+    _serve(namespace, images, timeouts, "web")
+    made = _ingress("web", ingress, rule(host := f"web.{namespace}.test", {"/": "web"}), annotations=limit(64))
+    sites = namespace.create(made)
+
+    def uploaded() -> dict[str, int]:
+        bodies = {f"{size} KiB": b"x" * 1024 * size for size in (32, 128, 512)}
+        return {size: ingress.get(host, method="POST", body=body).status for size, body in bodies.items()}
+
+    few, more = ({"32 KiB": 200, "128 KiB": status, "512 KiB": 413} for status in (413, 200))
+    eventually(uploaded, equals(few), within=timeouts.propagation, describe=f"{sites} limits uploads to 64 KiB")
+    sites.patch({"metadata": {"annotations": limit(256)}})
+    eventually(uploaded, equals(more), within=timeouts.propagation, describe=f"{sites} limits uploads to 256 KiB")
+
+
+@pytest.mark.requires(capabilities.INGRESS_TIMEOUT)
+def test_timeout(namespace: Namespace, ingress: EntryPoint, images: Images, timeouts: Timeouts) -> None:
+    """An Ingress MUST answer 504 for a backend that takes longer than it allows, and wait when it allows for longer.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/ingress/#the-ingress-resource
+    """
+    limit = ingress.dialect.timeout
+    assert limit, f"IngressClass {ingress.class_name} is of a controller whose annotation for it is not known"
+    slow = namespace.create(pod("slow", images.agnhost, args=["netexec"], readiness=http_probe()))
+    namespace.create(service("slow"))
+    made = _ingress("slow", ingress, rule(host := f"slow.{namespace}.test", {"/": "slow"}), annotations=limit(1))
+    sites = namespace.create(made)
+    eventually(slow, ready, within=timeouts.pod)
+
+    def answered() -> dict[str, int]:
+        return {path: ingress.get(host, path).status for path in ("/hostname", SLOW)}
+
+    hurried, patient = ({"/hostname": 200, SLOW: status} for status in (504, 200))
+    eventually(answered, equals(hurried), within=timeouts.propagation, describe=f"{sites} allows for 1 s")
+    sites.patch({"metadata": {"annotations": limit(30)}})
+    eventually(answered, equals(patient), within=timeouts.propagation, describe=f"{sites} allows for 30 s")
+
+
+@pytest.mark.requires(capabilities.INGRESS_REDIRECT)
+def test_redirect(namespace: Namespace, ingress: EntryPoint, timeouts: Timeouts) -> None:
+    """An Ingress that is told to MUST send visitors from http to the same page by https.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/ingress/#tls
+    """
+    host = f"web.{namespace}.test"
+    namespace.create(service("web"))
+    namespace.create(tls_secret("web", *self_signed(host)))
+    tls = {"tls": [{"hosts": [host], "secretName": "web"}]}
+    made = _ingress("web", ingress, rule(host, {"/": "web"}), annotations=ingress.dialect.redirect, spec=tls)
+    sites = namespace.create(made)
+
+    def sent_to() -> tuple[bool, str]:
+        answer = ingress.get(host, "/docs?page=1")
+        return answer.status in (301, 302, 307, 308), answer.headers.get("Location", "")
+
+    wanted = equals((True, f"https://{host}/docs?page=1"))
+    eventually(sent_to, wanted, within=timeouts.propagation, describe=f"{sites} redirects visitors to https")
+
+
+SLOW = "/shell?cmd=sleep%203"
+"""What a `netexec` answers after three seconds."""
 Pages = dict[tuple[str, str], str]
 """By host and path: the name of the backend whose page it is; empty for nobody at all."""
 
@@ -155,9 +237,9 @@ def _serve(namespace: Namespace, images: Images, timeouts: Timeouts, *names: str
     eventually(backends, ready, within=timeouts.pod)
 
 
-def _ingress(name: str, entry: EntryPoint, *rules: dict[str, Any]) -> dict[str, Any]:
-    """An Ingress of the class that is served at the entry point."""
-    return manifests.ingress(name, rules=rules, class_name=entry.class_name)
+def _ingress(name: str, entry: EntryPoint, *rules: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """An Ingress of the class that is served at the entry point; `more` as for `manifests.ingress`."""
+    return manifests.ingress(name, rules=rules, class_name=entry.class_name, **more)
 
 
 def _served(namespace: Namespace, entry: EntryPoint, pages: Pages, timeouts: Timeouts) -> None:

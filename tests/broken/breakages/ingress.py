@@ -106,3 +106,17 @@ def ingress_without_tls(subject: Subject) -> Damage:
     change = 'has(object.spec.tls) ? [JSONPatch{op: "remove", path: "/spec/tls"}] : []'
     with subject.mutating("networking.k8s.io/v1/ingresses", change, patch="JSONPatch"):
         yield []
+
+
+@breakage(
+    breaks={
+        "network/ingress/timeout": r"allows for 1 s: not within .*sleep%203': 200",
+        "network/ingress/redirect": r"redirects visitors to https: not within .*\(False, ''\)",
+    },
+    keeps=["network/ingress/classes"],
+)
+def ingress_ignores_annotations(subject: Subject) -> Damage:
+    """An ingress controller does nothing of what it is told in annotations."""
+    change = 'has(object.metadata.annotations) ? [JSONPatch{op: "remove", path: "/metadata/annotations"}] : []'
+    with subject.mutating("networking.k8s.io/v1/ingresses", change, patch="JSONPatch"):
+        yield []

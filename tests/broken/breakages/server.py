@@ -103,6 +103,17 @@ def webhook_admission_off(subject: Subject) -> Damage:
 
 
 @breakage(
+    breaks={"network/ingress/default_class": r"names no class and was given None, not"},
+    keeps=["network/ingress/classes"],
+)
+def default_ingress_class_admission_off(subject: Subject) -> Damage:
+    """There is a default IngressClass, and nobody enters it."""
+    off = "--disable-admission-plugins=DefaultIngressClass"
+    with subject.restarted(SERVER, ("--disable-admission-plugins=", off)):
+        yield []
+
+
+@breakage(
     breaks={"access/pod_security/enforce": r"MUST be refused with 403, but it was accepted"},
     keeps=["access/rbac/unbound", "api/quota/limit"],
 )
