@@ -22,6 +22,8 @@ SLOWER = Settings().slower
 """By which factor a promise must have become slower to be called so."""
 SLOWER_SECONDS = 10.0
 """By how many seconds it must have become slower besides: a short promise is slow for many a reason."""
+WORSE_SECONDS = 60.0
+"""By how many seconds to be a regression: whether a CronJob's minute has just begun makes as much of a difference."""
 
 _ENOUGH = 10
 """Promises that a median is worth something of."""
@@ -93,7 +95,7 @@ def compare(old: Run, new: Run, *, slower: float = SLOWER, files: tuple[str, str
 
     Worse is: a promise that is broken and was not, or was kept and now is not, unless the user asked not to prove it; a
     capability or a kind of the API that is gone; a promise that takes more than `slower` times as long (0: whatever),
-    beyond how much longer all of them take.
+    and a minute more, beyond how much longer all of them take.
     """
     groups: dict[str, list[Change]] = {}
     for group, change in (
@@ -219,7 +221,8 @@ def _speed(old: Run, new: Run, slower: float) -> Iterator[tuple[str, Change]]:
         usual = was * max(1.0, pace)
         if slower and is_now > usual * slower and is_now - usual > SLOWER_SECONDS:
             why = f"{is_now / was:.1f} times as long" if was else ""
-            yield "slower", Change(each, text.duration(was), text.duration(is_now), why, True)
+            worse = is_now - usual > WORSE_SECONDS
+            yield "slower", Change(each, text.duration(was), text.duration(is_now), why, worse)
 
 
 def _pace(times: Iterable[tuple[float, float]]) -> float:

@@ -27,8 +27,8 @@ class Diff:
             type=float,
             default=diff.SLOWER,
             metavar="FACTOR",
-            help="a promise that takes more than FACTOR times as long, and more than "
-            f"{diff.SLOWER_SECONDS:.0f} s longer, has regressed; 0: never (default: {diff.SLOWER:g})",
+            help=f"a promise that takes more than FACTOR times as long is told from {diff.SLOWER_SECONDS:.0f} s on, "
+            f"and has regressed from {diff.WORSE_SECONDS:.0f} s on; 0: never (default: {diff.SLOWER:g})",
         )
 
     def run(self, args: argparse.Namespace) -> int:

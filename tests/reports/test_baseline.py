@@ -69,7 +69,7 @@ def test_a_regression_fails_a_run_that_would_have_passed(sky: pytest.Pytester) -
     for each in document["results"]:
         each["seconds"] = 1e-9
     Path("old.json").write_text(json.dumps(document))
-    sky.makeconftest("from clusterproof.reports import diff; diff.SLOWER_SECONDS = 0")
+    sky.makeconftest("from clusterproof.reports import diff; diff.SLOWER_SECONDS = diff.WORSE_SECONDS = 0")
 
     assert prove(sky, "-n", "0", "--slower=0").ret == pytest.ExitCode.OK
     ran = prove(sky)
