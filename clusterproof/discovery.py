@@ -35,5 +35,6 @@ def resources(client: Client) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def kinds(client: Client) -> tuple[str, ...]:
     """Every kind with its apiVersion, sorted: `apps/v1 Deployment`. SurroundingsError as above."""
-    found = {f"{version} {kind}" for version, each in resources(client) if (kind := each["responseKind"]["kind"])}
-    return tuple(sorted(found))
+    # A resource that has subresources only has no kind of its own.
+    kinds_of = ((version, (each.get("responseKind") or {}).get("kind")) for version, each in resources(client))
+    return tuple(sorted({f"{version} {kind}" for version, kind in kinds_of if kind}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,17 @@ def test_a_core_profile_is_not_about_extended_capabilities() -> None:
 def test_every_promise_of_the_suites_names_its_source() -> None:
     nameless = [promise.id for promise in catalog.scan([catalog.root()]) if not promise.source.startswith("https://")]
     assert not nameless, "their docstrings must have a line `Source: URL` of what documents them"
+
+
+def test_the_digest_is_of_every_source_and_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "root", lambda: tmp_path)
+    (tmp_path / "apps").mkdir()
+    source = tmp_path / "apps" / "test_job.py"
+    source.write_text("one")
+    lines = f"{hashlib.sha256(b'one').hexdigest()}  apps/test_job.py\n"
+    assert catalog.digest() == hashlib.sha256(lines.encode()).hexdigest()
+
+    (tmp_path / "apps" / "test_job.cpython.pyc").write_text("compiled")
+    assert catalog.digest() == hashlib.sha256(lines.encode()).hexdigest()
+    source.rename(tmp_path / "apps" / "test_cronjob.py")
+    assert catalog.digest() != hashlib.sha256(lines.encode()).hexdigest()
