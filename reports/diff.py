@@ -173,8 +173,11 @@ def document(comparison: Comparison) -> Document:
         tuple(
             Table(
                 title(group).capitalize().replace("Api", "API"),
-                ("what", "old", "new", "why"),
-                tuple((change.what, change.old, change.new, change.why) for change in changes),
+                ("what", "old", "new", "worse", "why"),
+                tuple(
+                    (change.what, change.old, change.new, "yes" if change.regressed else "", change.why)
+                    for change in sorted(changes, key=lambda change: not change.regressed)
+                ),
                 any(change.regressed for change in changes),
             )
             for group, changes in comparison.changes.items()
@@ -191,12 +194,18 @@ def _promises(old: Run, new: Run) -> Iterator[tuple[str, Change]]:
         if was is None:
             yield "new_promises", Change(each, _ABSENT, str(is_now), _why(new, each))
         elif is_now is None:
-            yield "promises_gone", Change(each, was, _ABSENT, "neither selected nor proven")
+            yield _absence(new, each), Change(each, was, _ABSENT)
         else:
             lost = was == Outcome.KEPT and is_now != Outcome.SKIPPED
             worse = is_now != Outcome.KEPT and (is_now == Outcome.BROKEN or lost)
             group = "no_longer_tried" if is_now == _NOT_TRIED else f"newly_{is_now}"
             yield group, Change(each, was, is_now, _why(new, each), worse)
+
+
+def _absence(run: Run, promise: str) -> str:
+    """Whether the suites still have a promise that a run did not select."""
+    there = run.suites.promises if run.suites else ()
+    return "not_selected" if promise.partition("[")[0] in there else "promises_gone"
 
 
 def _outcomes(run: Run) -> dict[str, str]:

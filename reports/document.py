@@ -18,7 +18,7 @@ _STYLE = """
 body { font: 1rem/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem }
 table { border-collapse: collapse; width: 100%; font-size: .9rem }
 th, td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #8884 }
-td { overflow-wrap: anywhere }
+td:last-child { overflow-wrap: anywhere }
 .bad { color: light-dark(#a40000, #ff8a80) }
 .good { color: light-dark(#1b5e20, #a5d6a7) }
 """

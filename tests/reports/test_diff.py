@@ -58,7 +58,16 @@ def test_a_changed_outcome_has_its_group(old: Outcome | None, new: Outcome | Non
     assert list(comparison.changes) == [group]
     assert (change.what, change.old, change.new) == ("apps/job/completion", old or "-", new or "-")
     assert change.regressed is comparison.regressed is worse
-    assert change.why == ("because" if new else "neither selected nor proven")
+    assert change.why == ("because" if new else "")
+
+
+def test_a_promise_that_the_suites_still_have_is_not_gone() -> None:
+    old = run(samples.result("apps/job/completion[plain]"), samples.result("apps/job/retry"))
+    comparison = diff.compare(old, run(suites=Suites("f" * 64, ("apps/job/completion",))))
+
+    assert [change.what for change in comparison.changes["not_selected"]] == ["apps/job/completion[plain]"]
+    assert [change.what for change in comparison.changes["promises_gone"]] == ["apps/job/retry"]
+    assert not comparison.regressed
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
@@ -184,8 +193,8 @@ def test_text_has_the_verdict_and_aligned_columns() -> None:
 
     assert lines[:3] == ["Clusterproof: run-1 compared with run-1", "", "regressed: 1 newly broken"]
     table = lines[lines.index("Newly broken (1)") + 1 :]
-    assert table[0] == "  what      old   new     why"
-    assert table[1].startswith("  apps/a/b  kept  broken  a|b `c` <d>")
+    assert table[0] == "  what      old   new     worse  why"
+    assert table[1].startswith("  apps/a/b  kept  broken  yes    a|b `c` <d>")
     assert "\x1b" not in "".join(lines)
 
 
