@@ -1,8 +1,9 @@
 """The `clusterproof` command. Rooms add commands and sweepers by entry point; this module knows none of them.
 
 A command is an object with `help`, `add_arguments` and `run`, in group `clusterproof.commands`. A sweeper is a callable
-in group `clusterproof.sweepers`: it takes a run id, or nothing for all runs, removes what is left of it outside any
-cluster (processes, network, files), and returns a line for each thing it removed.
+in group `clusterproof.sweepers`: it takes a run id, or nothing for all runs, and whether to remove what is meant to
+stay; it removes what is left of the run outside any cluster (processes, network, files), and returns a line for each
+thing: `removed ...`, or `kept ...` with the reason.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SWEEPERS = "clusterproof.sweepers"
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 4, 130
 """Exit codes: 4 as pytest's for a usage error, 130 as a shell's for Ctrl-C."""
 
-Sweeper = Callable[[str], Iterable[str]]
+Sweeper = Callable[[str, bool], Iterable[str]]
 
 
 class Command(Protocol):
@@ -50,6 +51,9 @@ class Sweep:
             "--run", default="", metavar="ID", help="only this run (default: every run, those under way included)"
         )
         parser.add_argument(
+            "--all", action="store_true", help="also remove clusters that were started to stay, by up or --keep-cluster"
+        )
+        parser.add_argument(
             "--kubeconfig",
             type=Path,
             default=os.environ.get("CLUSTERPROOF_KUBECONFIG"),
@@ -68,14 +72,15 @@ class Sweep:
 
     def run(self, args: argparse.Namespace) -> int:
         removed, stuck = _sweep_cluster(args) if args.kubeconfig else ((), ())
+        lines = [f"removed {line}" for line in removed]
         for point in sorted(entry_points(group=SWEEPERS), key=lambda point: point.name):
             sweeper: Sweeper = point.load()
-            removed = (*removed, *sweeper(args.run))
-        for line in removed:
-            print(f"removed {line}")
+            lines += sweeper(args.run, args.all)
+        for line in lines:
+            print(line)
         for line in stuck:
             print(f"still there: {line}", file=sys.stderr)
-        if not removed and not stuck:
+        if not stuck and not any(line.startswith("removed ") for line in lines):
             print("nothing was left" if args.kubeconfig else "nothing was left on this machine; no cluster was named")
         return FAILED if stuck else DONE
 

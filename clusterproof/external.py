@@ -57,6 +57,9 @@ class External:
     def delete(self, access: Access) -> None:
         """It was only found."""
 
+    def adopt(self, access: Access) -> None:
+        """It was only found."""
+
     def collect_logs(self, access: Access, into: Path) -> None:
         """Its components' logs are its owner's."""
 

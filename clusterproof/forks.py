@@ -8,6 +8,7 @@ one before, so that nothing waits behind a long one.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 from collections import deque
@@ -22,6 +23,9 @@ from clusterproof import proving, retry
 
 ENDING = 30.0
 """Seconds that an interrupted process has for its clean-up."""
+
+PR_SET_PDEATHSIG = 1
+"""Of prctl(2)."""
 
 
 @dataclass(slots=True)
@@ -92,12 +96,12 @@ class Forks:
         ours, theirs = Pipe()
         name = f"w{self.started}"
         self.started += 1
-        pid = os.fork()
+        parent, pid = os.getpid(), os.fork()
         if not pid:
             for other in [ours, *(worker.connection for worker in self.workers)]:
                 # Otherwise nobody would notice the end of a process.
                 other.close()
-            _serve(name, theirs, session)
+            _serve(name, theirs, session, parent)
         theirs.close()
         self.workers.append(Worker(name, pid, ours))
         return self.workers[-1]
@@ -131,10 +135,11 @@ class _Sender:
         return True
 
 
-def _serve(name: str, connection: Connection, session: pytest.Session) -> NoReturn:
+def _serve(name: str, connection: Connection, session: pytest.Session, parent: int) -> NoReturn:
     """Prove what the parent sends until it sends nothing more; never returns into the parent's code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides what it means
     signal.signal(signal.SIGTERM, _interrupt)
+    _end_with(parent)
     config, sender = session.config, _Sender()
     proving.worker = name
     with contextlib.suppress(KeyboardInterrupt, EOFError, OSError):
@@ -149,6 +154,14 @@ def _serve(name: str, connection: Connection, session: pytest.Session) -> NoRetu
         except KeyboardInterrupt:
             session._setupstate.teardown_exact(None)
     os._exit(0)
+
+
+def _end_with(parent: int) -> None:
+    """Have the kernel interrupt this process when its parent is killed: nobody would take its result any more."""
+    with contextlib.suppress(AttributeError):  # Linux only; elsewhere it ends after the promise that it is proving
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -1,37 +1,112 @@
-"""The append-only record of a run: one result a line, on disk before the next promise starts."""
+"""The append-only record of a run: one result a line, on disk before the next promise starts.
+
+Before the first result, and again where a run is resumed, a line says which run it is and on which cluster; the last
+line says that the run came to an end.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import fcntl
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from clusterproof.outcome import Attachment, Availability, Outcome, Result, Rights, Step, to_json
+from clusterproof.outcome import Attachment, Availability, ClusterFacts, Outcome, Result, Rights, Step, to_json
+from clusterproof.provider import Access
+from clusterproof.run import access_of, facts_of
 
 NAME = "journal.jsonl"
 
 
-class Journal:
-    """Writes the journal of one run; it replaces that of an earlier run."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A run, or a part of one that was resumed, as it began."""
 
-    def __init__(self, directory: Path) -> None:
-        """UsageError when the directory cannot be written to."""
+    id: str
+    suite_version: str
+    sha256: str
+    """Of the suites' sources; empty for promises of somebody's own."""
+    started: float
+    """Seconds since the epoch."""
+    arguments: tuple[str, ...]
+    expected: tuple[str, ...]
+    """Ids of all promises that were selected."""
+    cluster: ClusterFacts
+    access: Access
+
+
+class Journal:
+    """Writes the journal of one run; it replaces that of an earlier run, or goes on with it."""
+
+    def __init__(self, directory: Path, *, resume: bool = False) -> None:
+        """UsageError when the directory cannot be written to, or another run is writing there."""
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            self._file = (directory / NAME).open("w", encoding="utf-8")
+            self._file = (directory / NAME).open("a", encoding="utf-8")
         except OSError as error:
             raise pytest.UsageError(f"--reports-dir={directory}: cannot be written to: {error.strerror}") from error
+        try:
+            # A record lock: it ends with this process, whatever becomes of those that it forks.
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.close()
+            raise pytest.UsageError(f"--reports-dir={directory}: another run is writing there") from error
+        if resume:
+            self._file.write("\n")  # the last line may have been cut off
+        else:
+            self._file.truncate(0)
+
+    def open(self, opened: Opened) -> None:
+        """Say whose results follow."""
+        self._write({"opened": dataclasses.asdict(opened)})
 
     def add(self, result: Result) -> None:
         """Append a result; it is handed to the operating system before this returns."""
-        self._file.write(dumps(result) + "\n")
-        self._file.flush()
+        self._write(to_json(result))
+
+    def end(self, *, complete: bool) -> None:
+        """Say that the run came to its end, and whether everything was tried."""
+        self._write({"ended": {"complete": complete}})
 
     def close(self) -> None:
         """No more results follow."""
         self._file.close()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+
+def read(path: Path) -> tuple[tuple[Opened, ...], list[tuple[int, Result]], bool]:
+    """The parts of a run, its results with the number of their part, and whether it came to its end with all tried.
+
+    A line that was cut off is passed over. UsageError when there is no file, or it cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return (), [], False
+    except (OSError, UnicodeDecodeError) as error:
+        raise pytest.UsageError(f"{path}: cannot be read: {error}") from error
+    parts: list[Opened] = []
+    results: list[tuple[int, Result]] = []
+    complete = False
+    for line in lines:
+        raw: dict[str, Any] = {}
+        with contextlib.suppress(ValueError):
+            raw = json.loads(line)
+        if "opened" in raw:
+            parts.append(_opened(raw["opened"]))
+        elif "ended" in raw:
+            complete = raw["ended"]["complete"]
+        elif raw and parts:
+            results.append((len(parts) - 1, _result(raw)))
+    return tuple(parts), results, complete
 
 
 def dumps(result: Result) -> str:
@@ -41,7 +116,10 @@ def dumps(result: Result) -> str:
 
 def loads(line: str) -> Result:
     """A result from a line that `dumps` made."""
-    raw: dict[str, Any] = json.loads(line)
+    return _result(json.loads(line))
+
+
+def _result(raw: dict[str, Any]) -> Result:
     return Result(
         **{
             **raw,
@@ -59,3 +137,8 @@ def loads(line: str) -> Result:
 def _availability(raw: dict[str, Any]) -> Availability:
     series = {name: tuple(raw[name]) for name in ("answered", "failed", "slowest")}
     return Availability(**{**raw, **series})
+
+
+def _opened(raw: dict[str, Any]) -> Opened:
+    names = {name: tuple(raw[name]) for name in ("arguments", "expected")}
+    return Opened(**{**raw, **names, "cluster": facts_of(raw["cluster"]), "access": access_of(raw["access"])})

@@ -118,13 +118,18 @@ def compare(before: Ledger, after: Ledger, run_id: str, namespaces: Iterable[str
     return Leaks(tuple(sorted(ours)), tuple(sorted(appeared)))
 
 
-def sweep(client: Client, run_id: str = "", *, within: float = 120.0) -> Swept:
+def sweep(client: Client, run_id: str = "", *, within: float = 120.0, spare: Iterable[str] = ()) -> Swept:
     """Remove every object that carries the label of a run, or of any run, and wait at most `within` seconds in all.
 
-    Namespaces take their contents with them; volumes that were claimed from them go too, retained ones included.
+    Namespaces take their contents with them; volumes that were claimed from them go too, retained ones included. The
+    namespaces to `spare` stay as they are.
     """
-    deadline = time.monotonic() + within
-    found = run_objects(client, run_id)
+    deadline, spared = time.monotonic() + within, set(spare)
+    found = [
+        entry
+        for entry in run_objects(client, run_id)
+        if entry.namespace not in spared and not (entry.kind == kinds.NAMESPACE and entry.name in spared)
+    ]
     spaces = {entry.name for entry in found if entry.kind == kinds.NAMESPACE}
     volumes = [volume for volume in _list(client, kinds.PERSISTENT_VOLUME, "") if volume.claimed_from in spaces]
     # Nodes are not ours to remove, whatever they are labelled with.

@@ -116,6 +116,8 @@ class Result:
     """API requests this promise made."""
     pods: int = 0
     """Pods that ran in its namespaces."""
+    cluster: str = ""
+    """UID of the cluster it was proven on; a run that was resumed may have had two."""
     tries: int = 1
     """How often it was proven: twice where `--retry-broken` was given and it was broken at first."""
     availability: tuple[Availability, ...] = ()
@@ -230,6 +232,8 @@ class Run:
     cluster: ClusterFacts | None
     results: tuple[Result, ...]
     profiles: tuple[ProfileVerdict, ...]
+    earlier_clusters: tuple[ClusterFacts, ...] = ()
+    """Clusters other than `cluster` that something was proven on before the run was interrupted and resumed."""
     leaks: tuple[str, ...] = ()
     """Objects of this run that were still there at its end: `kind namespace/name`."""
     suites: Suites | None = None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterproof import catalog, hookspecs, marks, proving, retry, settings
+from clusterproof import catalog, hookspecs, marks, proving, resume, retry, settings
 from clusterproof.run import RunFolder
 from clusterproof.session import Conductor
 
@@ -42,8 +42,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if shared:
         config.stash[proving.RUN] = RunFolder(shared[0], Path(shared[1]))
     else:
-        config.stash[proving.RUN] = RunFolder.make(settings.of(config).run_id)
-        conductor = Conductor(config, config.stash[proving.RUN], suites=_suites(config))
+        chosen, suites = settings.of(config), _suites(config)
+        earlier = resume.load(chosen, suites=suites) if chosen.resume else None
+        config.stash[proving.RUN] = RunFolder.make(earlier.first.id if earlier else chosen.run_id)
+        conductor = Conductor(config, config.stash[proving.RUN], suites=suites, earlier=earlier)
         config.pluginmanager.register(conductor, "clusterproof.conductor")
     config.pluginmanager.register(proving.Prover(config), "clusterproof.prover")
     if settings.of(config).retry_broken:

@@ -26,6 +26,8 @@ class Shape:
     """Only for clusters that exist already."""
     context: str = ""
     """Context in the kubeconfig; empty for its current one."""
+    keep: bool = False
+    """The cluster is to stay when the run has ended, however it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,9 @@ class Provider(Protocol):
 
     def delete(self, access: Access) -> None:
         """Remove what `create` made. Safe to call twice; leaves clusters alone that were only found."""
+
+    def adopt(self, access: Access) -> None:
+        """Another process goes on with the cluster: the one that had it made was killed."""
 
     def collect_logs(self, access: Access, into: Path) -> None:
         """Write the logs of the cluster's own components into a folder, one file each."""

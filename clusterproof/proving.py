@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 RUN = pytest.StashKey[RunFolder]()
 PLAN = "plan.json"
 """File of the run's folder: the promises that were selected, by nodeid."""
+PROVEN = "proven.json"
+"""File of the run's folder: where it is resumed, the ids of what was proven before."""
 CARRIED = "clusterproof"
 """Attribute of a test's last report: its Result as JSON. It travels from the workers to the controller."""
 
@@ -105,8 +107,15 @@ class Prover:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Tell the controller what is going to be proven; it does not collect itself."""
         plan = {item.nodeid: plan_of(item) for item in session.items if is_promise(item)}
-        if plan:
-            self.config.stash[RUN].write(PLAN, plan)
+        if not plan:
+            return
+        run = self.config.stash[RUN]
+        run.write(PLAN, plan)
+        if settings.of(self.config).resume:
+            proven = set(run.read(PROVEN)["ids"])
+            left_out = [item for item in session.items if plan.get(item.nodeid, {}).get("id") in proven]
+            self.config.hook.pytest_deselected(items=left_out)
+            session.items[:] = [item for item in session.items if item not in left_out]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:

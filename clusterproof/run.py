@@ -47,12 +47,40 @@ class RunFolder:
                 raise pytest.UsageError((self.path / "failure").read_text())
             if not self.ready:
                 self._create(settings)
-        return self.access(), _facts(self.read("facts.json"))
+        return self.access(), self.facts()
+
+    def adopt(self, settings: Settings, access: Access, uid: str) -> bool:
+        """Go on with the cluster of an interrupted run, which has this UID of namespace kube-system.
+
+        Where it has gone, what is left of it is removed, and a new one can be made under its name.
+        """
+        from kubernetes.config import ConfigException
+
+        from clusterproof import facts
+        from clusterproof.client import Client
+
+        source = provider.load(settings.cluster)
+        try:
+            client = Client.from_kubeconfig(access.kubeconfig, access.context)
+            found = facts.detect(client, access, settings.capabilities)
+            there = found.uid == uid
+        except (SurroundingsError, ApiError, OSError, ConfigException):
+            there = False
+        if not there:
+            source.delete(access)
+            return False
+        source.adopt(access)
+        self.write("access.json", dataclasses.asdict(access))
+        self.write("facts.json", dataclasses.asdict(found))
+        return True
+
+    def facts(self) -> ClusterFacts:
+        """What was found out about the run's cluster; OSError when there is none."""
+        return facts_of(self.read("facts.json"))
 
     def access(self) -> Access:
         """How to reach the run's cluster; KeyError when it was never created."""
-        raw = self.read("access.json")
-        return Access(**{**raw, "capabilities": tuple(raw["capabilities"])})
+        return access_of(self.read("access.json"))
 
     @property
     def created(self) -> bool:
@@ -118,10 +146,17 @@ def shape(settings: Settings, run_id: str) -> Shape:
         kubernetes_version=settings.kubernetes_version,
         kubeconfig=settings.kubeconfig,
         context=settings.context,
+        keep=settings.keep_cluster,
     )
 
 
-def _facts(raw: dict[str, Any]) -> ClusterFacts:
+def access_of(raw: dict[str, Any]) -> Access:
+    """What was written as JSON."""
+    return Access(**{**raw, "capabilities": tuple(raw["capabilities"])})
+
+
+def facts_of(raw: dict[str, Any]) -> ClusterFacts:
+    """What was written as JSON."""
     nodes = tuple(NodeFact(**node) for node in raw["nodes"])
     claims = tuple(CapabilityFact(**claim) for claim in raw["capabilities"])
     return ClusterFacts(**{**raw, "nodes": nodes, "capabilities": claims, "kinds": tuple(raw["kinds"])})

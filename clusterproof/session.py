@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+from collections.abc import Iterable
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from clusterproof import catalog, journal, outcome, profiles, proving, settings
+from clusterproof import catalog, journal, outcome, profiles, proving, resume, settings
 from clusterproof.forks import Forks
 from clusterproof.outcome import ClusterFacts, Outcome, Result, Run
 from clusterproof.run import RunFolder
@@ -24,14 +26,18 @@ if TYPE_CHECKING:
 class Conductor:
     """Hooks of the process that the user started, be it the only one or xdist's controller."""
 
-    def __init__(self, config: pytest.Config, run: RunFolder, *, suites: bool) -> None:
+    def __init__(self, config: pytest.Config, run: RunFolder, *, suites: bool, earlier: resume.Earlier | None) -> None:
         self.config = config
         self.run = run
         self.suites = suites
         """The suites themselves are run: the cluster is made at once, and by this process."""
+        self.earlier = earlier
+        """What was proven before, where an interrupted run is resumed."""
         self.started = time.time()
         self.results: list[Result] = []
         self.crashed = False
+        self.refused = False
+        """The interrupted run cannot be resumed: what it left on disk stays as it is."""
         self.before: Ledger | None = None
         self._journal: journal.Journal | None = None
         self._handler = signal.getsignal(signal.SIGTERM)
@@ -59,21 +65,62 @@ class Conductor:
             catalog.check(catalog.scan([catalog.root()]))
             # How a scheduler ends a job: the cluster must not stay behind.
             self._handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        if self.earlier:
+            self.run.write(proving.PROVEN, {"ids": [result.id for result in self.earlier.results]})
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         """Make the cluster for the suites, and the processes; UsageError ends the session when that fails."""
-        if not self.suites or self.config.option.collectonly:
+        if not (self.suites or self.earlier) or self.config.option.collectonly:
             return None
-        with self._terminal():
-            self.run.acquire(self.settings)
-        self._journal = journal.Journal(self.settings.reports_dir)
+        if self.earlier:
+            # First of all: the run may still be under way.
+            self._journal = journal.Journal(self.settings.reports_dir, resume=True)
+            try:
+                if not self._resume(self.earlier):
+                    return True
+            except pytest.UsageError:
+                self.refused = True
+                raise
+        else:
+            with self._terminal():
+                self.run.acquire(self.settings)
+            self._journal = journal.Journal(self.settings.reports_dir)
         from clusterproof import ledger
 
         cluster = proving.the_cluster(self.config)
         # With a client of its own: the forked processes inherit the cluster's, and must not share a connection.
         self.before = ledger.snapshot(cluster.new_client())
         return Forks(self.settings.workers).prove(session) if self._free_to_fork() else None
+
+    def _resume(self, earlier: resume.Earlier) -> bool:
+        """Get the run its cluster back, free of what the interrupted part left; False when nothing is left to prove."""
+        from clusterproof import ledger
+
+        planned = {planned["id"] for planned in self.plan.values()}
+        if planned:  # pytest-xdist's workers have not collected yet
+            resume.check_selection(earlier, planned)
+        missing = len(earlier.first.expected) - len(earlier.results)
+        if not missing:
+            self._say(earlier, "only the reports were missing")
+            return False
+        with self._terminal():
+            same = resume.take_over(earlier, self.run, self.settings)
+        where = "on the same cluster" if same else "on a new cluster: that of the run has gone"
+        self._say(earlier, f"the other {missing} are proven {where}")
+        if same:
+            client, within = proving.the_cluster(self.config).new_client(), self.settings.timeouts.namespace
+            for stuck in ledger.sweep(client, self.run.id, within=within, spare=self._kept()).stuck:
+                self._print(f"left by the interrupted part, and still there: {stuck}")
+        return True
+
+    def _say(self, earlier: resume.Earlier, what_now: str) -> None:
+        first = earlier.first
+        self._print(f"resuming run {first.id}: {len(earlier.results)} of {len(first.expected)} are proven; {what_now}")
+
+    def _print(self, line: str) -> None:
+        if terminal := self.config.pluginmanager.getplugin("terminalreporter"):
+            terminal.write_line(line)
 
     def _free_to_fork(self) -> bool:
         """Unless the user asked for pytest-xdist, for one process (`-n 0`), or for the debugger."""
@@ -94,7 +141,10 @@ class Conductor:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Verify that the run left nothing, hand over its record, and give the cluster back."""
         try:
-            if self.results or (self.plan and self.run.ready):
+            if self.earlier and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+                failed = any(each.outcome is Outcome.BROKEN for each in self.earlier.results)
+                exitstatus = session.exitstatus = pytest.ExitCode.TESTS_FAILED if failed else pytest.ExitCode.OK
+            if self.results or (self.plan and not self.refused and (self.run.ready or self._all_proven())):
                 self._finish(exitstatus)
         finally:
             if self._journal is not None:
@@ -106,11 +156,41 @@ class Conductor:
                 self.run.remove()
                 signal.signal(signal.SIGTERM, self._handler)
 
+    def _all_proven(self) -> bool:
+        return self.earlier is not None and len(self.earlier.results) == len(self.earlier.first.expected)
+
     def _add(self, result: Result) -> None:
         if self._journal is None:
             self._journal = journal.Journal(self.settings.reports_dir)
+        if not self.results and self.run.ready:
+            self._journal.open(self._opened())
+        if self.run.ready:
+            result = replace(result, cluster=self.run.facts().uid)
         self._journal.add(result)
         self.results.append(result)
+
+    def _opened(self) -> journal.Opened:
+        return journal.Opened(
+            id=self.run.id,
+            suite_version=version("clusterproof"),
+            sha256=resume.digest(suites=self.suites),
+            started=self.started,
+            arguments=self._arguments(),
+            expected=self._expected(),
+            cluster=self.run.facts(),
+            access=self.run.access(),
+        )
+
+    def _arguments(self) -> tuple[str, ...]:
+        return tuple(str(argument) for argument in self.config.invocation_params.args)
+
+    def _expected(self) -> tuple[str, ...]:
+        return tuple(planned["id"] for planned in self.plan.values())
+
+    def _all_results(self) -> tuple[Result, ...]:
+        """Those of before the interruption, and those of now, which replace them."""
+        now = {result.id for result in self.results}
+        return (*(each for each in (self.earlier.results if self.earlier else ()) if each.id not in now), *self.results)
 
     def _crash(self, report: pytest.TestReport) -> Result:
         planned = self.plan[report.nodeid]
@@ -126,26 +206,30 @@ class Conductor:
 
     def _finish(self, exitstatus: int) -> None:
         facts, leaks = self._inspect()
-        expected = tuple(planned["id"] for planned in self.plan.values())
+        earlier, results = self.earlier, self._all_results()
+        clusters = earlier.clusters() if earlier else ()
         run = Run(
             id=self.run.id,
             suite_version=version("clusterproof"),
-            started=self.started,
-            seconds=time.time() - self.started,
-            complete=self._complete(exitstatus, expected),
-            arguments=tuple(str(argument) for argument in self.config.invocation_params.args),
-            expected=expected,
+            started=earlier.first.started if earlier else self.started,
+            seconds=time.time() - self.started + (earlier.seconds if earlier else 0),
+            complete=self._complete(exitstatus, results),
+            arguments=earlier.first.arguments if earlier else self._arguments(),
+            expected=self._expected(),
             cluster=facts,
-            results=tuple(self.results),
-            profiles=tuple(self._verdicts()),
+            results=results,
+            profiles=tuple(self._verdicts(results)),
+            earlier_clusters=tuple(each for each in clusters if facts and each.uid != facts.uid),
             leaks=leaks,
             suites=self._suites(),
         )
         self.config.hook.pytest_clusterproof_finished(config=self.config, run=run)
+        if self._journal is not None:
+            self._journal.end(complete=run.complete)
 
-    def _complete(self, exitstatus: int, expected: tuple[str, ...]) -> bool:
+    def _complete(self, exitstatus: int, results: Iterable[Result]) -> bool:
         ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-        return ended and not self.crashed and {result.id for result in self.results} >= set(expected)
+        return ended and not self.crashed and {result.id for result in results} >= set(self._expected())
 
     def _suites(self) -> outcome.Suites | None:
         if not self.suites:
@@ -153,11 +237,11 @@ class Conductor:
         known = {promise.id for promise in catalog.scan([catalog.root()])}
         return outcome.Suites(catalog.digest(), tuple(sorted(known)))
 
-    def _verdicts(self) -> list[outcome.ProfileVerdict]:
+    def _verdicts(self, results: tuple[Result, ...]) -> list[outcome.ProfileVerdict]:
         """A profile is about all promises of the suites that belong to it, also those that were not selected."""
         if not self.suites:
             return []
-        tried = {result.id for result in self.results} | {result.id.partition("[")[0] for result in self.results}
+        tried = {result.id for result in results} | {result.id.partition("[")[0] for result in results}
         untried = [
             promise
             for promise in catalog.scan([catalog.root()])
@@ -172,7 +256,7 @@ class Conductor:
                 if planned["id"] not in tried
                 and profile.holds(planned["id"].partition("/")[0], planned["capabilities"])
             ]
-            verdicts.append(profiles.verdict(profile, self.results, dict.fromkeys(missing)))
+            verdicts.append(profiles.verdict(profile, results, dict.fromkeys(missing)))
         return [each for each in verdicts if each is not None]
 
     def _inspect(self) -> tuple[ClusterFacts | None, tuple[str, ...]]:
@@ -181,7 +265,7 @@ class Conductor:
         from clusterproof.errors import ApiError, SurroundingsError
 
         if not self.run.ready:
-            return None, ()
+            return self.earlier.last.cluster if self.earlier else None, ()
         access, facts = self.run.acquire(self.settings)
         client = Client.from_kubeconfig(access.kubeconfig, access.context)
         try:
@@ -208,7 +292,9 @@ class Conductor:
     def _kept(self) -> list[str]:
         if not self.settings.keep_failed:
             return []
-        failed = (each for each in self.results if each.outcome in (Outcome.BROKEN, Outcome.FLAKY, Outcome.ERROR))
+        failed = (
+            each for each in self._all_results() if each.outcome in (Outcome.BROKEN, Outcome.FLAKY, Outcome.ERROR)
+        )
         return [name for each in failed for name in each.namespaces]
 
     def _namespaces_left(self, client: Client, kept: list[str]) -> list[str]:

@@ -44,6 +44,8 @@ class Settings:
     keep_failed: bool = False
     retry_broken: bool = False
     """Prove a broken promise once more, in a fresh namespace; forbidden where pytest is strict."""
+    resume: bool = False
+    """Go on with the interrupted run that the reports' folder has the journal of."""
     reports_dir: Path = Path("reports/out")
     report_formats: tuple[str, ...] = ("json", "junit", "markdown", "allure")
     run_id: str = ""
@@ -162,6 +164,12 @@ OPTIONS = (
     Option("disruptive", "also prove promises that disturb the whole cluster", _switch),
     Option("keep_failed", "keep the namespaces of promises that did not hold", _switch),
     Option("retry_broken", "prove a broken promise once more: kept then, it is flaky, which is not kept", _switch),
+    Option(
+        "resume",
+        "after an interruption, prove only what the journal in the reports' folder does not have: same selection, same "
+        "suites, same cluster; one that was made for the run and has gone is made anew",
+        _switch,
+    ),
     Option("reports_dir", "where the reports go (default: reports/out)", Path, "DIR"),
     Option("report_formats", "formats to write (default: json,junit,markdown,allure)", _names, "NAMES"),
     Option("run_id", "name of this run, in labels and namespaces (default: random)", metavar="ID", check=_label),

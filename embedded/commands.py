@@ -124,15 +124,24 @@ class Kubeconfig:
         return 0
 
 
-def sweep(run: str) -> Iterator[str]:
+def sweep(run: str, everything: bool) -> Iterator[str]:
     """End all clusters whose launcher was killed: those that never became ready, and those of runs that have ended.
 
-    `run` names one run's cluster; empty means all. Clusters that somebody started with `clusterproof up` stay.
+    `run` names one run's cluster; empty means all. Clusters that were started to stay, with `clusterproof up` or
+    `--keep-cluster`, do so unless `everything` is to go.
     """
     for known in state.clusters():
-        if known.abandoned if not run else known.name == cluster_name(run):
+        if run and known.name != cluster_name(run):
+            continue
+        stays = known.ready and not known.owner
+        if stays and not everything:
+            yield (
+                f"kept embedded cluster {known.name}: it was started to stay, with `clusterproof up` or --keep-cluster "
+                f"(remove it with: clusterproof down --name {known.name})"
+            )
+        elif stays or run or known.abandoned:
             cluster.down(known.name)
-            yield f"embedded cluster {known.name}"
+            yield f"removed embedded cluster {known.name}"
 
 
 def _described(one: state.ClusterState) -> Iterator[str]:

@@ -21,13 +21,20 @@ class Embedded:
     def create(self, shape: Shape) -> Access:
         """Start a cluster with all add-ons; EmbeddedError, and nothing left behind, when that fails."""
         version = shape.kubernetes_version or DEFAULT_KUBERNETES
-        plan = cluster.Plan(shape.name, shape.nodes, version, owner=os.getpid())
+        plan = cluster.Plan(shape.name, shape.nodes, version, owner=0 if shape.keep else os.getpid())
         return access(cluster.up(plan, print))
 
     def delete(self, access: Access) -> None:
         """End it and remove every trace."""
         if any(known.name == access.name for known in state.clusters()):
             cluster.down(access.name)
+
+    def adopt(self, access: Access) -> None:
+        """From now on it ends with this process's run, unless it is one that stays."""
+        found = state.load(access.name)
+        if found.owner:
+            found.owner, found.launcher = os.getpid(), state.identity(os.getpid())
+            found.save()
 
     def collect_logs(self, access: Access, into: Path) -> None:
         """One file for each component of each node."""

@@ -174,16 +174,16 @@ def raising(error: BaseException) -> Callable[[], int]:
 
 class TestSweep:
     def test_without_a_cluster_sweeps_the_machine(self, run: Run, points: dict[str, list[Point]]) -> None:
-        asked: list[str] = []
+        asked: list[tuple[str, bool]] = []
 
-        def sweeper(run_id: str) -> Iterator[str]:
-            asked.append(run_id)
-            yield "process 17"
+        def sweeper(run_id: str, everything: bool) -> Iterator[str]:
+            asked.append((run_id, everything))
+            yield "removed process 17"
 
         points[cli.SWEEPERS].append(Point("room", sweeper))
         assert run("sweep", "--run=r1") == (0, "removed process 17\n", "")
-        assert run("sweep")[0] == 0
-        assert asked == ["r1", ""]
+        assert run("sweep", "--all")[0] == 0
+        assert asked == [("r1", False), ("", True)]
 
     def test_says_when_nothing_was_left(self, run: Run) -> None:
         assert run("sweep")[1] == "nothing was left on this machine; no cluster was named\n"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -168,7 +170,9 @@ def test_all(namespace, number):
     assert len(result["namespaces"]) == 1
     assert suite.document["expected"] == ["apps/thing/all[one]"]
     assert suite.document["cluster"]["version"] == "v1.37.2"
-    assert json.loads((suite.out / "journal.jsonl").read_text()) == result
+    _, proven, ended = map(json.loads, (suite.out / "journal.jsonl").read_text().splitlines())
+    assert proven == result
+    assert ended == {"ended": {"complete": True}}
 
 
 def test_everything_carries_the_run_and_goes_with_it(suite: Suite, api: FakeApi) -> None:
@@ -561,3 +565,118 @@ def test_strict_forbids_to_try_again(suite: Suite, api: FakeApi) -> None:
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --retry-broken cannot be had with --strict: there, *"])
     assert not api.requests
+
+
+INTERRUPTED = '''
+@pytest.mark.parametrize("case", ["one", "two"])
+def test_kept(namespace, case):
+    """It MUST be kept."""
+    with open(f"proven-{case}", "a") as proven:
+        proven.write("x")
+@pytest.mark.skip(reason="not today")
+def test_skipped(cluster):
+    """It MUST be skipped."""
+def test_lost(cluster):
+    """It MUST answer."""
+    if not os.path.exists("again"):
+        raise SurroundingsError("no connection")
+def test_broken(namespace):
+    """It MUST hold."""
+    if not os.path.exists("again"):
+        open("again", "w").close()
+        raise KeyboardInterrupt
+    assert False
+def test_late(cluster):
+    """It MUST be tried."""
+'''
+LEFT = {"metadata": {"name": "left", "labels": {"clusterproof.dev/run": "night"}}}
+
+
+def test_a_resumed_run_proves_only_what_is_missing(installed: Suite, api: FakeApi) -> None:
+    installed.write(INTERRUPTED)
+    assert installed.run("-n0", "--run-id=night").ret == pytest.ExitCode.INTERRUPTED
+    assert installed.outcomes == {
+        "apps/thing/kept[one]": "kept",
+        "apps/thing/kept[two]": "kept",
+        "apps/thing/skipped": "skipped",
+        "apps/thing/lost": "error",
+    }
+    with (installed.out / "journal.jsonl").open("a") as journal:
+        journal.write('{"id": "cut off')
+    api.put("/api/v1/namespaces/left", {"apiVersion": "v1", "kind": "Namespace", **LEFT})
+
+    result = installed.run("--resume")
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["resuming run night: 3 of 6 are proven; the other 3 are proven on the same cluster"])
+    assert installed.outcomes == {
+        "apps/thing/kept[one]": "kept",
+        "apps/thing/kept[two]": "kept",
+        "apps/thing/skipped": "skipped",
+        "apps/thing/lost": "kept",
+        "apps/thing/broken": "broken",
+        "apps/thing/late": "kept",
+    }
+    assert (installed.pytester.path / "proven-one").read_text() == "x", "it was proven once"
+    document = installed.document
+    assert (document["id"], document["complete"], document["leaks"]) == ("night", True, [])
+    assert set(document["expected"]) == set(installed.outcomes)
+    assert {each["cluster"] for each in document["results"]} == {document["cluster"]["uid"]}
+    assert document["earlier_clusters"] == []
+    assert "/api/v1/namespaces/left" not in api.objects
+
+
+def test_a_run_of_which_only_the_report_is_missing(installed: Suite) -> None:
+    installed.write('def test_a(cluster):\n    """It MUST hold."""\ndef test_b(cluster):\n    """It MUST hold."""')
+    assert installed.run().ret == pytest.ExitCode.OK
+    journal = installed.out / "journal.jsonl"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-1]))
+    (installed.out / "result.json").unlink()
+    assert installed.run("--resume").ret == pytest.ExitCode.OK
+    assert installed.outcomes == {"apps/thing/a": "kept", "apps/thing/b": "kept"}
+    assert installed.document["complete"]
+
+
+def test_what_cannot_be_resumed(installed: Suite, api: FakeApi) -> None:
+    def refused(*options: str) -> str:
+        result = installed.run("--resume", *options)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        (line,) = [line for line in result.errlines if line]
+        return line.removeprefix("ERROR: ")
+
+    installed.write(INTERRUPTED)
+    assert refused().startswith("--resume: nothing to resume: reports/out/journal.jsonl has no promise that was proven")
+    installed.run("-n0", "--run-id=night")
+    before = (installed.out / "journal.jsonl").read_text().rstrip()
+
+    assert "run night had 6 promises selected, and now there are 2, 4 of them" in refused("-k", "late or lost")
+    assert refused("--run-id=day") == "--resume: run night cannot be resumed: --run-id=day is another run"
+    assert "it has a cluster from --cluster=external, not embedded" in refused("--cluster=embedded")
+    api.objects["/api/v1/namespaces/kube-system"]["metadata"]["uid"] = "another"
+    assert refused().endswith("has UID another")
+    installed.write("def test_new(cluster):\n    '''It MUST.'''", "suites/apps/test_new.py")
+    assert refused() == "--resume: run night cannot be resumed: the suites have changed since"
+    assert (installed.out / "journal.jsonl").read_text().rstrip() == before, "nothing is lost"
+
+
+def test_a_run_that_came_to_its_end_is_not_resumed(installed: Suite) -> None:
+    installed.write('def test_a(cluster):\n    """It MUST hold."""')
+    installed.run("--run-id=night")
+    result = installed.run("--resume")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --resume: nothing to resume: run night in * came to its end"])
+
+
+def test_two_runs_do_not_write_into_one_folder(installed: Suite, api: FakeApi) -> None:
+    installed.write('def test_a(cluster):\n    """It MUST hold."""')
+    installed.out.mkdir(parents=True)
+    script = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print('locked'); input()"
+    command = [sys.executable, "-uc", script, str(installed.out / "journal.jsonl")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "locked\n"
+        result = installed.run()
+        other.communicate("\n")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --reports-dir=reports/out: another run is writing there"])
+    assert not [line for line in api.requests if line.startswith("POST /api/v1/")], "nothing is proven"

@@ -65,15 +65,32 @@ def test_an_id_that_was_given_again_is_another_process() -> None:
 def test_sweep_ends_what_is_abandoned_or_named(monkeypatch: pytest.MonkeyPatch) -> None:
     gone: list[str] = []
     monkeypatch.setattr(commands.cluster, "down", gone.append)
-    for name in ("cut", "stays", cluster_name("r1")):
-        made = state.allocate(name, "1.37.2", 1)
+    for name in ("cut", "starting", "stays", cluster_name("r1")):
+        made = state.allocate(name, "1.37.2", 1, owner=7 if name == cluster_name("r1") else 0)
+        made.ready = name not in ("cut", "starting")
         if name == "cut":
             made.launcher = ended()
-            made.save()
+        made.save()
 
-    assert list(commands.sweep("")) == ["embedded cluster cut"]
-    assert list(commands.sweep("r1")) == ["embedded cluster cp-r1"]
+    (removed, kept) = commands.sweep("", False)
+    assert removed == "removed embedded cluster cut"
+    assert kept.startswith("kept embedded cluster stays: it was started to stay, with `clusterproof up` or --keep")
+    assert list(commands.sweep("r1", False)) == ["removed embedded cluster cp-r1"]
     assert gone == ["cut", "cp-r1"]
+
+
+def test_a_kept_cluster_is_only_swept_with_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone: list[str] = []
+    monkeypatch.setattr(commands.cluster, "down", gone.append)
+    made = state.allocate(cluster_name("r1"), "1.37.2", 1)
+    made.ready, made.launcher = True, ended()
+    made.save()
+
+    for run in "", "r1":
+        (line,) = commands.sweep(run, False)
+        assert line.endswith("(remove it with: clusterproof down --name cp-r1)")
+    assert gone == []
+    assert list(commands.sweep("", True)) == ["removed embedded cluster cp-r1"]
 
 
 def test_half_of_a_folder_is_never_seen(root: Path) -> None:
