@@ -211,6 +211,9 @@ INGRESS_DEFAULT_CLASS = Capability(
 )
 LOAD_BALANCER = Capability("network.loadbalancer", "A LoadBalancer Service gets an address.", _only_declared)
 NETWORK_POLICY = Capability("network.policy", "NetworkPolicies are enforced.", _only_declared)
+POLICY_IP_BLOCKS = Capability(
+    "network.policy.ip-blocks", "Address blocks of NetworkPolicies count for pods, too.", _only_declared
+)
 DUAL_STACK = Capability("network.dualstack", "Pods and Services have addresses of both families.", _dual_stack)
 GATEWAY = Capability("network.gateway", "Routes of the Gateway API are served.", _group("gateway.networking.k8s.io"))
 SEVERAL_NODES = Capability("nodes.several", "Pods run on two nodes or more.", _several_nodes)

@@ -244,6 +244,15 @@ def rule(host: str, paths: Mapping[str, str], *, port: int = 80, path_type: str 
     return {"host": host, "http": {"paths": backends}} if host else {"http": {"paths": backends}}
 
 
+def network_policy(
+    name: str, *, select: Mapping[str, str] | None = None, types: Sequence[str] = (), **rules: Sequence[Manifest]
+) -> Manifest:
+    """A NetworkPolicy for the pods with these labels, by default all; `rules` are its `ingress` and `egress`."""
+    spec = {"podSelector": {"matchLabels": dict(select or {})}, "policyTypes": list(types)}
+    more = {direction: list(each) for direction, each in rules.items()}
+    return _manifest("networking.k8s.io/v1", "NetworkPolicy", name, spec=spec | more)
+
+
 def config_map(
     name: str, data: Mapping[str, str] | None = None, *, labels: Mapping[str, str] | None = None
 ) -> Manifest:
