@@ -218,3 +218,28 @@ service_rewritten(
 def policy_engine_missing(subject: Subject) -> Damage:
     """The cluster claims to enforce NetworkPolicies, and nobody does."""
     yield ["--capabilities=network.policy,network.policy.ip-blocks"]
+
+
+@breakage(
+    breaks={
+        "network/load_balancer/address": r"has address: not within .*its status carries no address",
+        "network/load_balancer/source_ranges": r"has address: not within .*its status carries no address",
+    },
+    keeps=["network/load_balancer/health_check_port"],
+    scale=0.1,
+)
+def load_balancer_missing(subject: Subject) -> Damage:
+    """The cluster claims to have load balancers, and Services are never given one."""
+    yield ["--capabilities=network.loadbalancer"]
+
+
+@breakage(
+    breaks={"network/load_balancer/health_check_port": r"it is \['200', '200'\], not \['200', '503'\]"},
+    keeps=["network/service/cluster_ip"],
+)
+def health_checks_answered_anywhere(subject: Subject) -> Damage:
+    """Load balancers are told by every node that it has a pod, wherever the pods are."""
+    here, there = (node.address for node in subject.state.nodes)
+    rule = f"OUTPUT -p tcp -d {there} --dport 30000:32767 -j DNAT --to-destination {here}"
+    with subject.commanded(subject.nodes[1], f"iptables -w -t nat -I {rule}", f"iptables -w -t nat -D {rule}"):
+        yield []
