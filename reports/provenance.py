@@ -31,6 +31,8 @@ PREDICATE_TYPE = "https://clusterproof.dev/result/v1"
 SUFFIX = ".intoto.jsonl"
 """What is appended to the name of a result document to name its envelope."""
 
+_FILE_NAME = r"\A(?!\.*\Z)[^/\x00-\x1f\x7f]+\Z"
+"""Never a path: the report is looked for beside the envelope."""
 _TEXT = {"type": "string"}
 _ENVELOPE = {
     "type": "object",
@@ -67,7 +69,7 @@ _STATEMENT = {
                 "type": "object",
                 "required": ["name", "digest"],
                 "properties": {
-                    "name": _TEXT,
+                    "name": {"type": "string", "pattern": _FILE_NAME},
                     "digest": {"type": "object", "required": ["sha256"], "properties": {"sha256": _TEXT}},
                 },
             },

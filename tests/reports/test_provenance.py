@@ -179,6 +179,13 @@ def test_every_changed_field_of_the_statement_is_refused_even_when_signed(envelo
                 verify(resigned(envelope, change), report)
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "/etc/passwd", "../result.json", "a\nb", "\x1b[31m", "a\0"])
+def test_a_report_is_named_by_a_file_name_only(name: str, envelope: bytes) -> None:
+    changed = resigned(envelope, lambda statement: statement["subject"][0].update(name=name))
+    with pytest.raises(Refused, match=r"at \$\.subject\[0\]\.name"):
+        provenance.open_envelope(changed, KEY.public_key())
+
+
 def test_a_contradiction_names_the_field(envelope: bytes, report: bytes) -> None:
     changed = resigned(envelope, lambda statement: statement["predicate"]["profiles"].update(core="conformant"))
     with pytest.raises(
