@@ -2,7 +2,7 @@
 
 Promises mostly wait, so there are more processes than processors. A forked process costs a few milliseconds, where a
 worker of pytest-xdist imports and collects everything again; and it takes the next promise only when it has ended the
-one before, so that nothing waits behind a long one.
+one before, so that nothing waits behind a long one. What disturbs the whole cluster comes last, one at a time.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Forks:
             except EOFError:
                 self._bury(worker)
                 reports = [_crash(worker)]
-                if waiting:
+                if waiting and (not self.workers or not _disturbs(waiting[0])):
                     worker = self._fork(session)
             _log(reports, session)
             if worker in self.workers:
@@ -85,7 +85,7 @@ class Forks:
             raise session.Failed(session.shouldfail)
         if session.shouldstop:
             raise session.Interrupted(session.shouldstop)
-        if waiting:
+        if waiting and (len(self.workers) == 1 or not _disturbs(waiting[0])):
             worker.item = waiting.popleft()
             worker.connection.send(session.items.index(worker.item))
         else:
@@ -187,6 +187,11 @@ def _log(reports: list[pytest.TestReport], session: pytest.Session) -> None:
     for report in reports:
         hook.pytest_runtest_logreport(report=report)
     hook.pytest_runtest_logfinish(**where)
+
+
+def _disturbs(item: pytest.Item) -> bool:
+    """Whether nothing else may be proven meanwhile."""
+    return item.get_closest_marker("disruptive") is not None
 
 
 def _crash(worker: Worker) -> pytest.TestReport:

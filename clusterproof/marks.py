@@ -14,7 +14,7 @@ DESCRIPTIONS = (
     "smoke: among the quickest and most telling promises",
     "normal: the default tier",
     "full: slow or costly promises",
-    "disruptive: disturbs the whole cluster; runs only with --disruptive",
+    "disruptive: disturbs the whole cluster; runs only with --disruptive, after all others and alone",
     "pod_security(level): Pod Security level of the test's namespaces: privileged, baseline or restricted (default)",
     "first: waits for a wall-clock minute or is otherwise long, so it is started before the others",
     # pytest-kubernetes uses this mark without registering it.

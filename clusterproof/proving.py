@@ -84,6 +84,13 @@ def the_cluster(config: pytest.Config) -> Cluster:
     return config.stash[CLUSTER]
 
 
+def _turn(item: pytest.Item) -> int:
+    """Its place among the tests: what takes long comes first, what disturbs the others last."""
+    if not is_promise(item):
+        return 1
+    return 2 if item.get_closest_marker("disruptive") else 0 if item.get_closest_marker("first") else 1
+
+
 class Prover:
     """Hooks of every process that runs tests."""
 
@@ -92,7 +99,7 @@ class Prover:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Leave out what only `--disruptive` allows, and start what takes long before all else."""
+        """Leave out what only `--disruptive` allows, or leave it to the end; start what takes long before all else."""
         promises = [item for item in items if is_promise(item)]
         if not promises:
             return
@@ -101,7 +108,7 @@ class Prover:
             if left_out:
                 self.config.hook.pytest_deselected(items=left_out)
                 items[:] = [item for item in items if item not in left_out]
-        items.sort(key=lambda item: not (is_promise(item) and item.get_closest_marker("first")))
+        items.sort(key=_turn)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:

@@ -247,6 +247,29 @@ def test_calm(cluster):
     assert set(suite.outcomes) == {"apps/thing/calm", "apps/thing/storm"}
 
 
+def test_disruptive_promises_are_proven_last_and_alone(installed: Suite) -> None:
+    installed.write(
+        '''
+import time
+@pytest.mark.disruptive
+@pytest.mark.parametrize("number", [1, 2])
+def test_storm(cluster, number):
+    """It MUST survive."""
+    time.sleep(0.2)
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_calm(cluster, number):
+    """It MUST live."""
+    time.sleep(0.2 * number)
+'''
+    )
+    assert installed.run("--workers=3", "--disruptive").ret == pytest.ExitCode.OK
+    results = sorted(installed.results.values(), key=lambda each: each["started"])
+    assert [each["id"] for each in results[3:]] == ["apps/thing/storm[1]", "apps/thing/storm[2]"]
+    ends = [each["started"] + each["seconds"] for each in results]
+    assert max(ends[:3]) <= results[3]["started"]
+    assert ends[3] <= results[4]["started"]
+
+
 def test_long_promises_come_first(suite: Suite) -> None:
     suite.write(
         '''
