@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clusterproof import capabilities, conditions, inside, kinds, load, manifests
+    from clusterproof import capabilities, conditions, hollow, inside, kinds, load, manifests
     from clusterproof.client import Client, Event, ExecResult, Response
     from clusterproof.cluster import Cluster
     from clusterproof.errors import ApiError, Hopeless, NeverHappened, SurroundingsError
@@ -44,6 +44,7 @@ __all__ = [
     "conditions",
     "consistently",
     "eventually",
+    "hollow",
     "inside",
     "kinds",
     "load",

@@ -182,6 +182,22 @@ def _leader_election(survey: Survey) -> Finding:
     return Finding(bool(names), f"found Lease {', '.join(names)}" if names else f"no Lease {' or '.join(LEADERS)}")
 
 
+def _resize(survey: Survey) -> Finding:
+    found = "pods/resize" in {each["name"] for each in survey.client.get("/api/v1")["resources"]}
+    return Finding(found, f"{'found' if found else 'no'} subresource resize of pods")
+
+
+def _user_namespaces(survey: Survey) -> Finding:
+    lacking = [node["metadata"]["name"] for node in survey.nodes if not _has_user_namespaces(node)]
+    told = f"the default runtime of {', '.join(lacking)} does not tell of user namespaces"
+    return Finding(not lacking, told if lacking else "the default runtime of every node tells of user namespaces")
+
+
+def _has_user_namespaces(node: dict[str, Any]) -> bool:
+    handlers = {each["name"]: each.get("features") or {} for each in node["status"].get("runtimeHandlers") or []}
+    return bool(handlers.get("", {}).get("userNamespaces"))
+
+
 def _only_declared(survey: Survey) -> Finding:
     return Finding(False, "not declared, and it cannot be detected")
 
@@ -228,7 +244,11 @@ CUSTOM_METRICS = Capability(
 VPA = Capability("scale.vpa", "Requests of pods follow their use.", _group("autoscaling.k8s.io"))
 NODES = Capability("scale.nodes", "Nodes come and go with what the pods need.", _only_declared)
 CERT_MANAGER = Capability("extend.cert-manager", "Certificates are issued into Secrets.", _group("cert-manager.io"))
-USERNS = Capability("pods.userns", "Pods can have a user namespace of their own.", _only_declared)
+OWN_NODE = Capability(
+    "nodes.own", "A run may add a Node object of its own, without a machine behind it.", _only_declared
+)
+RESIZE = Capability("pods.resize", "What a running pod may use can be changed.", _resize)
+USERNS = Capability("pods.userns", "Pods can have a user namespace of their own.", _user_namespaces)
 MCS = Capability("federation.mcs", "Services are exported to other clusters.", _group("multicluster.x-k8s.io"))
 
 ALL: dict[str, Capability] = {each.name: each for each in list(globals().values()) if isinstance(each, Capability)}

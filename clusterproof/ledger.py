@@ -14,6 +14,7 @@ from clusterproof import discovery, kinds
 from clusterproof.client import Client
 from clusterproof.conditions import gone
 from clusterproof.errors import ApiError, NeverHappened
+from clusterproof.hollow import PREFIX as HOLLOW
 from clusterproof.kinds import Kind
 from clusterproof.namespace import RUN_LABEL
 from clusterproof.objects import Object
@@ -132,8 +133,8 @@ def sweep(client: Client, run_id: str = "", *, within: float = 120.0, spare: Ite
     ]
     spaces = {entry.name for entry in found if entry.kind == kinds.NAMESPACE}
     volumes = [volume for volume in _list(client, kinds.PERSISTENT_VOLUME, "") if volume.claimed_from in spaces]
-    # Nodes are not ours to remove, whatever they are labelled with.
-    doomed = [entry for entry in found if entry.namespace not in spaces and entry.kind != kinds.NODE]
+    # Nodes with a machine behind them are not ours to remove, whatever they are labelled with.
+    doomed = [entry for entry in found if entry.namespace not in spaces and not _is_machine(entry)]
     doomed.sort(key=lambda entry: entry.kind.kind not in _FIRST)
     troubles = {entry: _remove(client, entry) for entry in doomed}
     troubles = {entry: trouble or _awaited(client, entry, deadline) for entry, trouble in troubles.items()}
@@ -167,6 +168,10 @@ def _read(client: Client, served: Iterable[Kind], selector: str) -> Ledger:
         for entry in found:
             entries.setdefault(entry.uid, entry)
     return Ledger(entries, unread)
+
+
+def _is_machine(entry: Entry) -> bool:
+    return entry.kind == kinds.NODE and not entry.name.startswith(HOLLOW)
 
 
 def _list(client: Client, kind: Kind, selector: str) -> Iterator[Entry]:

@@ -11,7 +11,7 @@ from clusterproof.provider import Access, Shape
 from . import addons, cluster, state
 from .components import DEFAULT_KUBERNETES
 
-CAPABILITIES = ("access.certificates",)
+CAPABILITIES = ("access.certificates", "nodes.own")
 """What every embedded cluster can do, add-ons aside."""
 
 

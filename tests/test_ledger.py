@@ -208,11 +208,13 @@ class TestSweep:
         volume(stocked, "pv-2", "default", "Retain")
         put(stocked, f"{RBAC}/clusterroles/of-another-run", run="r2")
         put(stocked, f"{CORE}/nodes/node-2", run="r1")
+        put(stocked, f"{CORE}/nodes/clusterproof-hollow-mine", run="r1")
         swept = ledger.sweep(client, "r1", within=5)
         assert sorted(swept.removed) == [
             "ClusterRole ours",
             "ConfigMap kube-system/lent",
             "Namespace mine",
+            "Node clusterproof-hollow-mine",
             "PersistentVolume pv-1",
         ]
         assert swept.stuck == ()

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from clusterproof import Cluster, Images, Namespace, Object, Timeouts, conditions, eventually, kinds, manifests, measure
+from clusterproof import (
+    Cluster,
+    Images,
+    Namespace,
+    Object,
+    Timeouts,
+    conditions,
+    eventually,
+    hollow,
+    kinds,
+    manifests,
+    measure,
+)
 
 TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 READ_ONLY = 10255
@@ -24,7 +36,11 @@ def test_refuses(cluster: Cluster, namespace: Namespace, images: Images, timeout
     pod = namespace.create(manifests.pod("pod", images.agnhost, args=["pause"], service_account="default"))
     eventually(pod, conditions.running, within=timeouts.pod)
     token = pod.exec(["cat", TOKEN], within=timeouts.request).stdout
-    urls = [f"https://{_host(node)}:{_port(node)}{path}" for node in cluster.list(kinds.NODE) for path in PATHS]
+    urls = [
+        f"https://{_host(node)}:{_port(node)}{path}"
+        for node in cluster.list(kinds.NODE, labels=hollow.MACHINES)
+        for path in PATHS
+    ]
 
     nobody = _codes(pod, urls, timeouts)
     false = _codes(pod, urls, timeouts, "Authorization: Bearer false")
@@ -49,7 +65,11 @@ def test_read_only_port(cluster: Cluster, namespace: Namespace, images: Images, 
     pod = namespace.create(manifests.pod("pod", images.agnhost, args=["pause"]))
     eventually(pod, conditions.running, within=timeouts.pod)
 
-    codes = _codes(pod, [f"http://{_host(node)}:{READ_ONLY}/pods" for node in cluster.list(kinds.NODE)], timeouts)
+    codes = _codes(
+        pod,
+        [f"http://{_host(node)}:{READ_ONLY}/pods" for node in cluster.list(kinds.NODE, labels=hollow.MACHINES)],
+        timeouts,
+    )
 
     served = {url: code for url, code in codes.items() if code != UNREACHED}
     assert codes, "there is no node to ask"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clusterproof import Cluster, Images, Namespace, Timeouts, conditions, eventually, kinds, manifests
+from clusterproof import Cluster, Images, Namespace, Timeouts, conditions, eventually, hollow, kinds, manifests
 from clusterproof.credentials import Credentials
 from clusterproof.refusals import refused
 
@@ -60,7 +60,7 @@ def test_writes(cluster: Cluster, namespace: Namespace, credentials: Credentials
     """
     name = f"{namespace}-node"
     node = credentials.certificate(f"system:node:{name}", ["system:nodes"])
-    (real, *_) = cluster.list(kinds.NODE)
+    (real, *_) = cluster.list(kinds.NODE, labels=hollow.MACHINES)
     itself = credentials.certificate(f"system:node:{real.name}", ["system:nodes"])
 
     with refused(f"{node.user} labelling {real}"):

@@ -23,6 +23,7 @@ from clusterproof import (
     conditions,
     consistently,
     eventually,
+    hollow,
     kinds,
     manifests,
     measure,
@@ -191,7 +192,7 @@ def test_nodes(cluster: Cluster, timeouts: Timeouts) -> None:
     Source: https://kubernetes.io/docs/reference/node/node-status/
     """
     # A node may be just joining or leaving.
-    nodes = eventually(cluster.select(kinds.NODE), _are_well, within=timeouts.recovery)
+    nodes = eventually(cluster.select(kinds.NODE, labels=hollow.MACHINES), _are_well, within=timeouts.recovery)
     measure("nodes", len(nodes))
     server = _minor(cluster.client.get("/version")["gitVersion"])
     answer = cluster.client.request("GET", kinds.LEASE.path("kube-node-lease"))
@@ -250,7 +251,7 @@ def test_certificates(cluster: Cluster, namespace: Namespace, images: Images, ti
     trust = pod.exec(["sh", "-c", _TRUST], within=timeouts.request)
     if trust.code in _UNREACHABLE:
         raise SurroundingsError(f"{pod} does not reach the API server: {trust.stderr.strip()}")
-    for node in cluster.list(kinds.NODE):
+    for node in cluster.list(kinds.NODE, labels=hollow.MACHINES):
         if found := _kubelet_certificates(pod, node, timeouts):
             shown[f"the kubelet of {node}"] = found[0]
             names = {address["address"] for address in node.status["addresses"]}

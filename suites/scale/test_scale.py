@@ -18,6 +18,7 @@ from clusterproof import (
     Timeouts,
     capabilities,
     eventually,
+    hollow,
     kinds,
     load,
 )
@@ -139,7 +140,7 @@ def _tell_the_nodes_use(cluster: Cluster, before: list[Object], watch: Object) -
     def tell_the_nodes_use(metrics: list[Object]) -> str | None:
         uses = {metric.name: _use(metric) for metric in metrics}
         now = load.account(watch)[-1].at
-        for node in cluster.list(kinds.NODE):
+        for node in cluster.list(kinds.NODE, labels=hollow.MACHINES):
             if ready(node) is None and (wrong := _wrong_of_node(node, uses.get(node.name), earlier, now)):
                 return f"those of {node.name} {wrong}"
         return None
