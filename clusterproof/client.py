@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -32,7 +31,9 @@ from urllib3.exceptions import (
     SSLError,
 )
 
-from clusterproof.errors import ApiError, NeverHappened, SurroundingsError
+from clusterproof import streaming
+from clusterproof.errors import ApiError, SurroundingsError
+from clusterproof.streaming import ExecResult as ExecResult
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
@@ -44,15 +45,6 @@ class Event(NamedTuple):
     type: str
     """ADDED, MODIFIED, DELETED or BOOKMARK."""
     object: dict[str, Any]
-
-
-class ExecResult(NamedTuple):
-    """What a command in a container said and how it ended."""
-
-    stdout: str
-    stderr: str
-    code: int
-    """Exit code of the command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,15 +231,31 @@ class Client:
         return _Lines(answer, self._sentence)
 
     def exec(
-        self, path: str, command: Sequence[str], *, container: str = "", stdin: str = "", within: float = 60.0
+        self,
+        path: str,
+        command: Sequence[str],
+        *,
+        container: str = "",
+        stdin: str = "",
+        tty: bool = False,
+        within: float = 60.0,
     ) -> ExecResult:
-        """Run a command in a pod; `path` is the pod's `exec` subresource. NeverHappened when it does not end."""
-        query = {"command": list(command), "stdout": True, "stderr": True, "stdin": bool(stdin)}
+        """Run a command in a pod; `path` is the pod's `exec` subresource. NeverHappened when it does not end.
+
+        Without a command and with the path of `attach`, it follows the container itself.
+        """
+        query = {"command": list(command), "stdout": True, "stderr": not tty, "stdin": bool(stdin), "tty": tty}
         if container:
             query["container"] = container
         self._count()
         # A socket of its own: the official client's stream() swaps a method of the ApiClient it is given.
-        return _exec(self.configuration, self._url(path, query), self._headers("*/*"), stdin, within)
+        return streaming.run(self.configuration, self._url(path, query), self._headers("*/*"), stdin, within)
+
+    def forward(self, path: str, port: int, sent: bytes, *, until: bytes, within: float = 60.0) -> bytes:
+        """Send to a port of a pod; `path` is its `portforward` subresource. The answer, up to and with `until`."""
+        self._count()
+        url = self._url(path, {"ports": port})
+        return streaming.forward(self.configuration, url, self._headers("*/*"), sent, until, within)
 
     def _checked(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         answer = self.request(method, path, **arguments)
@@ -329,56 +337,3 @@ class Client:
                 return f"{self.server}: no answer in time: {text}"
             case _:
                 return f"{self.server}: the connection was lost: {text}"
-
-
-def _exec(configuration: Configuration, url: str, headers: dict[str, str], stdin: str, within: float) -> ExecResult:
-    from websocket import WebSocketException, WebSocketTimeoutException
-
-    deadline = monotonic() + within
-    received = {1: b"", 2: b"", 3: b""}
-    socket = _websocket(configuration, url, headers, within)
-    try:
-        if stdin:
-            socket.send_binary(b"\x00" + stdin.encode())
-            # Version 5 of the protocol can close one channel: the end of the input.
-            socket.send_binary(b"\xff\x00")
-        while not received[3]:
-            socket.settimeout(max(0.01, deadline - monotonic()))
-            frame = socket.recv()
-            data = frame.encode() if isinstance(frame, str) else frame
-            if data and data[0] in received:
-                received[data[0]] += data[1:]
-    except WebSocketTimeoutException as error:
-        raise NeverHappened(f"the command did not end within {within:g} s; it said {received[1][-200:]!r}") from error
-    except (OSError, WebSocketException) as error:
-        raise SurroundingsError(f"{configuration.host}: lost the connection to a command: {error}") from error
-    finally:
-        socket.close()
-    stdout, stderr = (received[channel].decode(errors="replace") for channel in (1, 2))
-    return ExecResult(stdout, stderr, _exit_code(json.loads(received[3]), url))
-
-
-def _websocket(configuration: Configuration, url: str, headers: dict[str, str], within: float) -> Any:
-    import websocket
-    from kubernetes.stream import ws_client
-
-    connect: Any = ws_client.create_websocket  # without types
-    websocket.setdefaulttimeout(within)  # it has no parameter for it, and would wait for ever
-    protocol = {"sec-websocket-protocol": "v5.channel.k8s.io"}
-    try:
-        return connect(configuration, url.replace("http", "ws", 1), headers | protocol)
-    except websocket.WebSocketBadStatusException as refused:
-        message = (refused.resp_body or b"").decode(errors="replace")
-        raise ApiError(refused.status_code, "ExecRefused", message, "EXEC", url.partition("?")[0], {}) from refused
-    except (OSError, websocket.WebSocketException) as error:
-        raise SurroundingsError(f"{configuration.host}: cannot start a command: {error}") from error
-
-
-def _exit_code(status: dict[str, Any], url: str) -> int:
-    if status.get("status") == "Success":
-        return 0
-    for cause in (status.get("details") or {}).get("causes") or []:
-        if cause.get("reason") == "ExitCode":
-            return int(cause["message"])
-    code, reason, message = status.get("code", 500), status.get("reason", "Unknown"), status.get("message", "")
-    raise ApiError(code, reason, message, "EXEC", url.partition("?")[0], {})

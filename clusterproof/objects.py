@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -143,17 +144,31 @@ class Object:
         self.last_word = False
         return self
 
+    def evict(self) -> Response:
+        """Ask for a pod's eviction; the answer whatever its status: 201 when it ends, 429 while a budget forbids it."""
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction"}
+        metadata = {"name": self.name, "namespace": self.namespace}
+        path = self.kind.path(self.namespace, self.name, "eviction")
+        return self.client.request("POST", path, body={**eviction, "metadata": metadata})
+
     def pods(self) -> Selection:
         """The pods that its selector selects."""
         return Selection(self.client, kinds.POD, self.namespace, selector_of(self.spec.get("selector") or {}))
 
-    def logs(self, container: str = "", *, previous: bool = False, tail: int | None = None) -> str:
-        """What a pod's container printed so far; `previous` is the one before its last restart."""
+    def logs(
+        self, container: str = "", *, previous: bool = False, tail: int | None = None, since: float | None = None
+    ) -> str:
+        """What a pod's container printed so far; `previous` is the one before its last restart.
+
+        Only its last `tail` lines, and what it printed in the last `since` seconds, where these are given.
+        """
         query: dict[str, Any] = {"previous": previous}
         if container:
             query["container"] = container
         if tail is not None:
             query["tailLines"] = tail
+        if since is not None:
+            query["sinceSeconds"] = math.ceil(since)
         path = self.kind.path(self.namespace, self.name, "log")
         answer = self.client.request("GET", path, query=query, accept="*/*")
         if answer.status >= 400:
@@ -161,10 +176,28 @@ class Object:
             raise ApiError(answer.status, "LogsRefused", message, "GET", path, {})
         return answer.text
 
-    def exec(self, command: Sequence[str], *, container: str = "", stdin: str = "", within: float = 60.0) -> ExecResult:
-        """Run a command in a pod's container; its exit code is part of the result."""
+    def exec(
+        self,
+        command: Sequence[str],
+        *,
+        container: str = "",
+        stdin: str = "",
+        tty: bool = False,
+        within: float = 60.0,
+    ) -> ExecResult:
+        """Run a command in a pod's container, with a terminal where `tty`; its exit code is part of the result."""
         path = self.kind.path(self.namespace, self.name, "exec")
-        return self.client.exec(path, command, container=container, stdin=stdin, within=within)
+        return self.client.exec(path, command, container=container, stdin=stdin, tty=tty, within=within)
+
+    def attach(self, stdin: str, *, container: str = "", within: float = 60.0) -> ExecResult:
+        """Speak to a container that reads its input, and hear what it says from then on until it ends."""
+        path = self.kind.path(self.namespace, self.name, "attach")
+        return self.client.exec(path, [], container=container, stdin=stdin, within=within)
+
+    def forward(self, port: int, sent: bytes, *, until: bytes, within: float = 60.0) -> bytes:
+        """Send to a port of a pod, as `kubectl port-forward` does; the answer, up to and with `until`."""
+        path = self.kind.path(self.namespace, self.name, "portforward")
+        return self.client.forward(path, port, sent, until=until, within=within)
 
     def proxy(self, path: str = "/", port: int | str = 80, *, method: str = "GET", body: Any = None) -> Response:
         """A request to a pod or Service through the API server's proxy."""
