@@ -60,6 +60,36 @@ def scheduled(pod: Object) -> str | None:
     return _has(pod, "PodScheduled", "True")
 
 
+def placed_on(node: Object) -> Condition:
+    """A pod got this node."""
+
+    def placed_on(pod: Object) -> str | None:
+        if (place := pod.spec.get("nodeName")) not in (None, node.name):
+            raise Hopeless(f"it got {place}")
+        return None if place else f"it has no node: {pod.condition('PodScheduled').get('message', 'nobody says why')}"
+
+    return _named(f"gets {node.name}", placed_on)
+
+
+def waits_for_node(reason: str) -> Condition:
+    """A pod got no node, and says why."""
+
+    def waits_for(pod: Object) -> str | None:
+        if place := pod.spec.get("nodeName"):
+            raise Hopeless(f"it got {place}")
+        told = pod.condition("PodScheduled")
+        if (told.get("status"), told.get("reason")) != ("False", "Unschedulable"):
+            return f"its condition PodScheduled is {told or 'not there'}"
+        return None if reason in told["message"] else f"it waits because {told['message']}"
+
+    return _named(f"waits for a node because of {reason!r}", waits_for)
+
+
+def told_to_end(pod: Object) -> str | None:
+    """A pod is being deleted, by whomever."""
+    return None if pod.deleting else "nobody has asked for its end"
+
+
 def rolled_out(workload: Object) -> str | None:
     """A Deployment, StatefulSet, DaemonSet or ReplicaSet runs its current template, every replica available."""
     status = workload.status

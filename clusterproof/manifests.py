@@ -20,10 +20,43 @@ RBAC = "rbac.authorization.k8s.io"
 PARKED: Manifest = {"schedulingGates": [{"name": "clusterproof.dev/parked"}]}
 """`spec` of a pod that is never scheduled: it exists and costs nothing, for promises about controllers alone."""
 
+HELD: Manifest = {
+    "volumes": [{"name": "held", "configMap": {"name": "clusterproof-there-is-none"}}],
+    "mounts": {"held": "/held"},
+}
+"""Options of a pod that gets a node and never starts there, for promises about the scheduler alone."""
+
 
 def http_probe(port: int = 8080, path: str = "/", *, period: int = 1, failures: int = 3) -> Manifest:
     """A readiness, liveness or startup probe by HTTP; `period` in seconds."""
     return {"httpGet": {"port": port, "path": path}, "periodSeconds": period, "failureThreshold": failures}
+
+
+def container(
+    name: str,
+    image: str,
+    *,
+    args: Sequence[str] | None = None,
+    command: Sequence[str] | None = None,
+    mounts: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+    ports: Sequence[int] = (),
+    **more: Any,
+) -> Manifest:
+    """A container for a pod that has several; `more` are further fields of it, by the names that they have there."""
+    made: Manifest = {"name": name, "image": image, "imagePullPolicy": "IfNotPresent"}
+    parts: dict[str, Any] = {
+        "args": list(args) if args is not None else None,
+        "command": list(command) if command is not None else None,
+        "env": [{"name": name, "value": value} for name, value in (env or {}).items()],
+        "ports": [{"containerPort": port} for port in ports],
+        "volumeMounts": [{"name": name, "mountPath": path} for name, path in (mounts or {}).items()],
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    return made | {key: value for key, value in (parts | more).items() if value}
+
+
+_container = container  # where a parameter has its name
 
 
 def pod_spec(
@@ -44,34 +77,37 @@ def pod_spec(
     service_account: str = "",
     privileged: bool = False,
     container: Mapping[str, Any] | None = None,
+    beside: Sequence[Manifest] = (),
+    init: Sequence[Manifest] = (),
     spec: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """The spec of a pod with one container, `main`.
+    """The spec of a pod with a container `main`, and those `beside` it and before it (`init`) as made by `container`.
 
     `args` are for the image's program, `command` replaces it. `node` pins it there, through the scheduler. `mounts`
     maps the name of a volume to its path. `privileged` makes it root on the node: needs Pod Security `privileged`.
     """
-    main: Manifest = {"name": "main", "image": image, "imagePullPolicy": "IfNotPresent"}
-    parts: dict[str, Any] = {
-        "args": list(args) if args is not None else None,
-        "command": list(command) if command is not None else None,
-        "env": [{"name": name, "value": value} for name, value in (env or {}).items()],
-        "ports": [{"containerPort": port} for port in ports],
-        "volumeMounts": [{"name": name, "mountPath": path} for name, path in (mounts or {}).items()],
-        "resources": resources,
-        "readinessProbe": readiness,
-        "livenessProbe": liveness,
-    }
-    main |= {key: value for key, value in parts.items() if value}
-    main["securityContext"] = (
-        {"privileged": True} if privileged else {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    main = _container(
+        "main",
+        image,
+        args=args,
+        command=command,
+        mounts=mounts,
+        env=env,
+        ports=ports,
+        resources=resources,
+        readinessProbe=readiness,
+        livenessProbe=liveness,
     )
+    if privileged:
+        main["securityContext"] = {"privileged": True}
     made: Manifest = {
         "terminationGracePeriodSeconds": grace,
         "enableServiceLinks": False,
         "automountServiceAccountToken": bool(service_account),
-        "containers": [main | dict(container or {})],
+        "containers": [main | dict(container or {}), *beside],
     }
+    if init:
+        made["initContainers"] = list(init)
     if not privileged:
         made["securityContext"] = {
             "runAsNonRoot": True,
@@ -181,6 +217,12 @@ def web(name: str, image: str, **options: Any) -> Manifest:
     """A Deployment of a web server on port 8080 that answers `/hostname` and is ready when it serves."""
     defaults = {"args": ["netexec", "--http-port=8080"], "ports": [8080], "readiness": http_probe()}
     return deployment(name, image, **{**defaults, **options})
+
+
+def pod_disruption_budget(name: str, *, least: int) -> Manifest:
+    """A PodDisruptionBudget that keeps at least so many of the pods labelled `app=<name>`."""
+    spec = {"minAvailable": least, "selector": {"matchLabels": {"app": name}}}
+    return _manifest("policy/v1", "PodDisruptionBudget", name, spec=spec)
 
 
 def service(

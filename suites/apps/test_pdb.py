@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from clusterproof import Images, Namespace, Object, Response, Timeouts, eventually, kinds, manifests
+from clusterproof import Images, Namespace, Object, Timeouts, eventually, manifests
 from clusterproof.conditions import Condition, gone, ready
 
 
@@ -15,7 +13,7 @@ def test_eviction(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
 
     Source: https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/#how-api-initiated-eviction-works
     """
-    budget = namespace.create(_budget("web", least=1))
+    budget = namespace.create(manifests.pod_disruption_budget("web", least=1))
     first = namespace.create(manifests.pod("first", images.agnhost, labels={"app": "web"}, args=["pause"]))
     eventually(first, ready, within=timeouts.pod)
     eventually(budget, _allows(0, healthy=1), within=timeouts.object)
@@ -24,7 +22,7 @@ def test_eviction(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
     second = namespace.create(manifests.pod("second", images.agnhost, labels={"app": "web"}, args=["pause"]))
     eventually(second, ready, within=timeouts.pod)
     eventually(budget, _allows(1, healthy=2), within=timeouts.object)
-    answer = _evict(first)
+    answer = first.evict()
     assert answer.status == 201, f"{budget} has room, and the eviction of {first} got {answer.status}: {answer.text}"
     _refuses(budget, second)
     eventually(first, gone, within=timeouts.pod_end)
@@ -32,26 +30,8 @@ def test_eviction(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
     assert not second.read().deleting, f"{second} ends although its eviction was refused"
 
 
-def _budget(app: str, least: int) -> dict[str, Any]:
-    return {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": {"name": app},
-        "spec": {"minAvailable": least, "selector": {"matchLabels": {"app": app}}},
-    }
-
-
-def _evict(pod: Object) -> Response:
-    eviction = {
-        "apiVersion": "policy/v1",
-        "kind": "Eviction",
-        "metadata": {"name": pod.name, "namespace": pod.namespace},
-    }
-    return pod.client.request("POST", kinds.POD.path(pod.namespace, pod.name, "eviction"), body=eviction)
-
-
 def _refuses(budget: Object, pod: Object) -> None:
-    answer = _evict(pod)
+    answer = pod.evict()
     assert answer.status == 429, f"{budget} has no room, and the eviction of {pod} got {answer.status}: {answer.text}"
     causes = [cause.get("message", "") for cause in answer.json()["details"].get("causes", [])]
     assert any(budget.name in cause for cause in causes), f"the refusal does not name {budget}: {answer.text}"

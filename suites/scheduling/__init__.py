@@ -1,0 +1,1 @@
+"""Scheduling: which pod gets which node, and which has to wait."""

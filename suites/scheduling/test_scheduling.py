@@ -1,0 +1,343 @@
+"""Scheduling: a pod gets a node that it may have, or waits and says why.
+
+Most of these pods are held (`manifests.HELD`): they get a node, which is all that is looked at, and never start.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from clusterproof import (
+    Cluster,
+    Hopeless,
+    Images,
+    Namespace,
+    Object,
+    Timeouts,
+    capabilities,
+    case,
+    eventually,
+    hollow,
+    kinds,
+    manifests,
+    watching,
+)
+from clusterproof.conditions import ListCondition, placed_on, scheduled, told_to_end, waits_for_node
+from clusterproof.load import quantity
+
+HOST = "kubernetes.io/hostname"
+GATE = {"name": "clusterproof.dev/first"}
+
+several_nodes = pytest.mark.requires(capabilities.SEVERAL_NODES)
+own_node = pytest.mark.requires(capabilities.OWN_NODE)
+
+
+def test_too_large(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A pod that asks for more than any node has MUST wait, and say what is lacking.
+
+    Source: https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/#my-pods-are-pending-with-event-message-failedscheduling
+    """
+    most = max(quantity(node.status["allocatable"]["cpu"]) for node in nodes)
+    pod = namespace.create(_held("large", images, cpu=str(int(most) + 1000)))
+
+    eventually(pod, waits_for_node("Insufficient cpu"), within=timeouts.object)
+    notes = namespace.select(kinds.EVENT, fields=f"involvedObject.uid={pod.uid},reason=FailedScheduling")
+    eventually(notes, _tell_of("Insufficient cpu"), within=timeouts.object)
+
+
+@own_node
+def test_fit(namespace: Namespace, hollow_node: Object, images: Images, timeouts: Timeouts) -> None:
+    """A node MUST be given to pods only up to what it has, and what one of them leaves to the next.
+
+    Source: https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/#how-pods-with-resource-requests-are-scheduled
+    """
+    spec = hollow.pods_on(hollow_node)
+    first = namespace.create(_held("first", images, cpu="2500m", spec=spec))
+    eventually(first, scheduled, within=timeouts.object)
+    small = namespace.create(_held("small", images, cpu="1500m", spec=spec))
+    eventually(small, scheduled, within=timeouts.object)
+
+    next_ = namespace.create(_held("next", images, cpu="1", spec=spec))
+    eventually(next_, waits_for_node("Insufficient cpu"), within=timeouts.object)
+    hollow.end(first)
+    eventually(next_, placed_on(hollow_node), within=timeouts.object)
+
+
+@several_nodes
+def test_spread(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """Pods of one Deployment MUST NOT all go to one node where there are others like it.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/topology-spread-constraints/#internal-default-constraints
+    """
+    web = namespace.create(manifests.deployment("web", images.agnhost, replicas=6, **manifests.HELD))
+
+    pods = eventually(web.pods(), _all_scheduled(6), within=timeouts.rollout)
+
+    used = {pod.spec["nodeName"] for pod in pods}
+    assert len(used) > 1, f"{web}: all of its {len(pods)} pods are on {', '.join(used)}"
+
+
+def test_node_selector(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A pod with a node selector MUST get a node with these labels, and wait while there is none.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#nodeselector
+    """
+    places = {"first": nodes[0], "last": nodes[-1]}
+    selectors = {name: {HOST: node.labels[HOST]} for name, node in places.items()}
+    pods = {
+        name: namespace.create(_held(name, images, spec={"nodeSelector": selector}))
+        for name, selector in {**selectors, "nowhere": {f"clusterproof.dev/{namespace}": "yes"}}.items()
+    }
+
+    for name, node in places.items():
+        eventually(pods[name], placed_on(node), within=timeouts.object)
+    eventually(pods["nowhere"], waits_for_node("node affinity/selector"), within=timeouts.object)
+
+
+@several_nodes
+def test_node_affinity(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A pod with required node affinity MUST get a node that one of its terms describes, and no other.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#node-affinity
+    """
+    one, *others = (node.labels[HOST] for node in nodes)
+    terms = {
+        "in": [_rule(HOST, "In", one)],
+        "not-in": [_rule(HOST, "NotIn", *others)],
+        "both": [_rule(HOST, "Exists"), _rule("kubernetes.io/os", "In", "linux"), _rule(HOST, "In", one)],
+        "never": [_rule(HOST, "In", one), _rule(HOST, "NotIn", one)],
+    }
+    pods = {name: namespace.create(_held(name, images, affinity=_required(rules))) for name, rules in terms.items()}
+
+    for name in ("in", "not-in", "both"):
+        eventually(pods[name], placed_on(nodes[0]), within=timeouts.object)
+    eventually(pods["never"], waits_for_node("node affinity/selector"), within=timeouts.object)
+
+
+@several_nodes
+def test_node_preference(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A pod that prefers a node MUST get it when it is free, and another one when it is not.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#node-affinity-weight
+    """
+    places = {f"{number}-{turn}": node for turn in range(3) for number, node in enumerate((nodes[0], nodes[-1]))}
+    pods = {
+        name: namespace.create(_held(f"for-{name}", images, affinity=_preferred(node))) for name, node in places.items()
+    }
+    nowhere = {"preference": {"matchExpressions": [_rule(HOST, "In", "nowhere")]}, "weight": 100}
+    lenient = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [nowhere]}}
+    other = namespace.create(_held("other", images, affinity=lenient))
+
+    for name, node in places.items():
+        eventually(pods[name], placed_on(node), within=timeouts.object)
+    eventually(other, scheduled, within=timeouts.object)
+
+
+@several_nodes
+def test_pod_affinity(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A pod with required pod affinity MUST get the node of such a pod, though it prefers others, or wait for one.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#inter-pod-affinity-and-anti-affinity
+    """
+    friends = {"host": nodes[0], "hostess": nodes[-1]}
+    guests = {}
+    for name, node in friends.items():
+        namespace.create(_held(name, images, affinity=_required([_rule(HOST, "In", node.labels[HOST])])))
+        elsewhere = nodes[-1] if node.name == nodes[0].name else nodes[0]
+        wish = _preferred(elsewhere) | {"podAffinity": _near(name)}
+        guests[name] = namespace.create(_held(f"guest-of-{name}", images, affinity=wish))
+    lonely = namespace.create(_held("lonely", images, affinity={"podAffinity": _near("nobody")}))
+
+    for name, node in friends.items():
+        eventually(guests[name], placed_on(node), within=timeouts.object)
+    eventually(lonely, waits_for_node("pod affinity rules"), within=timeouts.object)
+
+
+@several_nodes
+def test_pod_anti_affinity(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A pod with required pod anti-affinity MUST NOT get a node that has such a pod, and waits when all have one.
+
+    All of them prefer the same node.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#inter-pod-affinity-and-anti-affinity
+    """
+    apart = _required([_rule(HOST, "In", nodes[0].labels[HOST], nodes[-1].labels[HOST])])
+    apart["nodeAffinity"] |= _preferred(nodes[0])["nodeAffinity"]
+    apart |= {"podAntiAffinity": _near("loner")}
+    for number in range(3):
+        namespace.create(_held(f"loner-{number}", images, app="loner", affinity=apart))
+
+    pods = eventually(namespace.pods("app=loner"), _but_one_scheduled, within=timeouts.object)
+    places = [pod.spec["nodeName"] for pod in pods if "nodeName" in pod.spec]
+    assert len(set(places)) == len(places), f"pods that keep apart are on {', '.join(places)}"
+    (last,) = (pod for pod in pods if "nodeName" not in pod.spec)
+    eventually(last, waits_for_node("anti-affinity rules"), within=timeouts.object)
+
+
+@several_nodes
+def test_topology_spread(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """Pods with a topology spread constraint MUST NOT differ in number between domains by more than maxSkew.
+
+    All of them prefer the same node, and at no moment it has more than one pod more than another.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/topology-spread-constraints/
+    """
+    names = [nodes[0].name, nodes[-1].name]
+    constraint = {
+        "maxSkew": 1,
+        "topologyKey": HOST,
+        "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {"matchLabels": {"app": "even"}},
+    }
+    affinity = _required([_rule(HOST, "In", nodes[0].labels[HOST], nodes[-1].labels[HOST])])
+    affinity["nodeAffinity"] |= _preferred(nodes[0])["nodeAffinity"]
+    spec = {"topologySpreadConstraints": [constraint], "affinity": affinity}
+
+    with watching(namespace.pods("app=even")) as pods:
+        even = namespace.create(manifests.deployment("even", images.agnhost, replicas=4, spec=spec, **manifests.HELD))
+        eventually(even.pods(), _all_scheduled(4), within=timeouts.object)
+
+    def even_at_all_times(state: list[Object]) -> str | None:
+        numbers = [sum(pod.spec.get("nodeName") == name for pod in state) for name in names]
+        return f"{names} have {numbers}" if max(numbers) - min(numbers) > 1 else None
+
+    even_at_all_times.__name__ = f"{even}: its pods are spread with maxSkew 1"
+    pods.every(even_at_all_times)
+
+
+def test_gates(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A pod with scheduling gates MUST NOT get a node before the last of them was removed.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/pod-scheduling-readiness/
+    """
+    second = {"name": "clusterproof.dev/second"}
+    gated = namespace.create(_held("gated", images, spec={"schedulingGates": [GATE, second]}))
+    # One that comes later, and gets its node: by then the scheduler has seen the other one.
+    free = namespace.create(_held("free", images))
+    eventually(gated, _is_gated, within=timeouts.object)
+    eventually(free, scheduled, within=timeouts.object)
+
+    gated.patch({"spec": {"schedulingGates": [second]}})
+    later = namespace.create(_held("later", images))
+    eventually(later, scheduled, within=timeouts.object)
+    eventually(gated, _is_gated, within=timeouts.object)
+
+    gated.patch({"spec": {"schedulingGates": []}})
+    eventually(gated, scheduled, within=timeouts.object)
+
+
+@own_node
+@pytest.mark.parametrize(
+    ("policy", "preempts"), [case("PreemptLowerPriority", "PreemptLowerPriority", True), case("Never", "Never", False)]
+)
+def test_priority(
+    cluster: Cluster,
+    namespace: Namespace,
+    hollow_node: Object,
+    images: Images,
+    timeouts: Timeouts,
+    policy: str,
+    preempts: bool,
+) -> None:
+    """A pod that fits nowhere MUST take the place of one of lower priority, unless its class never preempts.
+
+    Of those that wait, the one of the highest priority gets a place first.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/pod-priority-preemption/
+    """
+    urgent = cluster.create(
+        {
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": {"name": namespace.name},
+            "value": 1000,
+            "preemptionPolicy": policy,
+        }
+    )
+    spec = hollow.pods_on(hollow_node)
+    low = namespace.create(_held("low", images, cpu="3", spec=spec))
+    eventually(low, placed_on(hollow_node), within=timeouts.object)
+    equal = namespace.create(_held("equal", images, cpu="3", spec=spec))
+    eventually(equal, waits_for_node("Insufficient cpu"), within=timeouts.object)
+    assert not low.read().deleting, f"{low} was told to end for {equal}, which has the same priority"
+
+    high = namespace.create(_held("high", images, cpu="3", spec=spec | {"priorityClassName": urgent.name}))
+    eventually(high, waits_for_node("Insufficient cpu"), within=timeouts.object)
+    if preempts:
+        eventually(low, told_to_end, within=timeouts.object)
+        assert low.condition("DisruptionTarget").get("reason") == "PreemptionByScheduler", f"{low}: {low.status}"
+    else:
+        assert not low.read().deleting, f"{low} was told to end for {high}, whose class never preempts"
+    hollow.end(low)
+    eventually(high, placed_on(hollow_node), within=timeouts.object)
+    assert not equal.read().spec.get("nodeName"), f"{equal} got a node before {high}"
+
+
+def _held(name: str, images: Images, *, app: str = "", cpu: str = "", **options: Any) -> dict[str, Any]:
+    """A held pod, labelled `app`; `affinity` may be given beside `spec`."""
+    resources = {"requests": {"cpu": cpu}} if cpu else None
+    if affinity := options.pop("affinity", None):
+        options["spec"] = {**options.get("spec", {}), "affinity": affinity}
+    labels = {"app": app} if app else None
+    return manifests.pod(name, images.agnhost, labels=labels, resources=resources, **manifests.HELD, **options)
+
+
+def _rule(key: str, operator: str, *values: str) -> dict[str, Any]:
+    return {"key": key, "operator": operator, **({"values": list(values)} if values else {})}
+
+
+def _required(rules: list[dict[str, Any]]) -> dict[str, Any]:
+    """Affinity to nodes that all of these rules describe."""
+    terms = {"nodeSelectorTerms": [{"matchExpressions": rules}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+
+
+def _preferred(node: Object) -> dict[str, Any]:
+    """Affinity to a node that outweighs how full nodes are."""
+    wish = {"weight": 100, "preference": {"matchExpressions": [_rule(HOST, "In", node.labels[HOST])]}}
+    return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [wish]}}
+
+
+def _near(app: str) -> dict[str, Any]:
+    """A term of pod affinity or anti-affinity: on the node of such a pod."""
+    term = {"labelSelector": {"matchLabels": {"app": app}}, "topologyKey": HOST}
+    return {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
+
+
+def _is_gated(pod: Object) -> str | None:
+    if place := pod.spec.get("nodeName"):
+        raise Hopeless(f"it got {place} although it is gated")
+    told = pod.condition("PodScheduled").get("reason")
+    return None if told == "SchedulingGated" else f"the reason of its condition PodScheduled is {told}"
+
+
+def _all_scheduled(number: int) -> ListCondition:
+    """So many pods exist and all have a node."""
+
+    def all_scheduled(pods: list[Object]) -> str | None:
+        waiting = [f"{pod.name}: {told}" for pod in pods if (told := scheduled(pod))]
+        if len(pods) != number:
+            return f"there are {len(pods)}, not {number}"
+        return f"{len(waiting)} have none: {'; '.join(waiting[:2])}" if waiting else None
+
+    all_scheduled.__name__ = f"are {number}, all with a node"
+    return all_scheduled
+
+
+def _but_one_scheduled(pods: list[Object]) -> str | None:
+    """Every pod was looked at, and all but one have a node."""
+    places = {pod.name: pod.spec.get("nodeName") for pod in pods}
+    if None not in places.values() and len(places) > 1:
+        raise Hopeless(f"they all have a node: {places}")
+    return None if list(places.values()).count(None) == 1 else f"they are on {places}"
+
+
+def _tell_of(what: str) -> ListCondition:
+    def tell_of(notes: list[Object]) -> str | None:
+        told = [note["message"] for note in notes]
+        return None if any(what in message for message in told) else f"they tell {told or 'nothing'}"
+
+    tell_of.__name__ = f"tell of {what!r}"
+    return tell_of

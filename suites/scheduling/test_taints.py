@@ -1,0 +1,166 @@
+"""Taints, cordon and drain: nodes that keep pods away or send them off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from clusterproof import (
+    Images,
+    Namespace,
+    Object,
+    Response,
+    Timeouts,
+    capabilities,
+    eventually,
+    hollow,
+    manifests,
+    watching,
+)
+from clusterproof.conditions import ListCondition, all_ready, gone, placed_on, rolled_out, told_to_end, waits_for_node
+
+own_node = pytest.mark.requires(capabilities.OWN_NODE)
+
+
+@own_node
+def test_no_schedule(namespace: Namespace, hollow_node: Object, images: Images, timeouts: Timeouts) -> None:
+    """A pod MUST NOT get a node with a NoSchedule taint that it does not tolerate, by key, value and effect.
+
+    A pod that has the node already stays.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/
+    """
+    before = namespace.create(_held("before", images, hollow_node))
+    eventually(before, placed_on(hollow_node), within=timeouts.object)
+    _taint(hollow_node, "NoSchedule")
+
+    key = "clusterproof.dev/tainted"
+    tolerations = {
+        "equal": {"key": key, "operator": "Equal", "value": "yes", "effect": "NoSchedule"},
+        "exists": {"key": key, "operator": "Exists"},
+        "other-value": {"key": key, "operator": "Equal", "value": "no", "effect": "NoSchedule"},
+        "other-effect": {"key": key, "operator": "Exists", "effect": "NoExecute"},
+    }
+    pods = {
+        name: namespace.create(_held(name, images, hollow_node, toleration)) for name, toleration in tolerations.items()
+    }
+
+    for name in ("equal", "exists"):
+        eventually(pods[name], placed_on(hollow_node), within=timeouts.object)
+    for name in ("other-value", "other-effect"):
+        eventually(pods[name], waits_for_node("untolerated taint"), within=timeouts.object)
+    assert not before.read().deleting, f"{before} was told to end by a taint that is about scheduling only"
+
+
+@own_node
+def test_no_execute(namespace: Namespace, hollow_node: Object, images: Images, timeouts: Timeouts) -> None:
+    """A NoExecute taint MUST end the pods of its node that do not tolerate it, after their tolerationSeconds.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/#concepts
+    """
+    seconds = 4
+    tolerated = {"key": "clusterproof.dev/tainted", "operator": "Exists", "effect": "NoExecute"}
+    tolerations: dict[str, list[dict[str, Any]]] = {
+        "leaves": [],
+        "leaves-late": [tolerated | {"tolerationSeconds": seconds}],
+        "stays": [tolerated],
+    }
+    pods = {name: namespace.create(_held(name, images, hollow_node, *each)) for name, each in tolerations.items()}
+    for pod in pods.values():
+        eventually(pod, placed_on(hollow_node), within=timeouts.object)
+
+    with watching(namespace.pods()) as history:
+        _taint(hollow_node, "NoExecute")
+        eventually(pods["leaves"], told_to_end, within=timeouts.object)
+        eventually(pods["leaves-late"], told_to_end, within=seconds + timeouts.object)
+
+    def leaves_first(state: list[Object]) -> str | None:
+        ending = {pod.name for pod in state if pod.deleting}
+        return "leaves-late was told to end before leaves" if ending == {"leaves-late"} else None
+
+    history.every(leaves_first)
+    assert not pods["stays"].read().deleting, f"{pods['stays']} was told to end although it tolerates the taint"
+
+
+@own_node
+def test_cordon(namespace: Namespace, hollow_node: Object, images: Images, timeouts: Timeouts) -> None:
+    """A cordoned node MUST keep the pods that it has and get no others, until it is uncordoned.
+
+    Source: https://kubernetes.io/docs/concepts/architecture/nodes/#manual-node-administration
+    """
+    before = namespace.create(_held("before", images, hollow_node))
+    eventually(before, placed_on(hollow_node), within=timeouts.object)
+
+    hollow_node.patch({"spec": {"unschedulable": True}})
+    after = namespace.create(_held("after", images, hollow_node))
+    eventually(after, waits_for_node("unschedulable"), within=timeouts.object)
+    assert not before.read().deleting, f"{before} was told to end when {hollow_node} was cordoned"
+
+    hollow_node.patch({"spec": {"unschedulable": None}})
+    eventually(after, placed_on(hollow_node), within=timeouts.object)
+
+
+@pytest.fixture
+def uncordoned(nodes: list[Object]) -> Iterator[Object]:
+    """A node that may be cordoned."""
+    yield nodes[0]
+    nodes[0].patch({"spec": {"unschedulable": None}})
+
+
+@pytest.mark.requires(capabilities.SEVERAL_NODES)
+@pytest.mark.disruptive
+def test_drain(namespace: Namespace, uncordoned: Object, images: Images, timeouts: Timeouts) -> None:
+    """A node that is cordoned and whose pods are evicted MUST become free of them without breaking their budget.
+
+    It is what `kubectl drain` does; only the pods of this test are evicted.
+
+    Source: https://kubernetes.io/docs/tasks/administer-cluster/safely-drain-node/
+    """
+    name = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [uncordoned.name]}]}
+    wish = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": name}]}
+    spec = {"affinity": {"nodeAffinity": wish}}
+    web = namespace.create(manifests.deployment("web", images.agnhost, replicas=2, args=["pause"], spec=spec))
+    namespace.create(manifests.pod_disruption_budget("web", least=1))
+    eventually(web.pods(), _ready_on(uncordoned, 2), within=timeouts.rollout)
+
+    uncordoned.patch({"spec": {"unschedulable": True}})
+    with watching(web.pods()) as pods:
+        for pod in web.pods().read():
+            eventually(pod.evict, _is_accepted, within=timeouts.rollout)
+            eventually(pod, gone, within=timeouts.pod_end)
+        eventually(web, rolled_out, within=timeouts.rollout)
+
+    def one_stays(state: list[Object]) -> str | None:
+        return None if any(pod.condition("Ready").get("status") == "True" for pod in state) else "no pod is ready"
+
+    one_stays.__name__ = f"{web}: its budget of one pod is kept"
+    pods.every(one_stays)
+    left = [pod.name for pod in web.pods().read() if pod.spec.get("nodeName") == uncordoned.name]
+    assert not left, f"{uncordoned} is drained, and {', '.join(left)} is there"
+
+
+def _held(name: str, images: Images, node: Object, *tolerations: dict[str, Any]) -> dict[str, Any]:
+    """A held pod that can go to this node only."""
+    return manifests.pod(name, images.agnhost, **manifests.HELD, spec=hollow.pods_on(node, *tolerations))
+
+
+def _taint(node: Object, effect: str) -> None:
+    taint = {"key": "clusterproof.dev/tainted", "value": "yes", "effect": effect}
+    node.patch([{"op": "add", "path": "/spec/taints/-", "value": taint}], type="json")
+
+
+def _ready_on(node: Object, number: int) -> ListCondition:
+    ready = all_ready(number)
+
+    def ready_on(pods: list[Object]) -> str | None:
+        places = [pod.spec.get("nodeName", "no node") for pod in pods]
+        return ready(pods) or (None if node.name in places else f"they are on {', '.join(places)}")
+
+    ready_on.__name__ = f"{ready.__name__}, some of them on {node.name}"
+    return ready_on
+
+
+def _is_accepted(answer: Response) -> str | None:
+    return None if answer.status == 201 else f"it is answered {answer.status}: {answer.text}"
