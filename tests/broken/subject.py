@@ -26,7 +26,8 @@ from clusterproof.wait import eventually
 SYSTEM = "kube-system"
 SERVER = "kube-apiserver"
 MANAGER = "kube-controller-manager"
-FOLLOWERS = (MANAGER, "kube-scheduler", "/kubelet", "/kube-proxy")
+SCHEDULER = "kube-scheduler"
+FOLLOWERS = (MANAGER, SCHEDULER, "/kubelet", "/kube-proxy")
 """Ends of the names of what follows the API server."""
 ADMISSION = ("admissionregistration.k8s.io", "v1")
 POLICY = kinds.custom(*ADMISSION, "MutatingAdmissionPolicy", "mutatingadmissionpolicies", namespaced=False)
@@ -49,6 +50,7 @@ class Subject:
             "--cluster=external",
             f"--kubeconfig={state.kubeconfig}",
             f"--ingress-address={self.access.ingress_address}",
+            "--capabilities=nodes.own",
         ]
         """How pytest is told to use it."""
         self.agnhost = images.resolve().agnhost

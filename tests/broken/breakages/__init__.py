@@ -6,5 +6,6 @@ from . import ingress as ingress
 from . import metrics as metrics
 from . import network as network
 from . import nodes as nodes
+from . import scheduler as scheduler
 from . import server as server
 from . import storage as storage

@@ -98,6 +98,12 @@ controller_off(
     keeps=["apps/job/suspend"],
 )
 controller_off("job-controller", breaks={"apps/job/suspend": r"Job"}, keeps=["apps/cronjob/catch_up"])
+controller_off(
+    "taint-eviction-controller",
+    breaks={"scheduling/taints/no_execute": r"Pod \S+/leaves told to end: not within"},
+    keeps=["scheduling/taints/no_schedule"],
+    scale=0.15,
+)
 controller_off("ttl-after-finished-controller", breaks={"apps/job/ttl": r"Job"}, keeps=["apps/job/suspend"])
 controller_off("disruption-controller", breaks={"apps/pdb/eviction": r"PodDisruptionBudget"}, scale=0.3)
 controller_off(
@@ -159,6 +165,8 @@ def autoscaler_tolerance_10(subject: Subject) -> Damage:
     breaks={
         "apps/deployment/self_heal": r"not within .* Pending",
         "apps/statefulset/order": r"StatefulSet \S+/db rolled out: not within",
+        "scheduling/too_large": r"Pod \S+/large waits .* not within .* its condition PodScheduled is not there",
+        "scheduling/node_selector": r"Pod \S+/first gets \S+: not within .* it has no node: nobody says why",
     },
     keeps=["apps/statefulset/parallel", "api/labels/selectors"],
     scale=0.15,

@@ -1,0 +1,146 @@
+"""The scheduler: each of its plugins off, and nodes that it takes for something else."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..registry import Damage, breakage
+from ..subject import SCHEDULER, Subject
+
+KUBECONFIG = "--kubeconfig="
+
+
+@contextlib.contextmanager
+def configured(subject: Subject, **profile: Any) -> Iterator[None]:
+    """The scheduler with another profile; `off` names plugins that it has to do without."""
+    (kubeconfig,) = (part for part in subject.state.programs[SCHEDULER].command if part.startswith(KUBECONFIG))
+    off = [{"name": name} for name in profile.pop("off", [])]
+    config = {
+        "apiVersion": "kubescheduler.config.k8s.io/v1",
+        "kind": "KubeSchedulerConfiguration",
+        # The lease settings of the command line are not looked at beside a configuration.
+        "leaderElection": {"leaseDuration": "60s", "renewDeadline": "45s"},
+        "clientConnection": {"kubeconfig": kubeconfig.removeprefix(KUBECONFIG)},
+        "profiles": [{"schedulerName": "default-scheduler", "plugins": {"multiPoint": {"disabled": off}}, **profile}],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scheduler.json"
+        path.write_text(json.dumps(config))
+        with subject.restarted(SCHEDULER, ("--config=", f"--config={path}")):
+            yield
+
+
+def plugin_off(
+    *plugins: str, breaks: Mapping[str, str], keeps: Sequence[str] = ("scheduling/gates",), scale: float = 0.3
+) -> None:
+    """Register a breakage: the scheduler runs without a plugin, or some that do the same together."""
+
+    @breakage(
+        name=f"scheduler_without_{plugins[0].lower()}",
+        meaning=f"The scheduler runs without {' and '.join(plugins)}.",
+        breaks=breaks,
+        keeps=keeps,
+        scale=scale,
+    )
+    def off(subject: Subject) -> Damage:
+        with configured(subject, off=plugins):
+            yield []
+
+
+plugin_off(
+    "NodeResourcesFit",
+    breaks={
+        "scheduling/too_large": r"Pod \S+/large waits for a node because of 'Insufficient cpu': it got \S+-node",
+        "scheduling/fit": r"Pod \S+/next waits for a node because of 'Insufficient cpu': it got clusterproof-hollow",
+        "scheduling/priority": r"Pod \S+/equal waits for a node .* it got clusterproof-hollow",
+    },
+    keeps=["scheduling/gates", "scheduling/node_affinity", "scheduling/taints/no_schedule"],
+)
+plugin_off(
+    "TaintToleration",
+    breaks={"scheduling/taints/no_schedule": r"Pod \S+/other-\w+ waits for a node .* it got clusterproof-hollow"},
+    keeps=["scheduling/gates", "scheduling/taints/no_execute", "scheduling/fit"],
+)
+plugin_off(
+    "NodeUnschedulable",
+    "TaintToleration",
+    breaks={"scheduling/taints/cordon": r"Pod \S+/after waits for a node .* it got clusterproof-hollow"},
+    keeps=["scheduling/gates", "scheduling/fit"],
+)
+plugin_off(
+    "NodeAffinity",
+    breaks={
+        "scheduling/node_selector": r"Pod \S+ (gets \S+|waits for a node .*): it got",
+        "scheduling/node_affinity": r"Pod \S+ (gets \S+|waits for a node .*): it got",
+        "scheduling/node_preference": r"Pod \S+ gets \S+: it got",
+    },
+    keeps=["scheduling/gates", "scheduling/too_large"],
+)
+plugin_off(
+    "InterPodAffinity",
+    breaks={
+        "scheduling/pod_affinity": r"Pod \S+/(guest-of-\w+ gets|lonely waits for a node) .*it got",
+        "scheduling/pod_anti_affinity": r"they all have a node",
+    },
+    keeps=["scheduling/gates", "scheduling/node_affinity"],
+)
+plugin_off(
+    "PodTopologySpread",
+    breaks={"scheduling/topology_spread": r"its pods are spread with maxSkew 1: not at moment"},
+    keeps=["scheduling/gates", "scheduling/pod_anti_affinity"],
+)
+plugin_off(
+    "DefaultPreemption",
+    breaks={"scheduling/priority[PreemptLowerPriority]": r"Pod \S+/low told to end: not within"},
+    keeps=["scheduling/gates", "scheduling/priority[Never]"],
+    scale=0.15,
+)
+plugin_off(
+    "SchedulingGates",
+    breaks={"scheduling/gates": r"Pod \S+/gated is gated: not within .* non-empty .spec.schedulingGates"},
+    keeps=["scheduling/node_affinity", "scheduling/fit"],
+)
+
+
+@breakage(
+    breaks={"scheduling/spread": r"Deployment \S+/web: all of its 6 pods are on \S+-node-\d"},
+    keeps=["scheduling/pod_anti_affinity", "scheduling/fit"],
+)
+def scheduler_packs(subject: Subject) -> Damage:
+    """The scheduler fills one node before it looks at the next."""
+    resources = [{"name": "cpu", "weight": 1}, {"name": "memory", "weight": 1}]
+    strategy = {"scoringStrategy": {"type": "MostAllocated", "resources": resources}}
+    fit = {"name": "NodeResourcesFit", "args": strategy}
+    others = ["PodTopologySpread", "NodeResourcesBalancedAllocation", "ImageLocality"]
+    with configured(subject, off=others, pluginConfig=[fit]):
+        yield []
+
+
+@breakage(
+    breaks={"scheduling/taints/cordon": r"Pod \S+/after waits for a node .* it got clusterproof-hollow"},
+    keeps=["scheduling/taints/no_schedule"],
+)
+def cordon_ignored(subject: Subject) -> Damage:
+    """Nodes that are cordoned are uncordoned at once."""
+    with subject.mutating("v1/nodes", "Object{spec: Object.spec{unschedulable: false}}"):
+        yield []
+
+
+@breakage(
+    breaks={"scheduling/taints/no_execute": r"Pod \S+/leaves-late told to end: not within|before leaves"},
+    keeps=["scheduling/taints/no_schedule"],
+    scale=0.15,
+)
+def toleration_seconds_ignored(subject: Subject) -> Damage:
+    """Pods that tolerate a taint for some seconds stay for ever."""
+    change = (
+        '[JSONPatch{op: "replace", path: "/spec/tolerations", value: object.spec.tolerations.map(each, '
+        'has(each.tolerationSeconds) ? {"key": dyn(each.key), "operator": dyn("Exists")} : dyn(each))}]'
+    )
+    with subject.mutating("v1/pods", change, patch="JSONPatch"):
+        yield []
