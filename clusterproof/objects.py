@@ -156,13 +156,20 @@ class Object:
         return Selection(self.client, kinds.POD, self.namespace, selector_of(self.spec.get("selector") or {}))
 
     def logs(
-        self, container: str = "", *, previous: bool = False, tail: int | None = None, since: float | None = None
+        self,
+        container: str = "",
+        *,
+        previous: bool = False,
+        timestamps: bool = False,
+        tail: int | None = None,
+        since: float | None = None,
     ) -> str:
         """What a pod's container printed so far; `previous` is the one before its last restart.
 
-        Only its last `tail` lines, and what it printed in the last `since` seconds, where these are given.
+        Only its last `tail` lines, and what it printed in the last `since` seconds, where these are given. With
+        `timestamps` each line begins with the moment at which it was printed.
         """
-        query: dict[str, Any] = {"previous": previous}
+        query: dict[str, Any] = {"previous": previous, "timestamps": timestamps}
         if container:
             query["container"] = container
         if tail is not None:

@@ -1,0 +1,1 @@
+"""Pods: what they are given, how they begin and end, and how they are reached."""

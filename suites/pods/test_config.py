@@ -1,0 +1,178 @@
+"""Configuration: what ConfigMaps, Secrets and the pod's own description bring into its containers."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+import pytest
+
+from clusterproof import Images, Namespace, Object, Timeouts, case, eventually, kinds, manifests
+from clusterproof.conditions import ready
+from clusterproof.refusals import refused
+
+SECRET = "s3cret"
+
+
+def test_sources(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container MUST find ConfigMaps, Secrets and facts about its pod in its environment and files, as it asks for.
+
+    Source: https://kubernetes.io/docs/concepts/configuration/configmap/#configmaps-and-pods
+    """
+    namespace.create(manifests.config_map("plain", {"colour": "blue", "shape": "round"}))
+    namespace.create(manifests.secret("safe", {"password": SECRET, "open": "yes"}))
+    variables = [
+        _from("COLOUR", "configMapKeyRef", name="plain", key="colour"),
+        _from("PASSWORD", "secretKeyRef", name="safe", key="password"),
+        _from("MISSING", "configMapKeyRef", name="plain", key="missing", optional=True),
+        _from("NAME", "fieldRef", fieldPath="metadata.name"),
+        _from("LABEL", "fieldRef", fieldPath="metadata.labels['app']"),
+        _from("ADDRESS", "fieldRef", fieldPath="status.podIP"),
+        _from("NODE", "fieldRef", fieldPath="spec.nodeName"),
+        _from("LIMIT", "resourceFieldRef", resource="limits.memory", divisor="1Mi"),
+        {"name": "TOGETHER", "value": "$(NAME) on $(NODE)"},
+    ]
+    files = [{"key": "open", "path": "deep/open", "mode": 0o440}, {"key": "password", "path": "password"}]
+    downward = [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]
+    volumes = [
+        {"name": "plain", "configMap": {"name": "plain"}},
+        {"name": "safe", "secret": {"secretName": "safe", "defaultMode": 0o444, "items": files}},
+        {"name": "self", "downwardAPI": {"items": downward}},
+    ]
+    every = {"prefix": "EVERY_", "configMapRef": {"name": "plain"}}
+    pod = namespace.create(
+        manifests.pod(
+            "reader",
+            images.agnhost,
+            args=["pause"],
+            labels={"clusterproof.dev/kind": "reader"},
+            volumes=volumes,
+            mounts={name: f"/{name}" for name in ("plain", "safe", "self")},
+            resources={"limits": {"memory": "96Mi"}},
+            container={"env": variables, "envFrom": [every]},
+        )
+    )
+    eventually(pod, ready, within=timeouts.pod)
+
+    node = pod.spec["nodeName"]
+    expected = {
+        **{"COLOUR": "blue", "PASSWORD": SECRET, "MISSING": None, "NAME": "reader", "LABEL": "reader"},
+        **{"ADDRESS": pod.status["podIP"], "NODE": node, "LIMIT": "96", "TOGETHER": f"reader on {node}"},
+        **{"EVERY_colour": "blue", "EVERY_shape": "round"},
+    }
+    environment = dict(line.split("=", 1) for line in _said(pod, "env").splitlines() if "=" in line)
+    _same({name: environment.get(name) for name in expected}, expected, f"the environment of {pod}")
+    expected = {"plain/colour": "blue", "plain/shape": "round", "safe/password": SECRET, "safe/deep/open": "yes"}
+    _same({path: _said(pod, f"cat /{path}") for path in expected}, expected, f"the files of {pod}")
+    modes = {path: _said(pod, f"stat -L -c %a /{path}").strip() for path in ("safe/password", "safe/deep/open")}
+    _same(modes, {"safe/password": "444", "safe/deep/open": "440"}, f"the modes of the files of {pod}")
+    assert 'clusterproof.dev/kind="reader"' in _said(pod, "cat /self/labels"), f"{pod} does not find its labels"
+
+
+def test_live_update(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """Mounted ConfigMaps, Secrets and facts about the pod MUST follow their changes; the environment does not.
+
+    How soon is up to the kubelet. It looks again when the pod changes, so its annotation is changed all the time.
+
+    Source: https://kubernetes.io/docs/concepts/configuration/configmap/#mounted-configmaps-are-updated-automatically
+    """
+    plain = namespace.create(manifests.config_map("plain", {"value": "old"}))
+    safe = namespace.create(manifests.secret("safe", {"value": "old"}))
+    label = [{"path": "value", "fieldRef": {"fieldPath": "metadata.labels['value']"}}]
+    volumes = [
+        {"name": "plain", "configMap": {"name": "plain"}},
+        {"name": "safe", "secret": {"secretName": "safe"}},
+        {"name": "self", "downwardAPI": {"items": label}},
+    ]
+    places = {volume["name"]: f"/{volume['name']}/value" for volume in volumes}
+    mounts = [{"name": name, "mountPath": f"/{name}"} for name in places]
+    part = {"name": "plain", "mountPath": "/part", "subPath": "value"}
+    variable = _from("VALUE", "configMapKeyRef", name="plain", key="value")
+    container = {"volumeMounts": [*mounts, part], "env": [variable]}
+    pod = namespace.create(
+        manifests.pod(
+            "reader", images.agnhost, args=["pause"], labels={"value": "old"}, volumes=volumes, container=container
+        )
+    )
+    eventually(pod, ready, within=timeouts.pod)
+    assert _said(pod, "cat /*/value") == "oldoldold"
+
+    plain.patch({"data": {"value": "new"}})
+    safe.patch({"stringData": {"value": "new"}})
+    pod.patch({"metadata": {"labels": {"value": "new"}}})
+
+    nudges = count()
+
+    def files() -> dict[str, str]:
+        pod.patch({"metadata": {"annotations": {"clusterproof.dev/nudge": str(next(nudges))}}})
+        return {path: _said(pod, f"cat {path}") for path in places.values()}
+
+    def follow(found: dict[str, str]) -> str | None:
+        stale = [path for path, value in found.items() if value != "new"]
+        return (
+            f"{', '.join(stale)} still {'hold' if len(stale) > 1 else 'holds'} what was there before" if stale else None
+        )
+
+    eventually(files, follow, within=timeouts.rollout, describe=f"the files of {pod} follow their sources")
+    kept = _said(pod, "echo $VALUE; cat /part").split()
+    assert kept == ["old", "old"], f"{pod}: environment and subPath are what they were at its start, but are {kept}"
+
+
+def test_missing(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container that needs what does not exist MUST wait and say what is missing, and start when it is there.
+
+    Source: https://kubernetes.io/docs/tasks/configure-pod-container/configure-pod-configmap/#restrictions
+    """
+    namespace.create(manifests.config_map("plain", {"other": "value"}))
+    variable = _from("VALUE", "configMapKeyRef", name="plain", key="value")
+    pod = namespace.create(manifests.pod("reader", images.agnhost, args=["pause"], container={"env": [variable]}))
+
+    eventually(pod, _waits("CreateContainerConfigError", "couldn't find key value in ConfigMap"), within=timeouts.pod)
+    namespace.get(kinds.CONFIG_MAP, "plain").patch({"data": {"value": "there"}})
+    eventually(pod, ready, within=timeouts.pod)
+    assert _said(pod, "echo $VALUE").strip() == "there"
+
+
+@pytest.mark.parametrize("kind", [case("configmap", "configmap"), case("secret", "secret")])
+def test_immutable(namespace: Namespace, kind: str) -> None:
+    """An immutable ConfigMap or Secret MUST refuse every change of its data, and stays immutable.
+
+    Source: https://kubernetes.io/docs/concepts/configuration/configmap/#configmap-immutable
+    """
+    make = manifests.config_map if kind == "configmap" else manifests.secret
+    found = namespace.create(make("fixed", {"colour": "blue"}) | {"immutable": True})
+    before = found.raw["data"]
+
+    for change in ({"data": {"colour": "cmVk"}}, {"data": {"shape": "cm91bmQ="}}, {"immutable": False}):
+        with refused(f"changing the immutable {found} by {change}", 422):
+            found.patch(change)
+    found.patch({"metadata": {"labels": {"may": "change"}}})
+
+    assert found.read().raw["data"] == before, f"{found} is immutable, and its data was changed"
+
+
+def _from(variable: str, source: str, **where: Any) -> dict[str, Any]:
+    return {"name": variable, "valueFrom": {source: where}}
+
+
+def _said(pod: Object, script: str) -> str:
+    result = pod.exec(["sh", "-c", script])
+    assert result.code == 0, f"{pod}: {script} ended with {result.code}: {result.stderr}"
+    return result.stdout
+
+
+def _same(found: dict[str, Any], expected: dict[str, Any], what: str) -> None:
+    wrong = {key: f"{found[key]!r}, not {value!r}" for key, value in expected.items() if found[key] != value}
+    assert not wrong, f"{what} differ: " + "; ".join(f"{key} is {told}" for key, told in wrong.items())
+
+
+def _waits(reason: str, message: str) -> Any:
+    def waits(pod: Object) -> str | None:
+        (status,) = pod.status.get("containerStatuses") or [{}]
+        waiting = (status.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") == reason and message in waiting.get("message", ""):
+            return None
+        return f"its container's state is {status.get('state') or 'not there'}"
+
+    waits.__name__ = f"has a container that waits as {reason}"
+    return waits

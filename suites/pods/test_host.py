@@ -1,0 +1,185 @@
+"""The pod and its host: names, name servers, and the node's own network."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+import pytest
+
+from clusterproof import Cluster, Images, Namespace, Object, Timeouts, eventually, inside, kinds, manifests
+from clusterproof.conditions import gone, ready
+from clusterproof.proving import Unsupported
+
+
+def test_names(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A pod MUST have the host name, further names of hosts, and name servers that it is given.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/#pod-s-dns-policy
+    """
+    spec = {
+        "hostname": "me",
+        "subdomain": "us",
+        "setHostnameAsFQDN": False,
+        "hostAliases": [{"ip": "192.0.2.7", "hostnames": ["printer", "printer.example"]}],
+        "dnsPolicy": "None",
+        "dnsConfig": {
+            "nameservers": ["192.0.2.53"],
+            "searches": ["example", "sub.example"],
+            "options": [{"name": "ndots", "value": "2"}],
+        },
+    }
+    pod = namespace.create(manifests.pod("named", images.agnhost, args=["pause"], spec=spec))
+    eventually(pod, ready, within=timeouts.pod)
+
+    assert _said(pod, "hostname").strip() == "me", f"{pod}: its host name is {_said(pod, 'hostname').strip()}, not me"
+    hosts = [line.split() for line in _said(pod, "cat /etc/hosts").splitlines()]
+    (own,) = (line for line in hosts if line[:1] == [pod.status["podIP"]])
+    assert own[1].startswith(f"me.us.{namespace}.svc."), f"{pod}: its full name is {own[1]}, not me.us.{namespace}.svc."
+    assert ["192.0.2.7", "printer", "printer.example"] in hosts, f"{pod}: its host aliases are not in {hosts}"
+    resolver = [line.split() for line in _said(pod, "cat /etc/resolv.conf").splitlines() if line.strip()]
+    wanted = [["nameserver", "192.0.2.53"], ["options", "ndots:2"], ["search", "example", "sub.example"]]
+    assert sorted(resolver) == wanted, f"{pod}: its resolv.conf says {resolver}, not {wanted}"
+
+
+@pytest.mark.pod_security("privileged")
+def test_host_network(
+    namespace: Namespace, cluster: Cluster, nodes: list[Object], images: Images, timeouts: Timeouts
+) -> None:
+    """A pod on its node's network MUST have the node's address and, if it asks for it, the cluster's names.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/pods/advanced-pod-config/
+    """
+    spec = {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
+    node = nodes[0]
+    pods = [
+        namespace.create(manifests.pod(name, images.agnhost, args=["pause"], node=node.name, spec=more))
+        for name, more in (("on-node", spec), ("beside", None))
+    ]
+    on_node, beside = (eventually(pod, ready, within=timeouts.pod) for pod in pods)
+
+    addresses = {each["address"] for each in node.status["addresses"]}
+    shown = on_node.status["podIP"]
+    assert shown == on_node.status["hostIP"], f"{on_node}: its address is {shown}, and its node's is {on_node.status}"
+    assert shown in addresses, f"{on_node}: its address {shown} is none of {node}'s {sorted(addresses)}"
+    assert beside.status["podIP"] not in addresses, f"{beside} has the address of its node"
+    assert shown in _said(on_node, "ip -o address"), f"{on_node} does not have its node's address {shown}"
+    assert shown not in _said(beside, "ip -o address"), f"{beside} has its node's address {shown}"
+    kubernetes = cluster.get(kinds.SERVICE, "kubernetes", "default").spec["clusterIP"]
+    question = "+search kubernetes.default A" if ":" not in kubernetes else "+search kubernetes.default AAAA"
+    eventually(
+        lambda: inside.look_up(on_node, [question])[question].records,
+        _holds(kubernetes),
+        within=timeouts.propagation,
+        describe=f"the address of kubernetes.default as {on_node} looks it up",
+    )
+
+
+@pytest.mark.pod_security("privileged")
+def test_host_port(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A port of a pod that is mapped to its node MUST be reached at the node's address, and is one pod's at a time.
+
+    Source: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#ports
+    """
+    port = 20000 + secrets.randbelow(8000)
+    ports = {"ports": [{"containerPort": 8080, "hostPort": port}]}
+    server = namespace.create(
+        manifests.pod("server", images.agnhost, args=["netexec"], node=nodes[0].name, container=ports)
+    )
+    other = namespace.create(
+        manifests.pod("other", images.agnhost, args=["netexec"], node=nodes[-1].name, container={})
+    )
+    for pod in (server, other):
+        eventually(pod, ready, within=timeouts.pod)
+    second = namespace.create(
+        manifests.pod("second", images.agnhost, node=nodes[0].name, container=ports, **manifests.HELD)
+    )
+
+    address = server.status["hostIP"]
+    url = f"http://{f'[{address}]' if ':' in address else address}:{port}/hostname"
+    eventually(
+        lambda: inside.fetch(other, [url])[url],
+        _holds("server"),
+        within=timeouts.propagation,
+        describe=f"{other} on {nodes[-1].name} asks {url}",
+    )
+    eventually(second, _waits_for_ports, within=timeouts.object)
+
+
+@pytest.mark.disruptive
+@pytest.mark.pod_security("privileged")
+def test_static(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A pod whose manifest lies in its node's folder MUST run there, be seen in the API, and not end by that way.
+
+    It changes a file on the node, in the folder that the kubelet's configuration names, and takes it away again.
+
+    Source: https://kubernetes.io/docs/tasks/configure-pod-container/static-pod/
+    """
+    node = nodes[0]
+    folder = node.client.get(f"{node.path}/proxy/configz")["kubeletconfig"].get("staticPodPath", "")
+    if not folder:
+        raise Unsupported(f"the kubelet of {node} has no staticPodPath")
+    volume = {"name": "folder", "hostPath": {"path": folder, "type": "DirectoryOrCreate"}}
+    writer = namespace.create(
+        manifests.pod(
+            "writer",
+            images.agnhost,
+            args=["pause"],
+            node=node.name,
+            privileged=True,
+            volumes=[volume],
+            mounts={"folder": "/static"},
+        )
+    )
+    eventually(writer, ready, within=timeouts.pod)
+    manifest: dict[str, Any] = manifests.pod("static", images.agnhost, args=["pause"])
+    manifest["metadata"]["namespace"] = namespace.name
+    file = f"/static/{namespace}.json"
+    mirror = namespace.object(kinds.POD, f"static-{node.name}")
+    try:
+        _written(writer, file, manifest)
+        first = eventually(mirror, ready, within=timeouts.pod).uid
+        assert mirror.spec["nodeName"] == node.name
+        mirror.delete()
+        eventually(mirror, _other_than(first), within=timeouts.rollout)
+        state = mirror.status["containerStatuses"][0]
+        assert state["restartCount"] == 0, f"{mirror} was restarted when it was deleted in the API"
+    finally:
+        _said(writer, f"rm -f {file}")
+    eventually(mirror, gone, within=timeouts.pod_end)
+
+
+def _said(pod: Object, script: str) -> str:
+    result = pod.exec(["sh", "-c", script])
+    assert result.code == 0, f"{pod}: {script} ended with {result.code}: {result.stderr}"
+    return result.stdout
+
+
+def _holds(wanted: str) -> Any:
+    def holds(found: set[str]) -> str | None:
+        return None if any(wanted in each for each in found) else f"the answers are {sorted(found)}, not {wanted}"
+
+    return holds
+
+
+def _waits_for_ports(pod: Object) -> str | None:
+    assert "nodeName" not in pod.spec, f"{pod} got a node on which its port is taken"
+    told = pod.condition("PodScheduled").get("message", "")
+    return None if "free ports" in told else f"it waits because {told or 'nobody says why'}"
+
+
+def _written(pod: Object, file: str, manifest: dict[str, Any]) -> None:
+    # Moved to its name, so that the kubelet never sees half of it: it passes over names that begin with a dot.
+    folder, _, name = file.rpartition("/")
+    script = f"cat > {folder}/.{name} && mv {folder}/.{name} {file}"
+    result = pod.exec(["sh", "-c", script], stdin=json.dumps(manifest))
+    assert result.code == 0, f"{pod}: {file} was not written: {result.stderr}"
+
+
+def _other_than(uid: str) -> Any:
+    def other_than(pod: Object) -> str | None:
+        return "it was not made anew" if pod.uid == uid else ready(pod)
+
+    other_than.__name__ = "is there again after its deletion"
+    return other_than

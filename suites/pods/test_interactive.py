@@ -1,0 +1,186 @@
+"""Interactive: looking into a running pod, speaking to it, and taking things out of it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import secrets
+import tarfile
+from typing import Any
+
+from clusterproof import Images, Namespace, Object, Timeouts, eventually, manifests
+from clusterproof.conditions import ready
+
+
+def test_logs(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """What a container prints MUST be told in whole, from its end, of late, as it comes, and after its restart.
+
+    Source: https://kubernetes.io/docs/concepts/cluster-administration/logging/
+    """
+    # Follows the log while it grows, and ends once: the second run says something else.
+    script = """
+    if [ -e /shared/again ]; then echo second run; exec /agnhost pause; fi
+    touch /shared/again; seq 100; echo complain >&2
+    until [ -e /shared/more ]; do sleep 0.2; done; echo late; exit 1
+    """
+    pod = namespace.create(
+        manifests.pod(
+            "talks",
+            images.agnhost,
+            command=["sh", "-c", script],
+            volumes=[{"name": "shared", "emptyDir": {}}],
+            mounts={"shared": "/shared"},
+        )
+    )
+    eventually(pod, ready, within=timeouts.pod)
+    lines = [*map(str, range(1, 101)), "complain"]
+    eventually(lambda: sorted(pod.logs().split()), _is(sorted(lines), f"the log of {pod}"), within=timeouts.request)
+    assert pod.logs(tail=3).split() == pod.logs().split()[-3:], f"{pod}: its last 3 lines are {pod.logs(tail=3)}"
+    stamp, first = pod.logs(timestamps=True).splitlines()[0].split()
+    assert (stamp[-1], first) == ("Z", "1"), f"{pod}: the first line with its time is {stamp} {first}"
+
+    path = f"{pod.path}/log"
+    follow = pod.client.clone().stream(path, {"follow": True, "tailLines": 1}, within=timeouts.recovery)
+    before = [next(follow)]
+    assert pod.exec(["touch", "/shared/more"]).code == 0
+    after = list(follow)
+    assert after == ["late"], f"{pod}: who follows its log hears {after} after {before}, not late, and then the end"
+
+    eventually(pod, _restarted, within=timeouts.recovery)
+    eventually(lambda: pod.logs(), _is("second run\n", f"the log of {pod}"), within=timeouts.request)
+    previous = pod.logs(previous=True).split()
+    assert sorted(previous) == sorted([*lines, "late"]), f"{pod}: the log before its restart ends with {previous[-3:]}"
+    recent = pod.logs(since=3600)
+    assert recent == "second run\n", f"{pod}: of the last hour its log tells {recent!r}"
+
+
+def test_exec(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A command in a container MUST be given its input and terminal, and tell its output, errors and exit code.
+
+    Source: https://kubernetes.io/docs/tasks/debug/debug-application/get-shell-running-container/
+    """
+    other = manifests.container("other", images.agnhost, args=["pause"], env={"WHO": "other"})
+    pod = namespace.create(manifests.pod("runs", images.agnhost, args=["pause"], env={"WHO": "main"}, beside=[other]))
+    eventually(pod, ready, within=timeouts.pod)
+
+    result = pod.exec(["sh", "-c", "echo $WHO; echo wrong >&2; exit 7"], container="other")
+    assert tuple(result) == ("other\n", "wrong\n", 7), f"{pod}: exec answers {result}, not other, wrong and 7"
+    text = secrets.token_hex(100_000)
+    result = pod.exec(["cat"], container="main", stdin=text)
+    assert result.stdout == text, (
+        f"{pod}: of {len(text)} characters that cat was given, it returned {len(result.stdout)}"
+    )
+    result = pod.exec(["sh", "-c", "test -t 1 && echo terminal"], container="main", tty=True)
+    assert (result.stdout, result.code) == ("terminal\r\n", 0), f"{pod}: with a terminal, exec answers {result}"
+    result = pod.exec(["sh", "-c", "test -t 1 || echo none"], container="main")
+    assert result.stdout == "none\n", f"{pod}: without a terminal, exec answers {result}"
+
+
+def test_attach(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """Whoever attaches to a container MUST be heard by it, and hear it until it ends.
+
+    Source: https://kubernetes.io/docs/reference/kubectl/generated/kubectl_attach/
+    """
+    script = "while read -r line; do echo heard $line; done; echo the end"
+    pod = namespace.create(
+        manifests.pod(
+            "listens",
+            images.agnhost,
+            command=["sh", "-c", script],
+            restart_policy="Never",
+            container={"stdin": True, "stdinOnce": True},
+        )
+    )
+    eventually(pod, ready, within=timeouts.pod)
+
+    told = pod.attach("this\nand that\n", within=timeouts.pod).stdout.splitlines()
+
+    assert told == ["heard this", "heard and that", "the end"], f"{pod}: who attaches to it hears {told}"
+
+
+def test_copy(visitor: Object) -> None:
+    """Files that are copied into a container and out again MUST be the same, with their modes.
+
+    As `kubectl cp` does it: an archive through the input and output of tar.
+
+    Source: https://kubernetes.io/docs/reference/kubectl/generated/kubectl_cp/
+    """
+    content = base64.b64encode(secrets.token_bytes(300_000))
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name, data, mode in (("large", content, 0o640), ("small", b"#!/bin/sh\necho it runs\n", 0o750)):
+            member = tarfile.TarInfo(f"copied/{name}")
+            member.size, member.mode = len(data), mode
+            tar.addfile(member, io.BytesIO(data))
+
+    result = visitor.exec(["tar", "-xmof", "-", "-C", "/tmp"], stdin=archive.getvalue().decode("ascii"))
+    assert result.code == 0, f"{visitor}: tar ended with {result.code}: {result.stderr}"
+    result = visitor.exec(["/tmp/copied/small"])
+    assert result.stdout == "it runs\n", f"{visitor}: the copied program answers {result}"
+    result = visitor.exec(["tar", "-cf", "-", "-C", "/tmp", "copied/large"])
+    assert result.code == 0, f"{visitor}: tar ended with {result.code}: {result.stderr}"
+    with tarfile.open(fileobj=io.BytesIO(result.stdout.encode("ascii"))) as tar:
+        found = tar.getmember("copied/large")
+        extracted = tar.extractfile(found)
+        assert extracted is not None
+        assert extracted.read() == content, f"{visitor}: the copied file came back changed"
+        assert found.mode == 0o640, f"{visitor}: the mode of the copied file is {found.mode:o}, not 640"
+
+
+def test_port_forward(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A port of a pod that is forwarded MUST be reached, also one that listens inside the pod only.
+
+    Source: https://kubernetes.io/docs/tasks/access-application-cluster/port-forward-access-application-cluster/
+    """
+    private = ["bash", "-c", "while :; do echo private hello | nc -l -s 127.0.0.1 -p 9000; done"]
+    inner = manifests.container("inner", images.agnhost, command=private)
+    pod = namespace.create(
+        manifests.pod("serves", images.agnhost, args=["netexec"], readiness=manifests.http_probe(), beside=[inner])
+    )
+    eventually(pod, ready, within=timeouts.pod)
+
+    request = b"GET /hostname HTTP/1.1\r\nHost: serves\r\nConnection: close\r\n\r\n"
+    answer = pod.forward(8080, request, until=b"serves", within=timeouts.request)
+    assert answer.startswith(b"HTTP/1.1 200 OK"), f"{pod}: its forwarded port answers {answer!r}"
+    told = pod.forward(9000, b"\n", until=b"hello", within=timeouts.request)
+    assert told.strip() == b"private hello", f"{pod}: its private port answers {told!r}"
+
+
+def test_debug_container(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container that is added to a running pod for debugging MUST see its network and the target's processes.
+
+    Source: https://kubernetes.io/docs/tasks/debug/debug-application/debug-running-pod/#ephemeral-container
+    """
+    pod = namespace.create(manifests.pod("runs", images.agnhost, args=["netexec"], env={"WHO": "target"}))
+    eventually(pod, ready, within=timeouts.pod)
+
+    debugger = manifests.container("debugger", images.agnhost, args=["pause"], targetContainerName="main")
+    pod.patch({"spec": {"ephemeralContainers": [debugger]}}, type="strategic", subresource="ephemeralcontainers")
+    eventually(pod, _debugged, within=timeouts.pod)
+
+    told = pod.exec(["curl", "--silent", "localhost:8080/hostname"], container="debugger").stdout
+    assert told == "runs", f"{pod}: in its debugging container, its own port answers {told!r}"
+    told = pod.exec(["sh", "-c", "tr '\\0' ' ' < /proc/1/cmdline"], container="debugger").stdout
+    assert "netexec" in told, f"{pod}: the first process that its debugging container sees is {told!r}"
+    (main,) = pod.status["containerStatuses"]
+    assert (main["restartCount"], main["ready"]) == (0, True), f"{pod} was disturbed by its debugging container"
+
+
+def _is(wanted: Any, what: str) -> Any:
+    def is_(found: Any) -> str | None:
+        return None if found == wanted else f"it is {str(found)[-200:]!r}, not {str(wanted)[-200:]!r}"
+
+    is_.__name__ = f"{what} is whole"
+    return is_
+
+
+def _restarted(pod: Object) -> str | None:
+    (status,) = pod.status["containerStatuses"]
+    return None if status["restartCount"] and "running" in status["state"] else "it was not restarted"
+
+
+def _debugged(pod: Object) -> str | None:
+    states = [each["state"] for each in pod.status.get("ephemeralContainerStatuses") or []]
+    return (
+        None if any("running" in state for state in states) else f"its debugging container is {states or 'not there'}"
+    )

@@ -1,0 +1,170 @@
+"""Probes: the cluster asks containers how they are, and does what the answers mean."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from clusterproof import Images, Namespace, Object, Timeouts, consistently, eventually, kinds, manifests
+from clusterproof.conditions import Condition, all_ready, endpoints, has_condition, ready
+
+_SERVE = """
+trap 'exit 0' TERM; touch /tmp/well
+/agnhost "$@" & echo $! > /tmp/server
+while :; do sleep 0.2; done
+"""
+
+
+class Way(NamedTuple):
+    """A kind of probe, and how a container is made to fail it and to pass it again."""
+
+    arguments: list[str]
+    asks: dict[str, Any]
+    fail: str
+    mend: str
+
+
+_GONE, _BACK = "rm /tmp/well", "touch /tmp/well"
+_AGAIN = "/agnhost netexec --http-port=9002 --udp-port=-1 > /dev/null 2>&1 &"
+_WAYS = {
+    "http": Way(
+        ["test-webserver", "--port=9001"], {"httpGet": {"port": 9001, "path": "/tmp/well"}}, fail=_GONE, mend=_BACK
+    ),
+    "tcp": Way(
+        ["netexec", "--http-port=9002", "--udp-port=-1"],
+        {"tcpSocket": {"port": 9002}},
+        fail="kill -9 $(cat /tmp/server)",
+        mend=_AGAIN,
+    ),
+    "exec": Way(["pause"], {"exec": {"command": ["test", "-e", "/tmp/well"]}}, fail=_GONE, mend=_BACK),
+    "grpc": Way(
+        ["grpc-health-checking", "--port=9004", "--http-port=9005"],
+        {"grpc": {"port": 9004}},
+        fail="curl --silent --fail localhost:9005/make-not-serving",
+        mend="curl --silent --fail localhost:9005/make-serving",
+    ),
+}
+
+
+def test_readiness(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A pod of which a readiness probe fails MUST leave its Services, come back with it, and never be restarted.
+
+    It has a container for each kind of probe: http, tcp, exec and grpc.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/pods/probes/#readiness-probe
+    """
+    service = namespace.create(manifests.service("web", port=9001, target=9001))
+    slices = namespace.select(kinds.ENDPOINT_SLICE, f"kubernetes.io/service-name={service.name}")
+    web = namespace.create(_of_each_kind("web", images, "readinessProbe"))
+    eventually(web, ready, within=timeouts.pod)
+    eventually(slices, endpoints(1), within=timeouts.object)
+
+    for name, way in _WAYS.items():
+        _told(web, name, way.fail)
+    eventually(web, _containers(ready=False, restarts=0), within=timeouts.propagation)
+    eventually(web, has_condition("Ready", "False", "ContainersNotReady"), within=timeouts.object)
+    eventually(slices, endpoints(0), within=timeouts.object)
+
+    for name, way in _WAYS.items():
+        _told(web, name, way.mend)
+    eventually(web, _containers(ready=True, restarts=0), within=timeouts.propagation)
+    eventually(slices, endpoints(1), within=timeouts.object)
+
+
+def test_liveness(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container of which the liveness probe fails MUST be restarted, and none of the others.
+
+    There is a container for each kind of probe, and one that is well all the time.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/pods/probes/#liveness-probe
+    """
+    well = _container("well", images, _WAYS["exec"], "livenessProbe")
+    web = namespace.create(_of_each_kind("web", images, "livenessProbe", well))
+    eventually(web, ready, within=timeouts.pod)
+
+    for name, way in _WAYS.items():
+        _told(web, name, way.fail)
+
+    eventually(web, _containers(ready=True, restarts=1), within=timeouts.recovery)
+    (untouched,) = (each for each in web.status["containerStatuses"] if each["name"] == "well")
+    assert untouched["restartCount"] == 0, f"{web}: its container that is well was restarted"
+    assert web.status["phase"] == "Running"
+
+
+def test_startup(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container MUST NOT be judged by its other probes before its startup probe has succeeded once.
+
+    The container would fail its liveness probe at once, and has no readiness probe. Beside it is one that never starts
+    up, and is restarted for it.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/pods/probes/#startup-probe
+    """
+    probes = {
+        "startupProbe": _probe({"exec": {"command": ["test", "-e", "/tmp/started"]}}, failures=600),
+        "livenessProbe": _probe({"exec": {"command": ["test", "-e", "/tmp/alive"]}}, failures=1),
+    }
+    never = {"startupProbe": _probe({"exec": {"command": ["false"]}})}
+    pods = [
+        namespace.create(manifests.pod("slow", images.agnhost, args=["pause"], container=probes)),
+        namespace.create(manifests.pod("never", images.agnhost, args=["pause"], container=never)),
+    ]
+    slow, hopeless = (eventually(pod, _starts, within=timeouts.pod) for pod in pods)
+
+    eventually(hopeless, _was_restarted, within=timeouts.recovery)
+    consistently(slow, _is_starting, during=timeouts.steady / 2)
+    result = slow.exec(["touch", "/tmp/alive", "/tmp/started"])
+    assert result.code == 0, f"{slow}: {result.stderr}"
+    (pod,) = eventually(namespace.pods("app=slow"), all_ready(1), within=timeouts.propagation)
+    assert pod.status["containerStatuses"][0]["restartCount"] == 0, f"{slow} was restarted"
+
+
+def _probe(way: dict[str, Any], *, failures: int = 2) -> dict[str, Any]:
+    # A probe that takes long on a busy machine has not failed.
+    return {**way, "periodSeconds": 1, "failureThreshold": failures, "timeoutSeconds": 10}
+
+
+def _container(name: str, images: Images, way: Way, probe: str) -> dict[str, Any]:
+    # What is not served when the container starts shall not be taken for what fails later.
+    probes: dict[str, Any] = {"startupProbe": _probe(way.asks, failures=120), probe: _probe(way.asks)}
+    command = ["sh", "-c", _SERVE, "serve", *way.arguments]
+    return manifests.container(name, images.agnhost, command=command, **probes)
+
+
+def _of_each_kind(pod: str, images: Images, probe: str, *more: dict[str, Any]) -> dict[str, Any]:
+    """A pod with a container for each kind of probe, and none besides."""
+    containers = [_container(name, images, way, probe) for name, way in _WAYS.items()]
+    return manifests.pod(pod, images.agnhost, spec={"containers": [*containers, *more]})
+
+
+def _told(pod: Object, container: str, script: str) -> None:
+    result = pod.exec(["sh", "-c", script], container=container)
+    assert result.code == 0, f"{pod}: {script} in {container} ended with {result.code}: {result.stderr}"
+
+
+def _containers(*, ready: bool, restarts: int) -> Condition:
+    """Those that answer probes in different ways are all ready or all not, and were restarted so often."""
+
+    def containers(pod: Object) -> str | None:
+        found = {each["name"]: each for each in pod.status.get("containerStatuses") or []}
+        wrong = []
+        for name in _WAYS:
+            seen = found[name]["ready"], found[name]["restartCount"]
+            if seen[1] > restarts or seen != (ready, restarts):
+                wrong.append(f"{name} is {'' if seen[0] else 'not '}ready after {seen[1]} restarts")
+        return "; ".join(wrong) or None
+
+    containers.__name__ = f"has containers that are all {'' if ready else 'not '}ready after {restarts} restarts"
+    return containers
+
+
+def _starts(pod: Object) -> str | None:
+    return None if pod.status.get("containerStatuses", [{}])[0].get("state", {}).get("running") else "it does not run"
+
+
+def _was_restarted(pod: Object) -> str | None:
+    return None if pod.status["containerStatuses"][0]["restartCount"] else "it was not restarted"
+
+
+def _is_starting(pod: Object) -> str | None:
+    (container,) = pod.status["containerStatuses"]
+    seen = {key: container.get(key) for key in ("started", "ready", "restartCount")}
+    return None if seen == {"started": False, "ready": False, "restartCount": 0} else f"its container is {seen}"

@@ -1,0 +1,123 @@
+"""Resources: containers get what they ask for and are held to their limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from clusterproof import Images, Namespace, Object, Timeouts, capabilities, case, eventually, load, manifests, measure
+from clusterproof.conditions import Condition, phase, ready
+
+# Of a container's control group, whichever version it is: CPU time per second in millicores, and memory in MiB.
+_LIMITS = """
+cd /sys/fs/cgroup
+if [ -e cpu.max ]; then read -r quota period < cpu.max; memory=$(cat memory.max)
+else quota=$(cat cpu/cpu.cfs_quota_us) period=$(cat cpu/cpu.cfs_period_us) memory=$(cat memory/memory.limit_in_bytes)
+fi
+echo $((quota * 1000 / period)) $((memory >> 20))
+"""
+_THROTTLED = "cat /sys/fs/cgroup/cpu.stat /sys/fs/cgroup/cpu/cpu.stat 2> /dev/null | grep nr_throttled"
+
+
+def test_memory_limit(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container that uses more memory than its limit MUST be killed, and be said to have been.
+
+    Source: https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/#how-pods-with-resource-limits-are-run
+    """
+    # dd fills a buffer of the size of one block.
+    greedy = ["dd", "if=/dev/zero", "of=/dev/null", "bs=256M", "count=4"]
+    limits = {"limits": {"memory": "64Mi"}}
+    pod = namespace.create(
+        manifests.pod("greedy", images.agnhost, command=greedy, restart_policy="Never", resources=limits)
+    )
+
+    eventually(pod, _ended, within=timeouts.pod)
+
+    ended = pod.status["containerStatuses"][0]["state"]["terminated"]
+    seen = ended["reason"], ended["exitCode"]
+    assert seen == ("OOMKilled", 137), (
+        f"{pod}: a container with a limit of 64Mi that uses 256 MiB ended as {seen[0]} with {seen[1]}, not OOMKilled"
+    )
+
+
+def test_cpu_limit(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container MUST NOT get more CPU time than its limit, however much it wants.
+
+    Source: https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/#how-pods-with-resource-limits-are-run
+    """
+    limits = {"limits": {"cpu": "100m", "memory": "96Mi"}, "requests": {"cpu": "50m"}}
+    pod = namespace.create(manifests.pod("eager", images.agnhost, command=load.command(1000), resources=limits))
+    eventually(pod, ready, within=timeouts.pod)
+
+    seen = tuple(map(int, pod.exec(["bash", "-c", _LIMITS]).stdout.split()))
+    assert seen == (100, 96), f"{pod}: its control group allows {seen[0]}m CPU and {seen[1]} MiB, not 100m and 96 MiB"
+    eventually(
+        lambda: pod.exec(["sh", "-c", _THROTTLED]).stdout, _some, within=timeouts.pod, describe=f"{pod} is held back"
+    )
+    eventually(lambda: load.account(pod), _long_enough, within=timeouts.pod, describe=f"the account of {pod}")
+    known = load.account(pod)
+    share = load.cores(known, known[0].at, known[-1].at) or 0
+    measure("CPU of a container limited to 0.1 (cores)", share)
+    assert share < 0.15, f"{pod}: with a limit of 100m it got {share * 1000:.0f}m of CPU"
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        case("Guaranteed", {"limits": {"cpu": "1", "memory": "1Gi"}}, "Guaranteed"),
+        case("Burstable", {"requests": {"memory": "1Mi"}}, "Burstable"),
+        case("BestEffort", None, "BestEffort"),
+    ],
+)
+def test_qos(namespace: Namespace, images: Images, resources: dict[str, Any] | None, expected: str) -> None:
+    """A pod MUST be of the quality of service class that its requests and limits make it.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/
+    """
+    pod = namespace.create(manifests.pod("some", images.agnhost, resources=resources, spec=manifests.PARKED))
+
+    found = pod.status.get("qosClass")
+    assert found == expected, f"{pod} with {resources} is {found}, not {expected}"
+
+
+@pytest.mark.requires(capabilities.RESIZE)
+def test_resize(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A running container MUST be given changed limits in place, without a restart where it wants none.
+
+    Source: https://kubernetes.io/docs/tasks/configure-pod-container/resize-container-resources/
+    """
+    before = {"limits": {"cpu": "100m", "memory": "64Mi"}}
+    pod = namespace.create(manifests.pod("some", images.agnhost, args=["pause"], resources=before))
+    eventually(pod, ready, within=timeouts.pod)
+
+    after = {"cpu": "200m", "memory": "96Mi"}
+    containers = [{"name": "main", "resources": {"limits": after, "requests": after}}]
+    pod.patch({"spec": {"containers": containers}}, type="strategic", subresource="resize")
+
+    eventually(pod, _is_given(after), within=timeouts.pod)
+    seen = tuple(map(int, pod.exec(["bash", "-c", _LIMITS]).stdout.split()))
+    assert seen == (200, 96), f"{pod}: its control group allows {seen[0]}m CPU and {seen[1]} MiB, not 200m and 96 MiB"
+    assert pod.status["containerStatuses"][0]["restartCount"] == 0, f"{pod} was restarted"
+
+
+def _ended(pod: Object) -> str | None:
+    return None if pod.status.get("phase") in ("Failed", "Succeeded") else phase("Failed")(pod)
+
+
+def _some(statistics: str) -> str | None:
+    return None if any(int(line.split()[1]) for line in statistics.splitlines()) else f"it was not: {statistics!r}"
+
+
+def _long_enough(account: list[load.Account]) -> str | None:
+    length = account[-1].at - account[0].at if account else 0
+    return None if length > 3 else f"it covers {length:.1f} s"
+
+
+def _is_given(limits: dict[str, str]) -> Condition:
+    def is_given(pod: Object) -> str | None:
+        found = (pod.status["containerStatuses"][0].get("resources") or {}).get("limits")
+        return None if found == limits else f"its container's status tells of {found}"
+
+    is_given.__name__ = f"is given {limits}"
+    return is_given

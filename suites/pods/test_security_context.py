@@ -1,0 +1,154 @@
+"""Security context: who a container is and what it may not do, as it sees it itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from clusterproof import Images, Namespace, Object, Timeouts, capabilities, eventually, manifests
+from clusterproof.conditions import ready
+
+NET_BIND_SERVICE = 1 << 10
+
+
+def test_user(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container MUST run as the user and with the groups that it is told to, and its volumes belong to fsGroup.
+
+    What a container says of itself wins over what the pod says.
+
+    Source: https://kubernetes.io/docs/tasks/configure-pod-container/security-context/#set-the-security-context-for-a-pod
+    """
+    context = {
+        "runAsNonRoot": True,
+        "runAsUser": 12345,
+        "runAsGroup": 23456,
+        "supplementalGroups": [34567],
+        "fsGroup": 45678,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    other = manifests.container("other", images.agnhost, args=["pause"])
+    other["securityContext"] |= {"runAsUser": 11111}
+    pod = namespace.create(
+        manifests.pod(
+            "self",
+            images.agnhost,
+            args=["pause"],
+            volumes=[{"name": "shared", "emptyDir": {}}],
+            mounts={"shared": "/shared"},
+            beside=[other],
+            spec={"securityContext": context},
+        )
+    )
+    eventually(pod, ready, within=timeouts.pod)
+
+    found = {
+        "user": _said(pod, "id -u"),
+        "group": _said(pod, "id -g"),
+        "groups": " ".join(sorted(set(_said(pod, "id -G").split()) & {"23456", "34567", "45678"})),
+        "group of the volume": _said(pod, "stat -c %g /shared"),
+        "owner of a new file": _said(pod, "touch /shared/new; stat -c %u:%g /shared/new"),
+        "user of the other container": _said(pod, "id -u", "other"),
+    }
+    expected = {
+        "user": "12345",
+        "group": "23456",
+        "groups": "23456 34567 45678",
+        "group of the volume": "45678",
+        "owner of a new file": "12345:45678",
+        "user of the other container": "11111",
+    }
+    wrong = {what: f"{found[what]}, not {wanted}" for what, wanted in expected.items() if found[what] != wanted}
+    assert not wrong, f"{pod}: " + "; ".join(f"{what} is {told}" for what, told in wrong.items())
+
+
+def test_non_root(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container that must not be root MUST NOT be started as root.
+
+    Source: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#security-context
+    """
+    manifest = manifests.pod("root", images.agnhost, args=["pause"])
+    # Pod Security looks at the user as well, so it is left to the image, whose user is root.
+    for user in ("runAsUser", "runAsGroup"):
+        del manifest["spec"]["securityContext"][user]
+    pod = namespace.create(manifest)
+
+    eventually(pod, _is_kept_from_starting, within=timeouts.pod)
+
+
+def test_confinement(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container MUST have no capabilities but those left to it, gain no privileges, and be filtered by seccomp.
+
+    Source: https://kubernetes.io/docs/tasks/configure-pod-container/security-context/
+    """
+    one = manifests.container("one", images.agnhost, args=["pause"])
+    one["securityContext"]["capabilities"]["add"] = ["NET_BIND_SERVICE"]
+    pod = namespace.create(manifests.pod("self", images.agnhost, args=["pause"], beside=[one]))
+    eventually(pod, ready, within=timeouts.pod)
+
+    for container, capable in (("main", 0), ("one", NET_BIND_SERVICE)):
+        status = dict(line.split(":\t") for line in _said(pod, "cat /proc/1/status", container).splitlines())
+        where = f"{pod}, container {container}"
+        bound = int(status["CapBnd"], 16)
+        assert bound == capable, f"{where}: its capabilities are limited to {bound:#x}, not {capable:#x}"
+        assert not int(status["CapEff"], 16) & ~capable, f"{where}: it has the capabilities {status['CapEff']}"
+        assert status["NoNewPrivs"] == "1", f"{where}: allowPrivilegeEscalation is false, and NoNewPrivs is not set"
+        assert status["Seccomp"] == "2", f"{where}: its seccomp mode is {status['Seccomp']}, not 2: filtered"
+
+
+def test_read_only_root(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container with readOnlyRootFilesystem MUST be able to write to its volumes only.
+
+    Source: https://kubernetes.io/docs/tasks/configure-pod-container/security-context/
+    """
+    other = manifests.container("other", images.agnhost, args=["pause"])
+    strict = manifests.container("strict", images.agnhost, args=["pause"], mounts={"shared": "/shared"})
+    strict["securityContext"]["readOnlyRootFilesystem"] = True
+    volumes = [{"name": "shared", "emptyDir": {}}]
+    spec = {"containers": [strict, other], "volumes": volumes}
+    pod = namespace.create(manifests.pod("self", images.agnhost, spec=spec))
+    eventually(pod, ready, within=timeouts.pod)
+
+    _said(pod, "touch /shared/here", "strict")
+    _said(pod, "touch /tmp/here", "other")
+    tried = pod.exec(["touch", "/tmp/here"], container="strict")
+    assert tried.code, f"{pod}: its root file system is read-only, and a file was made in it"
+    assert "Read-only file system" in tried.stderr, f"{pod}: making a file failed with {tried.stderr}"
+
+
+@pytest.mark.requires(capabilities.USERNS)
+def test_user_namespace(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A pod without hostUsers MUST have users of its own, none of which is a user of the node.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/pods/user-namespaces/
+    """
+    pods = [
+        namespace.create(manifests.pod(name, images.agnhost, args=["pause"], spec={"hostUsers": False}))
+        for name in ("one", "two")
+    ]
+    ranges = []
+    for pod in pods:
+        eventually(pod, ready, within=timeouts.pod)
+        inside, outside, length = map(int, _said(pod, "cat /proc/self/uid_map").split())
+        assert inside == 0, f"{pod}: its users begin with {inside}"
+        assert outside >= 65536 <= length, f"{pod}: its users 0 to {length} are {outside} and following of the node"
+        ranges.append(range(outside, outside + length))
+    one, two = ranges
+    same_node = pods[0].spec["nodeName"] == pods[1].spec["nodeName"]
+    assert not same_node or one.stop <= two.start or two.stop <= one.start, f"{pods} share users: {one}, {two}"
+
+
+def _said(pod: Object, script: str, container: str = "main") -> str:
+    result = pod.exec(["sh", "-c", script], container=container)
+    assert result.code == 0, f"{pod}: {script} ended with {result.code}: {result.stderr}"
+    return result.stdout.strip()
+
+
+def _is_kept_from_starting(pod: Object) -> str | None:
+    (status,) = pod.status.get("containerStatuses") or [{}]
+    state: dict[str, Any] = status.get("state") or {}
+    waiting = state.get("waiting") or {}
+    if waiting.get("reason") == "CreateContainerConfigError" and "runAsNonRoot" in waiting.get("message", ""):
+        return None
+    assert "running" not in state, f"{pod}: its container runs as root, which it must not"
+    return f"its container's state is {state or 'not there'}"

@@ -1,0 +1,180 @@
+"""Volumes of the pod's own: empty at its start, gone with it, and what is projected or lent by the node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from clusterproof import Cluster, Images, Namespace, Object, Timeouts, eventually, kinds, manifests
+from clusterproof.conditions import ListCondition, gone, phase, ready, succeeded
+
+MACHINE_ID = "/etc/machine-id"
+
+
+def test_empty_dir(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """An emptyDir MUST be empty at first, shared by the pod's containers, and outlive their restarts but not the pod.
+
+    Source: https://kubernetes.io/docs/concepts/storage/volumes/#emptydir
+    """
+    script = "echo begins >> /shared/diary; while ! test -e /shared/end-$(wc -l < /shared/diary); do sleep 0.2; done"
+    mounts = {"shared": "/shared"}
+    visitor = manifests.container("visitor", images.agnhost, args=["pause"], mounts=mounts)
+    manifest = manifests.pod(
+        "scratch",
+        images.agnhost,
+        command=["sh", "-c", script],
+        volumes=[{"name": "shared", "emptyDir": {}}],
+        mounts=mounts,
+        beside=[visitor],
+    )
+    pod = eventually(namespace.create(manifest), ready, within=timeouts.pod)
+    eventually(lambda: _said(pod, "cat /shared/diary"), _is("begins\n"), within=timeouts.request)
+
+    _said(pod, "touch /shared/end-1")
+    eventually(lambda: _said(pod, "cat /shared/diary"), _is("begins\nbegins\n"), within=timeouts.recovery)
+    pod.delete()
+    eventually(pod, gone, within=timeouts.pod_end)
+    again = eventually(namespace.create(manifest), ready, within=timeouts.pod)
+
+    assert again.uid != pod.uid
+    eventually(lambda: _said(again, "cat /shared/diary"), _is("begins\n"), within=timeouts.request)
+
+
+def test_memory(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """An emptyDir of medium Memory MUST be a file system in memory, no larger than its sizeLimit.
+
+    Source: https://kubernetes.io/docs/concepts/storage/volumes/#emptydir-configuration-example
+    """
+    volume = {"name": "quick", "emptyDir": {"medium": "Memory", "sizeLimit": "4Mi"}}
+    pod = namespace.create(
+        manifests.pod("scratch", images.agnhost, args=["pause"], volumes=[volume], mounts={"quick": "/quick"})
+    )
+    eventually(pod, ready, within=timeouts.pod)
+
+    kind, size = _said(pod, "df -kT /quick | tail -1", "main").split()[1:3]
+    full = pod.exec(["sh", "-c", "dd if=/dev/zero of=/quick/large bs=1M count=8; stat -c %s /quick/large"])
+
+    assert (kind, size) == ("tmpfs", "4096"), f"{pod}: its volume is {kind} of {size} KiB, not tmpfs of 4096"
+    assert int(full.stdout) == 4 << 20, f"{pod}: {full.stdout.strip()} bytes went into its volume of 4 MiB"
+
+
+def test_size_limit(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A pod that writes more to an emptyDir than its sizeLimit MUST be evicted, and say why.
+
+    Source: https://kubernetes.io/docs/concepts/storage/volumes/#emptydir
+    """
+    volume = {"name": "small", "emptyDir": {"sizeLimit": "1Mi"}}
+    script = "dd if=/dev/zero of=/small/large bs=1M count=5; exec /agnhost pause"
+    pod = namespace.create(
+        manifests.pod(
+            "greedy", images.agnhost, command=["sh", "-c", script], volumes=[volume], mounts={"small": "/small"}
+        )
+    )
+
+    eventually(pod, phase("Failed"), within=timeouts.pod + timeouts.pod_end)
+
+    assert pod.status.get("reason") == "Evicted", f"{pod} failed because of {pod.status.get('reason')}, not as Evicted"
+    assert "EmptyDir volume" in pod.status.get("message", ""), f"{pod}: it says {pod.status.get('message')}"
+
+
+def test_projected(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A projected volume MUST hold everything that it is made of, each where it should be; a subPath just its part.
+
+    Source: https://kubernetes.io/docs/concepts/storage/projected-volumes/
+    """
+    namespace.create(manifests.config_map("plain", {"colour": "blue", "shape": "round"}))
+    namespace.create(manifests.secret("safe", {"password": "s3cret"}))
+    sources = [
+        {"configMap": {"name": "plain", "items": [{"key": "colour", "path": "plain/colour"}]}},
+        {"secret": {"name": "safe"}},
+        {"downwardAPI": {"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}},
+        {"serviceAccountToken": {"path": "token", "audience": "somebody", "expirationSeconds": 600}},
+    ]
+    volumes = [
+        {"name": "all", "projected": {"sources": sources}},
+        {"name": "plain", "configMap": {"name": "plain"}},
+        {"name": "scratch", "emptyDir": {}},
+    ]
+    mounts = [
+        {"name": "all", "mountPath": "/all"},
+        {"name": "plain", "mountPath": "/tmp/only", "subPath": "shape"},
+        {"name": "scratch", "mountPath": "/whole"},
+        {"name": "scratch", "mountPath": "/part", "subPathExpr": "of-$(NAME)"},
+    ]
+    name = {"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    container = {"volumeMounts": mounts, "env": [name]}
+    pod = namespace.create(
+        manifests.pod("reader", images.agnhost, args=["pause"], volumes=volumes, container=container)
+    )
+    eventually(pod, ready, within=timeouts.pod)
+
+    found = _said(pod, "cd /all; find -L . -type f ! -path './..*' | sort", "main").split()
+    assert found == ["./name", "./password", "./plain/colour", "./token"], f"{pod}: its volume holds {found}"
+    told = _said(pod, "cat /all/name /all/password /all/plain/colour; wc -l < /all/token", "main")
+    assert told.split()[0] == "readers3cretblue0", f"{pod}: its projected files hold {told}"
+    told = _said(pod, "cat /tmp/only; touch /part/here; ls /whole/of-reader", "main")
+    assert told == "roundhere\n", f"{pod}: its subPaths hold {told!r}"
+
+
+@pytest.mark.pod_security("privileged")
+def test_host_path(
+    namespace: Namespace, cluster: Cluster, nodes: list[Object], images: Images, timeouts: Timeouts
+) -> None:
+    """A hostPath MUST show what is at that path of the node, and keep a pod waiting where something else is there.
+
+    Shown is the file with the node's own id, read-only.
+
+    Source: https://kubernetes.io/docs/concepts/storage/volumes/#hostpath
+    """
+    node = nodes[0].name
+    script = "cat /id/machine-id; echo > /id/machine-id || echo read-only > /dev/termination-log"
+    pods = {}
+    for name, kind in (("reader", "File"), ("mistaken", "Socket")):
+        volume = {"name": "id", "hostPath": {"path": MACHINE_ID, "type": kind}}
+        mount = {"name": "id", "mountPath": "/id/machine-id", "readOnly": True}
+        pods[name] = namespace.create(
+            manifests.pod(
+                name,
+                images.agnhost,
+                command=["sh", "-c", script],
+                restart_policy="Never",
+                privileged=True,
+                node=node,
+                volumes=[volume],
+                container={"volumeMounts": [mount]},
+            )
+        )
+    reader = eventually(pods["reader"], succeeded, within=timeouts.pod)
+
+    wanted = cluster.get(kinds.NODE, node).status["nodeInfo"]["machineID"]
+    found = reader.logs().split()[0]
+    assert found == wanted, f"{reader} finds the id {found} in {MACHINE_ID} of {node}, which tells {wanted}"
+    (state,) = reader.status["containerStatuses"]
+    assert state["state"]["terminated"].get("message", "").strip() == "read-only", f"{reader} could write {MACHINE_ID}"
+    notes = namespace.select(kinds.EVENT, fields=f"involvedObject.uid={pods['mistaken'].uid},reason=FailedMount")
+    eventually(notes, _tell_of("hostPath type check failed"), within=timeouts.volume)
+    assert pods["mistaken"].read().status["phase"] == "Pending"
+
+
+def _said(pod: Object, script: str, container: str = "visitor") -> str:
+    result = pod.exec(["sh", "-c", script], container=container)
+    assert result.code == 0, f"{pod}: {script} ended with {result.code}: {result.stderr}"
+    return result.stdout
+
+
+def _is(wanted: str) -> Any:
+    def is_(said: str) -> str | None:
+        return None if said == wanted else f"it is {said!r}, not {wanted!r}"
+
+    is_.__name__ = f"the diary on the volume is {wanted!r}"
+    return is_
+
+
+def _tell_of(what: str) -> ListCondition:
+    def tell_of(notes: list[Object]) -> str | None:
+        told = [note["message"] for note in notes]
+        return None if any(what in message for message in told) else f"they tell {told or 'nothing'}"
+
+    tell_of.__name__ = f"tell of {what!r}"
+    return tell_of
