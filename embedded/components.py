@@ -1,8 +1,9 @@
 """What the embedded cluster is made of. Versions are those that modules/*/go.mod require; nothing else names one.
 
 To move a component to another version: `go get -tool MODULE@VERSION` in its folder under modules/. To add a Kubernetes
-minor: a folder modules/kubernetes-<minor> whose go.mod requires it, with the `replace` lines for its staging modules;
-`go get -t k8s.io/kubernetes/test/e2e@VERSION` adds what upstream's specs need, which `go mod tidy` would drop again.
+minor: a folder modules/kubernetes-<minor> whose go.mod requires it, with the `replace` lines for its staging modules
+and the programs of a cluster as tools. The newest has upstream's specs and test images besides:
+`go get -t k8s.io/kubernetes/test/e2e@VERSION` adds what the specs need, which `go mod tidy` would drop again.
 Envoy, which is not a Go module, has its version and checksums here.
 """
 
@@ -75,6 +76,9 @@ _KUBERNETES_STAMPS = tuple(
     )
 )
 
+_TESTS = "kubernetes-1.37"
+"""Where upstream's specs and the images of its tests come from: those have versions of their own, on any Kubernetes."""
+
 _CNI = "github.com/containernetworking/plugins"
 
 COMPONENTS: tuple[Component, ...] = (
@@ -103,7 +107,7 @@ COMPONENTS: tuple[Component, ...] = (
     ),
     Component(
         name="agnhost",
-        folder="kubernetes-{kubernetes}",
+        folder=_TESTS,
         module="k8s.io/kubernetes",
         packages=("test/images/agnhost",),
         programs=("agnhost",),
@@ -163,7 +167,7 @@ COMPONENTS: tuple[Component, ...] = (
     ),
     Component(
         name="e2e",
-        folder="kubernetes-{kubernetes}",
+        folder=_TESTS,
         module="k8s.io/kubernetes",
         packages=("github.com/onsi/ginkgo/v2/ginkgo",),
         programs=("ginkgo",),
@@ -172,7 +176,7 @@ COMPONENTS: tuple[Component, ...] = (
     ),
     Component(
         name="e2e-images",
-        folder="kubernetes-{kubernetes}",
+        folder=_TESTS,
         module="k8s.io/kubernetes",
         packages=(
             "test/images/nonewprivs",
