@@ -293,7 +293,7 @@ class Client:
         self, method: str, url: str, headers: dict[str, str], body: Any, timeout: float, *, stream: bool = False
     ) -> urllib3.BaseHTTPResponse:
         self._count()
-        limits = urllib3.Timeout(connect=CONNECT_SECONDS, read=timeout)
+        limits = urllib3.Timeout(connect=min(CONNECT_SECONDS, timeout), read=timeout)
         try:
             return self._pool.request(
                 method,

@@ -64,6 +64,19 @@ class External:
         """Its components' logs are its owner's."""
 
 
+def connect(kubeconfig: Path | None, context: str) -> tuple[Client, Path, str]:
+    """A client for a kubeconfig's context, that file, and the context's name; makes no request.
+
+    UsageError with one sentence where neither is named, or they cannot be used.
+    """
+    if not kubeconfig and not context:
+        raise pytest.UsageError("a cluster must be named by --kubeconfig or --context: none is chosen silently")
+    path, chosen = _named(Shape(name="", kubeconfig=kubeconfig, context=context))
+    client = _client(path, chosen)
+    _credentials_last(client, path)
+    return client, path, chosen
+
+
 def _named(shape: Shape) -> tuple[Path, str]:
     if not shape.kubeconfig and not shape.context:
         raise pytest.UsageError("--cluster=external needs --kubeconfig or --context: no cluster is chosen silently")

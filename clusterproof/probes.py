@@ -481,12 +481,12 @@ def _script(url: str, lanes: Mapping[bool, int], headers: Mapping[str, str], wit
     script = ["trap 'exit 0' TERM"]
     for reuse, rate in lanes.items():
         asking = [*common, "--rate", f"{rate}/s", *([] if reuse else ["--header", "Connection: close"])]
-        asking.append(f"{_unglobbed(url)}#[1-{_PLENTY}]")
+        asking.append(f"{unglobbed(url)}#[1-{_PLENTY}]")
         script.append(f'{shlex.join(asking)} 2>&1 | while read -r line; do echo "{_mark(reuse)} $line"; done &')
     return "\n".join([*script, "wait"])
 
 
-def _unglobbed(url: str) -> str:
+def unglobbed(url: str) -> str:
     """The URL as curl takes it literally: brackets and braces have a meaning to it everywhere but around an address."""
     parts = urllib.parse.urlsplit(url)
     start = f"{parts.scheme}://{parts.netloc}"
@@ -504,13 +504,14 @@ def _parse(line: str) -> tuple[bool, Answer] | None:
         stamp, mark, code, exit_code, seconds, connects, *message = line.split(maxsplit=6)
         if mark not in ("new", "kept"):
             return None
-        error = _curl_error(int(exit_code), int(code))
+        error = curl_error(int(exit_code), int(code))
         detail = message[0].strip() if message and error else ""
         return mark == "kept", Answer(_epoch(stamp), float(seconds), error, detail, int(connects) > 0)
     return None
 
 
-def _curl_error(exit_code: int, code: int) -> str:
+def curl_error(exit_code: int, code: int) -> str:
+    """The kind of failure that curl's exit code and the HTTP status tell; empty for a good answer."""
     if exit_code:
         return _CURL_EXITS.get(exit_code, f"curl exit {exit_code}")
     return "" if code < 400 else f"answered {code}"
@@ -534,7 +535,7 @@ class _Outside(Probe):
 
     def begin(self) -> None:
         for reuse, rate in self.lanes.items():
-            asker = _Asker(_Connection(self.url, self.headers, reuse, self.within, self.context), rate)
+            asker = _Asker(Connection(self.url, self.headers, reuse, self.within, self.context), rate)
             self._askers.append(asker)
             asker.start()
 
@@ -572,7 +573,7 @@ class _Outside(Probe):
 class _Asker(threading.Thread):
     """Asks at a steady rate until told that it is enough."""
 
-    def __init__(self, connection: _Connection, rate: int) -> None:
+    def __init__(self, connection: Connection, rate: int) -> None:
         super().__init__(name=f"probe {connection.url}", daemon=True)
         self.connection = connection
         self.rate = rate
@@ -592,8 +593,8 @@ class _Asker(threading.Thread):
         self.connection.close()
 
 
-class _Connection:
-    """One HTTP client, with one connection that it keeps or with a new one for each request."""
+class Connection:
+    """One HTTP client, with one connection that it keeps or with a new one for each request; `ask` makes a request."""
 
     def __init__(
         self, url: str, headers: Mapping[str, str], reuse: bool, within: float, context: ssl.SSLContext | None
