@@ -111,9 +111,9 @@ class NodeProcesses:
             (folder / part).mkdir(parents=True)
         (folder / "tmp").chmod(0o1777)
         for program in PROGRAMS:
-            _link(self._artifacts.binary(program), folder / "opt/clusterproof/bin" / program)
+            link(self._artifacts.binary(program), folder / "opt/clusterproof/bin" / program)
         for plugin in CNI_PLUGINS:
-            _link(self._artifacts.binary(plugin), folder / "opt/cni/bin" / plugin)
+            link(self._artifacts.binary(plugin), folder / "opt/cni/bin" / plugin)
         imagestore.clone(images, into=folder / "lib/containerd")
         for key, value in _KERNEL.items():
             path = folder / "sysctl" / key
@@ -247,7 +247,7 @@ def name_servers() -> list[str]:
     return [address for address in found if not address.startswith(("127.", "::1"))]
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
     """The same file at another place; a copy where the two are on different file systems."""
     try:
         os.link(source, target)

@@ -18,14 +18,22 @@ LEADERS = ("kube-controller-manager", "kube-scheduler")
 """Programs that work only while they hold a lease of their own name."""
 
 
-def stop(state: ClusterState, name: str, *, kill: bool = True) -> None:
-    """End a program (`kube-apiserver`, `<node>/kubelet`), at once or in its own way; what it started stays."""
+def stop(state: ClusterState, name: str, *, kill: bool = True, patience: float = 0) -> None:
+    """End a program (`kube-apiserver`, `<node>/kubelet`), at once or in its own way; what it started stays.
+
+    One that is to end in its own way is killed after so many seconds of `patience`, where that is not 0.
+    """
     parent = _program(state, name).pid
     child = process.child_of(parent)
     if child is not None:
         os.kill(child, signal.SIGKILL if kill else signal.SIGTERM)
         # Its parent ends when the last of its threads has: until then its ports are taken.
-        process.await_end([child, parent])
+        try:
+            process.await_end([child, parent], patience or process.PATIENCE)
+        except EmbeddedError:
+            if kill or not patience:
+                raise
+            process.kill([child, parent])
 
 
 def start(state: ClusterState, name: str, change: Callable[[list[str]], list[str]] | None = None) -> Component:

@@ -20,6 +20,9 @@ from .state import NAMESPACES, RANGE, ClusterState, EmbeddedError, Program
 BIN = "/opt/clusterproof/bin"
 """Where a node has its programs."""
 
+PATIENCE = 30.0
+"""Seconds for processes to end that were told to."""
+
 # Whatever is started here belongs to this process until it is waited for; kept so that stop() can do that.
 _started: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -145,7 +148,7 @@ def kill(pids: Sequence[int]) -> None:
     await_end(pids)
 
 
-def await_end(pids: Sequence[int], within: float = 30.0) -> None:
+def await_end(pids: Sequence[int], within: float = PATIENCE) -> None:
     """Wait, in seconds, until processes that were told to end have gone; EmbeddedError names those that stay."""
     deadline = time.monotonic() + within
     while left := [pid for pid in pids if _runs(pid)]:
