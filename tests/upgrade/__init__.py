@@ -1,0 +1,1 @@
+"""Upgrades of a real cluster: one that succeeds, and five that do damage."""

@@ -1,0 +1,88 @@
+"""A cluster of two nodes is taken from one minor to the next while it is watched."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+from clusterproof.embedded import operate, state
+
+from .conftest import NEW, OLD
+from .observation import Judged, Observation, clusterproof
+
+BUDGET = "api=120,watch=120,service=30,dns=30,ingress=90"
+"""Seconds, for a machine with much else to do. Its one ingress controller is moved with the pods it knows of."""
+
+
+def test_whole_use(old: state.ClusterState, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An upgrade that harms nothing MUST be judged so, with every outage accounted for: the cluster's, the observer's
+    own, and the time in which nobody looked."""
+    observation = Observation(old.kubeconfig, tmp_path / "state")
+    observation.prepare()
+
+    with observation.monitored() as first:
+        time.sleep(3)
+        first.kill()  # as a machine that is restarted
+    killed = time.time()
+    time.sleep(4)
+    with observation.monitored() as monitor:
+        _await_line(observation, "started", 2)
+        _cut_off(old, seconds=5)
+        time.sleep(3)
+        began = time.time()
+        done = clusterproof("upgrade", "run", "--name", old.name, "--from", OLD, "--to", NEW)
+        seconds = time.time() - began
+        assert done.returncode == 0, done.stderr
+        judged = observation.verify("--to", NEW, "--budget", BUDGET)
+        assert "ended by verify" in monitor.communicate(timeout=30)[1]
+
+    with capsys.disabled():
+        print(f"\n{done.stderr}upgraded in {seconds:.1f} s\n{judged.text}")
+    assert (judged.code, judged.broken) == (0, {})
+    assert judged.verdict["sentence"].startswith(f"KEPT: v{OLD} to v{NEW}")
+    _steps(done.stderr, old)
+    _accounted(judged, killed)
+    observation.end()
+    assert not [line for line in observation.run("prepare").stderr.splitlines() if "holds an observation" in line]
+
+
+def _steps(said: str, old: state.ClusterState) -> None:
+    """The order of the version skew policy, with a drain of each node."""
+    order = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", *(node.name for node in old.nodes)]
+    told = [line.split(":")[0] for line in said.splitlines() if f"v{NEW}" in line]
+    assert told == order
+    assert all(re.search(rf"{node.name}: [1-9]\d* pods moved", said) for node in old.nodes), said
+
+
+def _accounted(judged: Judged, killed: float) -> None:
+    nodes = [each for each in judged.verdict["probes"] if each["vantage"].startswith("a pod on ")]
+    assert len({each["vantage"] for each in nodes}) == 2, "there is a vantage point on each node"
+    assert all(each["requests"] > 50 for each in nodes), nodes
+    for name in ("api read, new", "api read, one", "api write"):
+        seen = judged.probe("observer", name)
+        own = [each for each in seen["observers_own_outages"] if each["end"] - each["start"] > 3]
+        assert own, f"{name}: the observer was cut off for 5 s, and pods were not: {seen}"
+        assert seen["outages"], f"{name}: the only API server was replaced, and nobody noticed: {seen}"
+        assert not [each for each in seen["outages"] if killed < each["start"] < killed + 3], "nobody looked then"
+        assert seen["unobserved_seconds"] > 3.5, f"{name}: nobody looked for 4 s: {seen}"
+
+
+def _await_line(observation: Observation, event: str, number: int) -> None:
+    deadline = time.monotonic() + 30
+    path = observation.folder / "timeline.jsonl"
+    while sum(json.loads(line).get("event") == event for line in path.read_text().splitlines() if line) < number:
+        assert time.monotonic() < deadline, f"the monitor has not {event}"
+        time.sleep(0.2)
+
+
+def _cut_off(cluster: state.ClusterState, seconds: float) -> None:
+    """Between this machine, where the observer is, and the API server nothing passes; pods reach it."""
+    rule = ["INPUT", "-s", str(cluster.host_address), "-p", "tcp", "--dport", "6443", "-j", "DROP"]
+    operate.run_on(cluster, "control-plane", "iptables", "-w", "-I", *rule)
+    try:
+        time.sleep(seconds)
+    finally:
+        operate.run_on(cluster, "control-plane", "iptables", "-w", "-D", *rule)
