@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from clusterproof import images, kinds, namespace
+from clusterproof import images, kinds, namespace, provider
 from clusterproof.capabilities import Capability
 from clusterproof.client import Client
 from clusterproof.conditions import ready
-from clusterproof.errors import ApiError
+from clusterproof.errors import ApiError, SurroundingsError
 from clusterproof.images import Images
 from clusterproof.kinds import Kind
 from clusterproof.objects import Object, Selection
@@ -69,6 +71,23 @@ class Cluster:
             except ApiError as error:
                 if error.status != 404:
                     raise
+
+    @contextmanager
+    def without(self, program: str) -> Iterator[None]:
+        """A block during which a program of the control plane (`etcd`) does not run.
+
+        SurroundingsError where the cluster's provider cannot end it: such promises require `health.operator`.
+        """
+        operator = provider.load(self.access.provider)
+        if not isinstance(operator, provider.Operator):
+            raise SurroundingsError(f"the provider {self.access.provider} cannot end {program}")
+        with step(f"end {program}"):
+            operator.stop(self.access, program)
+        try:
+            yield
+        finally:
+            with step(f"start {program}"):
+                operator.start(self.access)
 
     def new_client(self) -> Client:
         """The same identity with connections of its own, for another thread."""

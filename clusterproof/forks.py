@@ -54,12 +54,16 @@ class Forks:
         if terminal := session.config.pluginmanager.getplugin("terminalreporter"):
             # Results of several files come in any order: their names would be repeated again and again.
             terminal.showfspath = False
-        waiting = deque(session.items)
+        alone = [item for item in session.items if item.get_closest_marker("disruptive")]
+        together = [item for item in session.items if item not in alone]
         try:
-            for _ in range(min(self.number, len(waiting))):
-                self._give(self._fork(session), waiting, session)
-            while self.workers:
-                self._listen(waiting, session)
+            # What disturbs the whole cluster comes when nothing else goes on, one after the other.
+            for items, number in ((together, self.number), (alone, 1)):
+                waiting = deque(items)
+                for _ in range(min(number, len(waiting))):
+                    self._give(self._fork(session), waiting, session)
+                while self.workers:
+                    self._listen(waiting, session)
         finally:
             self._end()
         return True

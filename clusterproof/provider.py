@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pytest
 
@@ -63,6 +63,17 @@ class Provider(Protocol):
 
     def collect_logs(self, access: Access, into: Path) -> None:
         """Write the logs of the cluster's own components into a folder, one file each."""
+
+
+@runtime_checkable
+class Operator(Protocol):
+    """What a provider may be besides, when it runs the control plane itself: it vouches for `health.operator` then."""
+
+    def stop(self, access: Access, program: str) -> None:
+        """End a program of the control plane at once, as a crash would: `etcd`."""
+
+    def start(self, access: Access) -> None:
+        """Start whatever has ended. Safe to call when everything runs."""
 
 
 def load(name: str) -> Provider:

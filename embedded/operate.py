@@ -48,6 +48,13 @@ def start(state: ClusterState, name: str, change: Callable[[list[str]], list[str
     return component
 
 
+def mend(state: ClusterState) -> None:
+    """Start every program that has ended."""
+    for name, program in list(state.programs.items()):
+        if process.child_of(program.pid) is None:
+            start(state, name)
+
+
 def restart(state: ClusterState, name: str, change: Callable[[list[str]], list[str]] | None = None) -> Component:
     """Stop and start a program."""
     stop(state, name)

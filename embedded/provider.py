@@ -8,10 +8,10 @@ from pathlib import Path
 
 from clusterproof.provider import Access, Shape
 
-from . import addons, cluster, state
+from . import addons, cluster, operate, state
 from .components import DEFAULT_KUBERNETES
 
-CAPABILITIES = ("access.certificates", "nodes.own")
+CAPABILITIES = ("access.certificates", "nodes.own", "health.operator")
 """What every embedded cluster can do, add-ons aside."""
 
 
@@ -39,6 +39,14 @@ class Embedded:
     def collect_logs(self, access: Access, into: Path) -> None:
         """One file for each component of each node."""
         shutil.copytree(state.load(access.name).logs, into, dirs_exist_ok=True)
+
+    def stop(self, access: Access, program: str) -> None:
+        """End a program at once."""
+        operate.stop(state.load(access.name), program)
+
+    def start(self, access: Access) -> None:
+        """Start everything that has ended, as whoever watches over the programs of other clusters does."""
+        operate.mend(state.load(access.name))
 
 
 def access(made: state.ClusterState) -> Access:

@@ -373,6 +373,26 @@ def installed(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> Suite:
     return suite
 
 
+def test_disruptive_promises_are_proven_alone(installed: Suite) -> None:
+    promise = '''
+@pytest.mark.{mark}
+def test_{name}(cluster):
+    """It MUST take a while."""
+    import threading
+    threading.Event().wait(0.2)
+'''
+    tiers = {"storm": "disruptive", "flood": "disruptive", "calm": "normal", "mild": "normal"}
+    installed.write("".join(promise.format(mark=mark, name=name) for name, mark in tiers.items()))
+
+    installed.run("--workers=4", "--disruptive")
+
+    times = {id: (each["started"], each["started"] + each["seconds"]) for id, each in installed.results.items()}
+    calm = max(times[f"apps/thing/{name}"][1] for name in ("calm", "mild"))
+    first, second = sorted(times[f"apps/thing/{name}"] for name in ("storm", "flood"))
+    assert calm <= first[0]
+    assert first[1] <= second[0]
+
+
 def test_suites_are_proven_by_many_processes(installed: Suite) -> None:
     installed.write(
         """
