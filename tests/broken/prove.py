@@ -100,9 +100,8 @@ class Proof:
         return None
 
     def _record(self) -> list[Result]:
-        record = self._folder / journal.NAME
-        lines = record.read_text().splitlines(keepends=True) if record.exists() else []
-        return [journal.loads(line) for line in lines if line.endswith("\n")]
+        _, results, _ = journal.read(self._folder / journal.NAME)
+        return [result for _, result in results]
 
     def _said(self) -> str:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-40:])
