@@ -30,8 +30,10 @@ class Profile:
         )
 
 
-CORE = Profile("core", "What every cluster must do.", capabilities=("access.", "nodes."))
-NETWORKING = Profile("networking", "Pods, Services and what leads to them.", ("network",), ("network.", "nodes."))
+CORE = Profile("core", "What every cluster must do.", capabilities=("access.", "nodes.several"))
+NETWORKING = Profile(
+    "networking", "Pods, Services and what leads to them.", ("network",), ("network.", "nodes.several")
+)
 STORAGE = Profile("storage", "Volumes.", ("storage",), ("storage.",))
 AUTOSCALING = Profile("autoscaling", "Following the load.", ("scale",), ("scale.",))
 FULL = Profile("full", "Everything the suites know.", every_capability=True)
