@@ -45,40 +45,49 @@ def test_start(namespace: Namespace, images: Images, timeouts: Timeouts) -> None
 
 
 def test_end(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
-    """A pod that is deleted MUST be given its grace period: preStop, then SIGTERM, at last SIGKILL; then its sidecars.
+    """A pod that is deleted MUST run its preStop hooks, then end its containers by SIGTERM, and at last its sidecars.
 
     The sidecars are ended one by one, the one that was started last first. What each container leaves as its
     termination message tells the order.
 
     Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination
     """
-    grace = 6
     hook = {"preStop": {"exec": {"command": ["sh", "-c", "echo preStop >> /diary/log; sleep 1"]}}}
     polite = _traps("polite", images, "echo TERM >> /diary/log; exit 3") | {"lifecycle": hook}
-    stubborn = _traps("stubborn", images, "echo ignored >> /dev/null")
     leave = "echo {} >> /diary/log; cat /diary/log > /dev/termination-log; exit 0"
     sidecars = [_traps(name, images, leave.format(name)) | {"restartPolicy": "Always"} for name in ("one", "two")]
-    spec = {"containers": [polite, stubborn], "initContainers": sidecars, "volumes": [EMPTY]}
-    pod = namespace.create(manifests.pod("ends", images.agnhost, grace=grace, spec=spec))
+    spec = {"containers": [polite], "initContainers": sidecars, "volumes": [EMPTY]}
+    # When the time is up, nobody waits for anybody any more: there is plenty of it.
+    pod = namespace.create(manifests.pod("ends", images.agnhost, grace=round(timeouts.pod_end), spec=spec))
     eventually(pod, ready, within=timeouts.pod)
 
-    with watching(namespace.pods("app=ends")) as history:
-        pod.delete()
-        eventually(pod, gone, within=grace + timeouts.pod_end)
+    ended, _ = _ended(namespace, pod, timeouts.pod_end)
 
-    ended: dict[str, Any] = {}
-    for (last,) in (state for state in history.states if state):
-        for each in [*last.status["containerStatuses"], *last.status["initContainerStatuses"]]:
-            ended |= {each["name"]: each["state"]["terminated"]} if "terminated" in each["state"] else {}
-    assert sorted(ended) == ["one", "polite", "stubborn", "two"], f"{pod} was gone when only {sorted(ended)} had ended"
+    assert sorted(ended) == ["one", "polite", "two"], f"{pod} was gone when only {sorted(ended)} had ended"
     codes = {name: ended[name]["exitCode"] for name in ended}
-    assert codes == {"polite": 3, "stubborn": 137, "one": 0, "two": 0}, f"{pod}: exit codes are {codes}"
+    assert codes == {"polite": 3, "one": 0, "two": 0}, f"{pod}: exit codes are {codes}, some not of SIGTERM"
     told = ended["one"].get("message", "").split()
     assert told == ["preStop", "TERM", "two", "one"], f"{pod}: its containers were told to end as {told}"
-    lasted = _moment(ended["stubborn"]["finishedAt"]) - _moment(last.metadata["deletionTimestamp"]) + grace
+
+
+def test_grace(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container that does not end when it is told to MUST be killed when the pod's grace period is over, not before.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination-forced
+    """
+    grace = 5
+    stubborn = _traps("stubborn", images, "echo ignored")
+    spec = {"containers": [stubborn], "volumes": [EMPTY]}
+    pod = namespace.create(manifests.pod("stays", images.agnhost, grace=grace, spec=spec))
+    eventually(pod, ready, within=timeouts.pod)
+
+    ended, deleted = _ended(namespace, pod, grace + timeouts.pod_end)
+
+    assert ended["stubborn"]["exitCode"] == 137, f"{pod}: its container ended as {ended['stubborn']}, not by SIGKILL"
+    lasted = _moment(ended["stubborn"]["finishedAt"]) - deleted
     measure("time until a container that ignores SIGTERM is killed (s)", lasted)
     # Both moments are told in whole seconds.
-    assert lasted > grace / 2, f"{pod}: a container was killed after {lasted:g} s, its grace period is {grace} s"
+    assert lasted >= grace - 1, f"{pod}: a container was killed after {lasted:g} s, its grace period is {grace} s"
 
 
 def test_back_off(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -119,6 +128,21 @@ def _traps(name: str, images: Images, at_end: str) -> dict[str, Any]:
     probe = {"exec": {"command": ["test", "-e", "/tmp/set"]}, "periodSeconds": 1, "failureThreshold": 60}
     more: dict[str, Any] = {"startupProbe": probe}
     return manifests.container(name, images.agnhost, command=["sh", "-c", script], mounts=DIARY, **more)
+
+
+def _ended(namespace: Namespace, pod: Object, within: float) -> tuple[dict[str, Any], float]:
+    """How the containers of a pod ended when it was deleted, by name; and when that was asked for."""
+    with watching(namespace.pods(f"app={pod.name}")) as history:
+        pod.delete()
+        eventually(pod, gone, within=within)
+    ended: dict[str, Any] = {}
+    asked = 0.0
+    for (state,) in (state for state in history.states if state):
+        if state.deleting and not asked:
+            asked = _moment(state.metadata["deletionTimestamp"]) - state.metadata["deletionGracePeriodSeconds"]
+        for each in [*state.status["containerStatuses"], *state.status.get("initContainerStatuses", [])]:
+            ended |= {each["name"]: each["state"]["terminated"]} if "terminated" in each["state"] else {}
+    return ended, asked
 
 
 def _restarted(times: int) -> Any:

@@ -150,5 +150,5 @@ def _is_kept_from_starting(pod: Object) -> str | None:
     waiting = state.get("waiting") or {}
     if waiting.get("reason") == "CreateContainerConfigError" and "runAsNonRoot" in waiting.get("message", ""):
         return None
-    assert "running" not in state, f"{pod}: its container runs as root, which it must not"
+    assert "running" not in state, f"{pod}: its container runs, although its image is for root"
     return f"its container's state is {state or 'not there'}"
