@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
@@ -20,7 +21,8 @@ from clusterproof import (
     measure,
     watching,
 )
-from clusterproof.conditions import ListCondition, all_ready, count, has_condition, rolled_out, scaled
+from clusterproof.conditions import ListCondition, all_ready, count, equals, has_condition, rolled_out, scaled
+from clusterproof.inside import fetch
 from clusterproof.probes import inside, together, unbroken
 
 REVISION = "deployment.kubernetes.io/revision"
@@ -274,6 +276,80 @@ def test_scale(namespace: Namespace, images: Images, timeouts: Timeouts) -> None
     eventually(web, scaled(0), within=timeouts.pod_end)
 
 
+def test_proportional_scaling(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A Deployment that is scaled in the middle of a rollout MUST share out the new pods between old and new template.
+
+    None of the pods ever starts, so the rollout stays where it is: at one new pod beside two old ones.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#proportional-scaling
+    """
+    strategy = {"rollingUpdate": {"maxSurge": "50%", "maxUnavailable": 0}}
+    web = namespace.create(
+        manifests.deployment("web", images.agnhost_old, replicas=2, strategy=strategy, spec=manifests.PARKED)
+    )
+    eventually(_replica_sets(web), _share({"1": 2}), within=timeouts.object)
+    _set_image(web, images.agnhost)
+    eventually(_replica_sets(web), _share({"1": 2, "2": 1}), within=timeouts.object)
+
+    web.scale(4)
+
+    eventually(_replica_sets(web), _share({"1": 4, "2": 2}), within=timeouts.object)
+    eventually(web.pods(), count(6), within=timeouts.object)
+
+
+def test_blue_green(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A Service whose selector is switched to another Deployment MUST send all requests there, and back again.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/service/#defining-a-service
+    """
+    pods = {}
+    for colour in ("blue", "green"):
+        deployment = namespace.create(manifests.web(colour, images.agnhost))
+        pods[colour] = eventually(deployment.pods(), all_ready(1), within=timeouts.rollout)[0]
+    service = namespace.create(manifests.service("web", selector={"app": "blue"}))
+    client, url = pods["blue"], _url(service)
+
+    for colour in ("blue", "green", "blue"):
+        service.patch({"spec": {"selector": {"app": colour}}})
+        switched = time.monotonic()
+        eventually(
+            lambda: fetch(client, [url], tries=20)[url],
+            equals({pods[colour].name}),
+            within=timeouts.propagation,
+            describe=f"{service} sends 20 requests to {colour}",
+        )
+        measure(f"time until all requests go to {colour} (s)", time.monotonic() - switched)
+
+
+def test_canary(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """Two Deployments behind one Service MUST share its requests about as they share its pods.
+
+    Of 300 requests each of the three pods should get 100; by mere chance it gets fewer than 60 or more than 140 once
+    in a million times.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/management/#canary-deployments
+    """
+    labels = {"behind": "web"}
+    stable = namespace.create(manifests.web("stable", images.agnhost, replicas=2, labels=labels))
+    canary = namespace.create(manifests.web("canary", images.agnhost, labels=labels))
+    pods = [
+        *eventually(stable.pods(), all_ready(2), within=timeouts.rollout),
+        *eventually(canary.pods(), all_ready(1), within=timeouts.rollout),
+    ]
+    service = namespace.create(manifests.service("web", selector=labels))
+    names, url = {pod.name for pod in pods}, _url(service)
+    found = functools.partial(fetch, pods[0], [url], tries=20)
+    eventually(lambda: found()[url], equals(names), within=timeouts.propagation, describe=f"{service} knows its pods")
+
+    # One new connection for each request: that is what is shared out.
+    ask = f"curl --silent --show-error --noproxy '*' --header 'Connection: close' -w '\\n' '{url}?[1-300]'"
+    counted = pods[0].exec(["bash", "-c", f"{ask} 2>&1 | sort | uniq -c"]).stdout.split("\n")
+    shares = {name: int(number) for number, name in (line.split(maxsplit=1) for line in counted if line.strip())}
+    measure("share of the canary's pod (of 300 requests)", shares.get(pods[-1].name, 0))
+    fair = shares.keys() == names and all(60 <= number <= 140 for number in shares.values())
+    assert fair, f"{service}: its 3 pods should get about 100 of 300 requests each, and got {shares}"
+
+
 def test_min_ready_seconds(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """A ready pod of a Deployment MUST NOT count as available before it was ready for minReadySeconds.
 
@@ -295,6 +371,17 @@ def _url(service: Object) -> str:
 
 def _replica_sets(web: Object) -> Selection:
     return Selection(web.client, kinds.REPLICA_SET, web.namespace, f"app={web.name}")
+
+
+def _share(wanted: dict[str, int]) -> ListCondition:
+    """ReplicaSets ask for these numbers of pods, by revision."""
+
+    def share(replica_sets: list[Object]) -> str | None:
+        found = {_revision(item): item.spec["replicas"] for item in replica_sets}
+        return None if found == wanted else f"by revision they ask for {found}, not {wanted}"
+
+    share.__name__ = f"share the pods as {wanted}"
+    return share
 
 
 def _patch_main(web: Object, main: dict[str, Any], **spec: Any) -> None:

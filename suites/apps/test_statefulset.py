@@ -7,9 +7,23 @@ from typing import Any
 
 import pytest
 
-from clusterproof import Images, Namespace, Object, Timeouts, capabilities, case, eventually, kinds, manifests, watching
+from clusterproof import (
+    Images,
+    Namespace,
+    Object,
+    Timeouts,
+    capabilities,
+    case,
+    eventually,
+    inside,
+    kinds,
+    manifests,
+    watching,
+)
 from clusterproof.conditions import Condition, ListCondition, all_ready, equals, gone, rolled_out, scaled, settled
 
+LONGEST_TTL = 30
+"""Seconds for which a name's answer may be remembered."""
 END = "That is all."
 """The last line that a pod of `test_identity` prints."""
 
@@ -85,6 +99,38 @@ def test_identity(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
         lambda: second.exec(look_up).stdout.split(),
         equals([address]),
         within=timeouts.propagation,
+        describe=f"the address of db-0.db as {second} looks it up",
+    )
+
+
+@pytest.mark.requires(capabilities.SEVERAL_NODES)
+def test_moved(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A pod of a StatefulSet that moves to another node MUST keep its name and host name, and be found by them there.
+
+    It has no volume: whether one can move is the storage's to say (`storage/data_survives`).
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#stable-network-id
+    """
+    before, after = nodes[0].name, nodes[-1].name
+    namespace.create(manifests.service("db", headless=True))
+    db = namespace.create(manifests.stateful_set("db", images.agnhost, args=["pause"], node=before))
+    (first,) = eventually(db.pods(), all_ready(1), within=timeouts.pod)
+    assert first.spec["nodeName"] == before
+
+    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [after]}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    db.patch({"spec": {"template": {"spec": {"affinity": {"nodeAffinity": required}}}}})
+    (second,) = eventually(db.pods(), _without(first, all_ready(1)), within=timeouts.rollout)
+
+    assert (second.name, second.spec["nodeName"]) == ("db-0", after), f"{second} is on {second.spec['nodeName']}"
+    name = second.exec(["hostname"]).stdout.strip()
+    assert name == "db-0", f"{second}: its host name is {name}, not db-0"
+    address = second.status["podIP"]
+    question = f"+search db-0.db {'AAAA' if ':' in address else 'A'}"
+    eventually(
+        lambda: inside.look_up(second, [question])[question].records,
+        equals({f"{'AAAA' if ':' in address else 'A'} {address}"}),
+        within=timeouts.propagation + LONGEST_TTL,
         describe=f"the address of db-0.db as {second} looks it up",
     )
 
