@@ -166,6 +166,21 @@ COMPONENTS: tuple[Component, ...] = (
         data=("deploy",),
     ),
     Component(
+        name="kubeadm",
+        folder="kubeadm-{kubernetes}",
+        module="k8s.io/kubernetes",
+        packages=("cmd/kubeadm",),
+        programs=("kubeadm",),
+        stamps=_KUBERNETES_STAMPS,
+    ),
+    Component(
+        name="kind",
+        module="sigs.k8s.io/kind",
+        packages=("",),
+        programs=("kind",),
+        data=("images/base/files",),
+    ),
+    Component(
         name="e2e",
         folder=_TESTS,
         module="k8s.io/kubernetes",

@@ -155,12 +155,27 @@ def _write(path: Path, contents: _Contents, progress: Progress) -> None:
         _fill(tar, contents, path.with_name("layer.tar"))
 
 
-def _fill(tar: tarfile.TarFile, contents: _Contents, scratch: Path) -> None:
-    """Fill an OCI image layout."""
+def docker_archive(path: Path, wanted: Sequence[Image], artifacts: Artifacts, progress: Progress) -> None:
+    """Write an archive of these images that `docker load` takes as well as `ctr images import`."""
+    progress(f"images: packing {', '.join(image.reference for image in wanted)}")
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
+        listed = _fill(tar, [(image, image.layers(artifacts)) for image in wanted], path.with_suffix(".layer"))
+        names = [image.reference.rpartition(":") for image in wanted]
+        tags: dict[str, dict[str, str]] = {repository: {} for repository, _, _ in names}
+        for repository, _, tag in names:
+            tags[repository][tag] = ""
+        # In this order: readers that want all tags of an archive look at whichever of the two comes first.
+        _add(tar, File("repositories", json.dumps(tags).encode()))
+        _add(tar, File("manifest.json", json.dumps(listed).encode()))
+
+
+def _fill(tar: tarfile.TarFile, contents: _Contents, scratch: Path) -> list[dict[str, Any]]:
+    """Fill an OCI image layout; what Docker's own `manifest.json` has for these images."""
     system, architecture = platform().split("/")
     written: dict[str, int] = {}
     packed: dict[Layer, str] = {}
-    manifests = []
+    manifests: list[dict[str, Any]] = []
+    listed: list[dict[str, Any]] = []
 
     def blob(content: bytes) -> str:
         digest = hashlib.sha256(content).hexdigest()
@@ -189,10 +204,18 @@ def _fill(tar: tarfile.TarFile, contents: _Contents, scratch: Path) -> None:
             "config": _settings(image),
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
         }
+        settings = blob(json.dumps(config).encode())
+        listed.append(
+            {
+                "Config": f"blobs/sha256/{settings}",
+                "RepoTags": [image.reference],
+                "Layers": [f"blobs/sha256/{digest}" for digest in digests],
+            }
+        )
         manifest = {
             "schemaVersion": 2,
             "mediaType": _MANIFEST,
-            "config": described(_CONFIG, blob(json.dumps(config).encode())),
+            "config": described(_CONFIG, settings),
             "layers": [described(_TAR, digest) for digest in digests],
         }
         manifests.append(
@@ -207,6 +230,7 @@ def _fill(tar: tarfile.TarFile, contents: _Contents, scratch: Path) -> None:
         )
     _add(tar, File("oci-layout", b'{"imageLayoutVersion":"1.0.0"}'))
     _add(tar, File("index.json", json.dumps({"schemaVersion": 2, "manifests": manifests}).encode()))
+    return listed
 
 
 def _pack(layer: Layer, into: Path) -> Path:
@@ -241,7 +265,7 @@ def _digest(path: Path) -> str:
 
 
 @cache
-def _tools() -> Layer:
+def tools() -> Layer:
     """The root file system with a shell and tools; one for a whole run, since finding libraries takes a while."""
     return tuple(rootfs.entries())
 
@@ -256,10 +280,10 @@ def _agnhost(artifacts: Artifacts) -> list[Layer]:
         File("localhost.crt", certificates / "localhost.crt"),
         File("localhost.key", certificates / "localhost.key", 0o600),
     )
-    return [_tools(), program]
+    return [tools(), program]
 
 
-def _alone(program: str, path: str) -> Callable[[Artifacts], list[Layer]]:
+def alone(program: str, path: str) -> Callable[[Artifacts], list[Layer]]:
     """An image with nothing but one static program, /tmp and the users of /etc/passwd."""
     return lambda artifacts: [(*rootfs.runtime(()), File(path, artifacts.binary(program), 0o755))]
 
@@ -286,7 +310,7 @@ def _picture(animal: str) -> Callable[[Artifacts], list[Layer]]:
 
 
 def _nonewprivs(artifacts: Artifacts) -> list[Layer]:
-    return [_tools(), (File("usr/local/bin/nnp", artifacts.binary("nonewprivs"), 0o6755),)]
+    return [tools(), (File("usr/local/bin/nnp", artifacts.binary("nonewprivs"), 0o6755),)]
 
 
 def _envoy(artifacts: Artifacts) -> list[Layer]:
@@ -342,28 +366,28 @@ IMAGES: dict[str, Image] = {
     ),
     "busybox": Image(
         f"{_E2E}/busybox:1.37.0-2",
-        lambda _: [_tools(), (File("usr/bin/sh", _SHELL, 0o755),)],
+        lambda _: [tools(), (File("usr/bin/sh", _SHELL, 0o755),)],
         (),
         archive="base",
         command=("sh",),
     ),
     "coredns": Image(
         f"registry.k8s.io/coredns/coredns:{_DNS}",
-        _alone("coredns", "coredns"),
+        alone("coredns", "coredns"),
         ("coredns",),
         entrypoint=("/coredns",),
         ports=(53,),
     ),
     "metrics-server": Image(
         f"registry.k8s.io/metrics-server/metrics-server:{_METRICS}",
-        _alone("metrics-server", "metrics-server"),
+        alone("metrics-server", "metrics-server"),
         ("metrics-server",),
         entrypoint=("/metrics-server",),
         user="65534",
     ),
     "contour": Image(
         f"ghcr.io/projectcontour/contour:{_CONTOUR}",
-        _alone("contour", "usr/bin/contour"),
+        alone("contour", "usr/bin/contour"),
         ("contour",),
         user="65534",
     ),
@@ -376,7 +400,7 @@ IMAGES: dict[str, Image] = {
     ),
     "local-path-provisioner": Image(
         f"docker.io/rancher/local-path-provisioner:{_PATHS}",
-        _alone("local-path-provisioner", "usr/bin/local-path-provisioner"),
+        alone("local-path-provisioner", "usr/bin/local-path-provisioner"),
         ("local-path-provisioner",),
         command=("local-path-provisioner",),
     ),
@@ -413,7 +437,7 @@ IMAGES: dict[str, Image] = {
     ),
     "nonroot": Image(
         f"{_E2E}/nonroot:1.5",
-        lambda _: [_tools()],
+        lambda _: [tools()],
         (),
         archive="upstream",
         command=("bash",),
@@ -421,7 +445,7 @@ IMAGES: dict[str, Image] = {
     ),
     "glibc-dns-testing": Image(
         f"{_E2E}/glibc-dns-testing:2.1.1",
-        lambda _: [_tools()],
+        lambda _: [tools()],
         (),
         archive="upstream",
         command=("bash",),
@@ -429,7 +453,7 @@ IMAGES: dict[str, Image] = {
     # Not nginx: busybox's web server, in specs that only want some container that keeps running.
     "nginx": Image(
         f"{_E2E}/nginx:1.27.0-2",
-        lambda _: [_tools()],
+        lambda _: [tools()],
         (),
         archive="upstream",
         command=("busybox", "httpd", "-f", "-p", "80", "-h", "/var"),
@@ -437,7 +461,7 @@ IMAGES: dict[str, Image] = {
     ),
     "nginx-new": Image(
         f"{_E2E}/nginx:1.28.0-2",
-        lambda _: [_tools()],
+        lambda _: [tools()],
         (),
         archive="upstream",
         command=("busybox", "httpd", "-f", "-p", "80", "-h", "/var"),
@@ -445,13 +469,13 @@ IMAGES: dict[str, Image] = {
     ),
     "etcd": Image(
         "registry.k8s.io/etcd:3.7.0-0",
-        _alone("etcd", "usr/local/bin/etcd"),
+        alone("etcd", "usr/local/bin/etcd"),
         ("etcd",),
         archive="upstream",
     ),
     "sample-apiserver": Image(
         f"{_E2E}/sample-apiserver:1.29.2",
-        _alone("sample-apiserver", "sample-apiserver"),
+        alone("sample-apiserver", "sample-apiserver"),
         ("e2e-images",),
         archive="upstream",
         entrypoint=("/sample-apiserver",),

@@ -133,6 +133,28 @@ def runtime(programs: tuple[Path, ...]) -> Iterator[Entry]:
     yield from _libraries_of(programs)
 
 
+def iptables() -> Iterator[Entry]:
+    """iptables and ip6tables with their extensions, which find their own libraries in this layer.
+
+    Raises BuildError if they are missing on this machine.
+    """
+    program = _which("xtables-nft-multi")
+    if program is None:
+        raise BuildError("xtables-nft-multi is not on this machine; install it: apt-get install iptables")
+    home = next((path for path in Path("/usr/lib").glob("**/xtables") if (path / "libxt_comment.so").exists()), None)
+    if home is None:
+        raise BuildError(f"{program} is on this machine without its extensions (xtables/libxt_comment.so)")
+    extensions = sorted(home.glob("lib*.so"))
+    yield from _libraries_of((program, *extensions))
+    yield Folder(str(_below_usr(home)))
+    for extension in extensions:
+        yield File(str(_below_usr(extension)), extension.resolve())
+    yield File("usr/bin/xtables-nft-multi", program, 0o755)
+    for family in ("iptables", "ip6tables"):
+        for name in (family, f"{family}-save", f"{family}-restore"):
+            yield Link(f"usr/bin/{name}", "xtables-nft-multi")
+
+
 def _libraries_of(programs: tuple[Path, ...]) -> Iterator[Entry]:
     """Shared libraries in one folder that the loader searches, and the loader where programs look for it."""
     libraries = _libraries(programs)

@@ -30,7 +30,7 @@ def quiet(_: str) -> None:
 def artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifacts:
     """Small programs in place of the real ones, and a fresh cache."""
     monkeypatch.setenv("CLUSTERPROOF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(images, "_tools", lambda: (Folder("usr"), File("usr/sh", b"#!"), Link("sh", "usr/sh")))
+    monkeypatch.setattr(images, "tools", lambda: (Folder("usr"), File("usr/sh", b"#!"), Link("sh", "usr/sh")))
     (tmp_path / CERTIFICATES).mkdir(parents=True)
     for name in ("localhost.crt", "localhost.key"):
         (tmp_path / CERTIFICATES / name).write_text(name)
