@@ -26,6 +26,12 @@ class Shape:
     """Only for clusters that exist already."""
     context: str = ""
     """Context in the kubeconfig; empty for its current one."""
+    layout: str = ""
+    """Name or file of a provider's own description of the nodes; then `nodes` counts for nothing."""
+    node_image: str = ""
+    """Image of the nodes, where they are containers; empty for the provider's default."""
+    reuse: bool = False
+    """A cluster of that name that is there already is the one that is meant."""
     keep: bool = False
     """The cluster is to stay when the run has ended, however it ends."""
 
@@ -46,7 +52,7 @@ class Access:
     ingress_address: str = ""
     """`host:port` at which the runner reaches the ingress controller; empty to find it from Ingress status."""
     details: dict[str, Any] = field(default_factory=dict)
-    """What this provider needs to delete the cluster again."""
+    """What else this provider knows of it; `remove` is the command that removes a cluster that was kept."""
 
 
 class Provider(Protocol):

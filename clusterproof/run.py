@@ -21,6 +21,9 @@ from clusterproof.outcome import CapabilityFact, ClusterFacts, NodeFact
 from clusterproof.provider import Access, Shape
 from clusterproof.settings import Settings
 
+REUSED = "clusterproof"
+"""What the cluster is called that runs with --reuse share, when they give it no name."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
@@ -94,7 +97,7 @@ class RunFolder:
 
     def release(self, settings: Settings) -> None:
         """Delete the cluster, unless it is to be kept or was only found."""
-        if self.created and not settings.keep_cluster:
+        if self.created and not settings.keeps_cluster:
             provider.load(settings.cluster).delete(self.access())
 
     def remove(self) -> None:
@@ -141,12 +144,15 @@ def cluster_name(run_id: str) -> str:
 def shape(settings: Settings, run_id: str) -> Shape:
     """What the user asked the cluster to be."""
     return Shape(
-        name=settings.cluster_name or cluster_name(run_id),
+        name=settings.cluster_name or (REUSED if settings.reuse else cluster_name(run_id)),
         nodes=settings.nodes,
         kubernetes_version=settings.kubernetes_version,
         kubeconfig=settings.kubeconfig,
         context=settings.context,
-        keep=settings.keep_cluster,
+        layout=settings.shape,
+        node_image=settings.node_image,
+        keep=settings.keeps_cluster,
+        reuse=settings.reuse,
     )
 
 

@@ -287,7 +287,7 @@ class Conductor:
         return tuple(left)
 
     def _ends_with_run(self) -> bool:
-        return self.settings.cluster != "external" and not self.settings.keep_cluster
+        return self.settings.cluster != "external" and not self.settings.keeps_cluster
 
     def _kept(self) -> list[str]:
         if not self.settings.keep_failed:
@@ -326,10 +326,10 @@ class Conductor:
         if not self.run.created:
             return
         self.run.release(self.settings)
-        if self.settings.keep_cluster and self.settings.cluster != "external":
+        if self.settings.keeps_cluster and self.settings.cluster != "external":
             access = self.run.access()
             print(f"\ncluster {access.name} is kept: export KUBECONFIG={access.kubeconfig}")
-            print(f"remove it with: clusterproof down --name {access.name}")
+            print(f"remove it with: {access.details.get('remove', f'clusterproof down --name {access.name}')}")
 
     def _terminal(self) -> contextlib.AbstractContextManager[None]:
         """Let what a provider prints reach the terminal."""

@@ -30,7 +30,10 @@ class Settings:
     cluster_name: str = ""
     nodes: int = 2
     kubernetes_version: str = ""
+    shape: str = ""
+    node_image: str = ""
     keep_cluster: bool = False
+    reuse: bool = False
     capabilities: tuple[str, ...] = ()
     """Names of capabilities the user declares."""
     timeout_scale: float = 1.0
@@ -53,6 +56,11 @@ class Settings:
     """Result document of an earlier run, to compare with."""
     slower: float = 2.0
     """By which factor a promise must have become slower than in the baseline to count as a regression; 0: never."""
+
+    @property
+    def keeps_cluster(self) -> bool:
+        """Whether the cluster outlives the run."""
+        return self.keep_cluster or self.reuse
 
     @property
     def timeouts(self) -> Timeouts:
@@ -117,7 +125,10 @@ def _label(value: str) -> str:
 
 
 OPTIONS = (
-    Option("cluster", "where the cluster comes from: embedded (default), external, or another provider"),
+    Option(
+        "cluster",
+        "where the cluster comes from: embedded (default), external, kind, k3d, minikube, or another provider",
+    ),
     Option("kubeconfig", "kubeconfig file of an external cluster", Path, "FILE"),
     Option("context", "context in the kubeconfig (default: its current one)"),
     Option("cluster_name", "name of the cluster to create (default: after the run)", metavar="NAME", check=_label),
@@ -129,7 +140,12 @@ OPTIONS = (
         lambda n: "" if n > 0 else "must be at least 1",
     ),
     Option("kubernetes_version", "version of the cluster to create (default: the provider's)", metavar="VERSION"),
+    Option(
+        "shape", "shape of a kind cluster, instead of --nodes: single, two-node, ha, dual-stack, or a kind config file"
+    ),
+    Option("node_image", "image of the nodes of a kind or k3d cluster (default: its own)", metavar="IMAGE"),
     Option("keep_cluster", "leave the created cluster running, and say how to use and remove it", _switch),
+    Option("reuse", "use the cluster of that name if it is there, make it if not, and keep it", _switch),
     Option(
         "capabilities",
         "capabilities the cluster claims, beyond those that are found: names, separated by commas",

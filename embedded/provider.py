@@ -21,6 +21,8 @@ class Embedded:
     def create(self, shape: Shape) -> Access:
         """Start a cluster with all add-ons; EmbeddedError, and nothing left behind, when that fails."""
         version = shape.kubernetes_version or DEFAULT_KUBERNETES
+        if shape.reuse and (there := [each for each in state.clusters() if each.name == shape.name and each.ready]):
+            return access(there[0])
         plan = cluster.Plan(shape.name, shape.nodes, version, owner=0 if shape.keep else os.getpid())
         return access(cluster.up(plan, print))
 

@@ -1,0 +1,1 @@
+"""Clusters from kind, k3d or minikube, through pytest-kubernetes."""
