@@ -214,6 +214,17 @@ class Suites:
 
 
 @dataclass(frozen=True, slots=True)
+class Shard:
+    """Which part of a run that was divided among several this is."""
+
+    number: int
+    """From 1."""
+    of: int
+    promises: tuple[str, ...]
+    """Ids of all promises that were divided, so that a part that is missing shows."""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A whole run: the result document."""
 
@@ -234,6 +245,8 @@ class Run:
     profiles: tuple[ProfileVerdict, ...]
     earlier_clusters: tuple[ClusterFacts, ...] = ()
     """Clusters other than `cluster` that something was proven on before the run was interrupted and resumed."""
+    shard: Shard | None = None
+    """None where the run was not divided."""
     leaks: tuple[str, ...] = ()
     """Objects of this run that were still there at its end: `kind namespace/name`."""
     suites: Suites | None = None

@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     else:
         chosen, suites = settings.of(config), _suites(config)
         earlier = resume.load(chosen, suites=suites) if chosen.resume else None
-        config.stash[proving.RUN] = RunFolder.make(earlier.first.id if earlier else chosen.run_id)
+        config.stash[proving.RUN] = RunFolder.make(earlier.first.id if earlier else chosen.chosen_id)
         conductor = Conductor(config, config.stash[proving.RUN], suites=suites, earlier=earlier)
         config.pluginmanager.register(conductor, "clusterproof.conductor")
     config.pluginmanager.register(proving.Prover(config), "clusterproof.prover")

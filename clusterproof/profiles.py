@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from clusterproof import catalog
 from clusterproof.outcome import Outcome, ProfileVerdict, Result, Verdict, count
 
 
@@ -65,6 +67,27 @@ def verdict(profile: Profile, results: Iterable[Result], missing: Iterable[str])
     else:
         judged, reason = Verdict.CONFORMANT, f"all {kept} promises that the cluster claims are kept"
     return ProfileVerdict(profile.name, judged, count(mine), reason)
+
+
+def verdicts(results: Iterable[Result], planned: Iterable[Mapping[str, Any]]) -> list[ProfileVerdict]:
+    """What each profile came to that something was tried of.
+
+    A profile is about all promises of the suites that belong to it, also those that were not selected; `planned` are
+    those that were, as arguments of Result.
+    """
+    done = tuple(results)
+    tried = {result.id for result in done} | {result.id.partition("[")[0] for result in done}
+    untried = {
+        promise.id: promise.capabilities
+        for promise in catalog.scan([catalog.root()])
+        if promise.id not in tried and promise.tier != "disruptive"
+    }
+    untried |= {each["id"]: tuple(each["capabilities"]) for each in planned if each["id"] not in tried}
+    judged = []
+    for profile in ALL.values():
+        missing = [id for id, needs in untried.items() if profile.holds(id.partition("/")[0], needs)]
+        judged.append(verdict(profile, done, missing))
+    return [each for each in judged if each is not None]
 
 
 def _some(names: list[str]) -> str:

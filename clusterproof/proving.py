@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from _pytest.outcomes import Skipped  # `pytest.skip.Exception` is the same class, but no type
 
-from clusterproof import catalog, journal, settings, steps
+from clusterproof import catalog, journal, settings, shards, steps
 from clusterproof.errors import ApiError, SurroundingsError
 from clusterproof.marks import TIERS
 from clusterproof.outcome import Attachment, Outcome, Result
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 RUN = pytest.StashKey[RunFolder]()
 PLAN = "plan.json"
 """File of the run's folder: the promises that were selected, by nodeid."""
+SELECTION = "selection.json"
+"""File of the run's folder: the ids of what was selected, where only a part of it is proven here."""
 PROVEN = "proven.json"
 """File of the run's folder: where it is resumed, the ids of what was proven before."""
 CARRIED = "clusterproof"
@@ -116,13 +118,28 @@ class Prover:
         plan = {item.nodeid: plan_of(item) for item in session.items if is_promise(item)}
         if not plan:
             return
-        run = self.config.stash[RUN]
+        run, chosen = self.config.stash[RUN], settings.of(self.config)
+        if chosen.shard:
+            first = {
+                plan[item.nodeid]["id"]: bool(item.get_closest_marker("first"))
+                for item in session.items
+                if item.nodeid in plan
+            }
+            number, of = chosen.shard
+            mine = shards.divide(shards.weights(first, chosen.shard_by), of)[number - 1]
+            run.write(SELECTION, {"ids": list(first)})
+            others = {nodeid for nodeid, planned in plan.items() if planned["id"] not in mine}
+            plan = {nodeid: planned for nodeid, planned in plan.items() if nodeid not in others}
+            self._leave_out(session, [item for item in session.items if item.nodeid in others])
         run.write(PLAN, plan)
-        if settings.of(self.config).resume:
+        if chosen.resume:
             proven = set(run.read(PROVEN)["ids"])
-            left_out = [item for item in session.items if plan.get(item.nodeid, {}).get("id") in proven]
-            self.config.hook.pytest_deselected(items=left_out)
-            session.items[:] = [item for item in session.items if item not in left_out]
+            self._leave_out(session, [each for each in session.items if plan.get(each.nodeid, {}).get("id") in proven])
+
+    def _leave_out(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+        self.config.hook.pytest_deselected(items=items)
+        left_out = set(items)
+        session.items[:] = [item for item in session.items if item not in left_out]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:

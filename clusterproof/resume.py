@@ -115,8 +115,8 @@ def _check(first: journal.Opened, settings: Settings, *, suites: bool) -> None:
     problems = []
     if first.suite_version != version("clusterproof") or first.sha256 != digest(suites=suites):
         problems.append("the suites have changed since")
-    if settings.run_id not in ("", first.id):
-        problems.append(f"--run-id={settings.run_id} is another run")
+    if settings.chosen_id not in ("", first.id):
+        problems.append(f"--run-id={settings.chosen_id} is another run")
     if first.access.provider != settings.cluster:
         problems.append(f"it has a cluster from --cluster={first.access.provider}, not {settings.cluster}")
     if problems:

@@ -144,7 +144,11 @@ class Conductor:
             if self.earlier and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
                 failed = any(each.outcome is Outcome.BROKEN for each in self.earlier.results)
                 exitstatus = session.exitstatus = pytest.ExitCode.TESTS_FAILED if failed else pytest.ExitCode.OK
-            if self.results or (self.plan and not self.refused and (self.run.ready or self._all_proven())):
+            if self.settings.shard and self.run.ready and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+                # More shards than promises.
+                exitstatus = session.exitstatus = pytest.ExitCode.OK
+                self._finish(exitstatus)
+            elif self.results or (self.plan and not self.refused and (self.run.ready or self._all_proven())):
                 self._finish(exitstatus)
         finally:
             if self._journal is not None:
@@ -218,7 +222,8 @@ class Conductor:
             expected=self._expected(),
             cluster=facts,
             results=results,
-            profiles=tuple(self._verdicts(results)),
+            profiles=tuple(profiles.verdicts(results, self.plan.values())) if self.suites else (),
+            shard=self._shard(),
             earlier_clusters=tuple(each for each in clusters if facts and each.uid != facts.uid),
             leaks=leaks,
             suites=self._suites(),
@@ -231,33 +236,16 @@ class Conductor:
         ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         return ended and not self.crashed and {result.id for result in results} >= set(self._expected())
 
+    def _shard(self) -> outcome.Shard | None:
+        if not self.settings.shard:
+            return None
+        return outcome.Shard(*self.settings.shard, promises=tuple(self.run.read(proving.SELECTION)["ids"]))
+
     def _suites(self) -> outcome.Suites | None:
         if not self.suites:
             return None
         known = {promise.id for promise in catalog.scan([catalog.root()])}
         return outcome.Suites(catalog.digest(), tuple(sorted(known)))
-
-    def _verdicts(self, results: tuple[Result, ...]) -> list[outcome.ProfileVerdict]:
-        """A profile is about all promises of the suites that belong to it, also those that were not selected."""
-        if not self.suites:
-            return []
-        tried = {result.id for result in results} | {result.id.partition("[")[0] for result in results}
-        untried = [
-            promise
-            for promise in catalog.scan([catalog.root()])
-            if promise.id not in tried and promise.tier != "disruptive"
-        ]
-        verdicts = []
-        for profile in profiles.ALL.values():
-            missing = [each.id for each in untried if profile.holds(each.id.partition("/")[0], each.capabilities)]
-            missing += [
-                planned["id"]
-                for planned in self.plan.values()
-                if planned["id"] not in tried
-                and profile.holds(planned["id"].partition("/")[0], planned["capabilities"])
-            ]
-            verdicts.append(profiles.verdict(profile, results, dict.fromkeys(missing)))
-        return [each for each in verdicts if each is not None]
 
     def _inspect(self) -> tuple[ClusterFacts | None, tuple[str, ...]]:
         """The cluster's facts, and what the run left there."""

@@ -49,6 +49,10 @@ class Settings:
     """Prove a broken promise once more, in a fresh namespace; forbidden where pytest is strict."""
     resume: bool = False
     """Go on with the interrupted run that the reports' folder has the journal of."""
+    shard: tuple[int, int] | None = None
+    """Which part of how many, from 1."""
+    shard_by: Path | None = None
+    """Result document whose durations balance the shards; the same for all of them."""
     reports_dir: Path = Path("reports/out")
     report_formats: tuple[str, ...] = ("json", "junit", "markdown", "allure")
     run_id: str = ""
@@ -61,6 +65,11 @@ class Settings:
     def keeps_cluster(self) -> bool:
         """Whether the cluster outlives the run."""
         return self.keep_cluster or self.reuse
+
+    @property
+    def chosen_id(self) -> str:
+        """The run's id where the user gave one: each shard is a run of its own."""
+        return f"{self.run_id}-{self.shard[0]}" if self.run_id and self.shard else self.run_id
 
     @property
     def timeouts(self) -> Timeouts:
@@ -108,6 +117,13 @@ def _switch(text: str) -> bool:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(filter(None, re.split(r"[,\s]+", text)))
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise ValueError("must be I/N, with I from 1 to N")
+    return int(number), int(of)
 
 
 def _known_capabilities(names: tuple[str, ...]) -> str:
@@ -186,6 +202,8 @@ OPTIONS = (
         "suites, same cluster; one that was made for the run and has gone is made anew",
         _switch,
     ),
+    Option("shard", "prove part I of N, from 1; put together with: clusterproof merge", _shard, "I/N"),
+    Option("shard_by", "result.json of an earlier run, by whose durations shards take as long", Path, "FILE"),
     Option("reports_dir", "where the reports go (default: reports/out)", Path, "DIR"),
     Option("report_formats", "formats to write (default: json,junit,markdown,allure)", _names, "NAMES"),
     Option("run_id", "name of this run, in labels and namespaces (default: random)", metavar="ID", check=_label),

@@ -44,6 +44,9 @@ class InContainers:
             if (record.name, record.provider) == (access.name, self.program):
                 self.remove(record)
 
+    def adopt(self, access: Access) -> None:
+        """Its containers belong to no process."""
+
     def collect_logs(self, access: Access, into: Path) -> None:
         """What the program exports: of each node the logs of its components."""
         (record,) = (each for each in state.records() if each.name == access.name)

@@ -723,3 +723,33 @@ def test_two_runs_do_not_write_into_one_folder(installed: Suite, api: FakeApi) -
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --reports-dir=reports/out: another run is writing there"])
     assert not [line for line in api.requests if line.startswith("POST /api/v1/")], "nothing is proven"
+
+
+def test_shards_prove_everything_once(installed: Suite) -> None:
+    installed.write("".join(f'\ndef test_{name}(cluster):\n    """It MUST hold."""' for name in "abcde"))
+    tried: list[str] = []
+    for number in "123":
+        assert installed.run(f"--shard={number}/3", "--run-id=nightly").ret == pytest.ExitCode.OK
+        document = installed.document
+        assert document["id"] == f"nightly-{number}"
+        assert len(document["shard"]["promises"]) == 5
+        assert set(document["expected"]) == set(installed.outcomes)
+        assert document["complete"]
+        tried += installed.outcomes
+    assert sorted(tried) == [f"apps/thing/{name}" for name in "abcde"]
+
+
+def test_a_shard_without_a_promise_is_no_failure(installed: Suite) -> None:
+    installed.write('def test_a(cluster):\n    """It MUST hold."""')
+    codes = []
+    for number in "12":
+        codes.append(installed.run(f"--shard={number}/2").ret)
+        assert installed.document["shard"]["promises"] == ["apps/thing/a"]
+    assert codes == [pytest.ExitCode.OK] * 2
+
+
+@pytest.mark.parametrize("wrong", ["0/2", "3/2", "2", "a/b"])
+def test_a_shard_that_cannot_be(suite: Suite, wrong: str) -> None:
+    result = suite.run(f"--shard={wrong}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --shard={wrong}: must be I/N, with I from 1 to N"])
