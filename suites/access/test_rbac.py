@@ -242,15 +242,7 @@ def test_revocation(namespace: Namespace, credentials: Credentials, timeouts: Ti
     )
 
     started = monotonic()
-    match how:
-        case "binding":
-            binding.delete()
-        case "role":
-            role.delete()
-        case "rule":
-            role.patch({"rules": [manifests.rbac_rule(["get"], ["configmaps"])]})
-        case "subject":
-            binding.patch({"subjects": []})
+    _take_away(how, role, binding)
     eventually(
         lambda: client.request("GET", path).status,
         conditions.equals(403),
@@ -277,12 +269,7 @@ def test_escalation(namespace: Namespace, credentials: Credentials, timeouts: Ti
     )
     reading = manifests.rbac_rule(["get"], ["secrets"])
     own, _ = grant(mine, [writing], [subject])
-    eventually(
-        lambda: theirs.create(manifests.role("harmless", [writing])),
-        _done,
-        within=timeouts.propagation,
-        describe=f"{client.user} makes a role",
-    )
+    _until_made(theirs, manifests.role("harmless", [writing]), timeouts)
     harmless = theirs.get(kinds.ROLE, "harmless")
 
     with refused(f"{client.user}, who may not read secrets, making a role that reads them") as refusal:
@@ -298,12 +285,7 @@ def test_escalation(namespace: Namespace, credentials: Credentials, timeouts: Ti
     more = [manifests.rbac_rule(["escalate"], ["roles"], groups=[manifests.RBAC])]
     more += [manifests.rbac_rule(["bind"], ["clusterroles"], groups=[manifests.RBAC], names=["view"])]
     grant(mine, more, [subject], role="ClusterRole", name="more")
-    eventually(
-        lambda: theirs.create(manifests.role("reader", [reading])),
-        _done,
-        within=timeouts.propagation,
-        describe=f"{client.user} escalates",
-    )
+    _until_made(theirs, manifests.role("reader", [reading]), timeouts)
     bind(theirs, "view", [subject], name="view")
     with refused(f"{client.user}, who may bind only view, binding cluster-admin"):
         bind(theirs, "cluster-admin", [subject], name="cluster-admin")
@@ -505,6 +487,25 @@ def _surplus(
     answers = {_text(cell): _try(client, namespace, cell, seeds) for cell in others}
     note(client.user, mine, mine | answers)
     return {what: status for what, status in answers.items() if status != 403}
+
+
+def _until_made(namespace: Namespace, role: dict[str, Any], timeouts: Timeouts) -> None:
+    """Wait until somebody may make a role, and make it."""
+    what = f"{namespace.client.user} makes the role {role['metadata']['name']}"
+    eventually(lambda: namespace.create(role), _done, within=timeouts.propagation, describe=what)
+
+
+def _take_away(how: str, role: Object, binding: Object) -> None:
+    """Take away what a role and its binding grant."""
+    match how:
+        case "binding":
+            binding.delete()
+        case "role":
+            role.delete()
+        case "rule":
+            role.patch({"rules": [manifests.rbac_rule(["get"], ["configmaps"])]})
+        case "subject":
+            binding.patch({"subjects": []})
 
 
 def _until_allowed(client: Client, lacking: Callable[[], Any], timeouts: Timeouts) -> None:
