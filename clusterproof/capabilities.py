@@ -145,8 +145,8 @@ def _told(setting: str) -> Callable[[Survey], Finding]:
         found = served_class(survey.ingress_classes)
         name, controller = found["metadata"]["name"], found["spec"].get("controller", "")
         knows = getattr(dialects.of(controller), setting) is not None
-        found_or_not = "found an" if knows else "no known"
-        return Finding(knows, f"{found_or_not} annotation for it of IngressClass {name}'s controller {controller}")
+        known = "is known" if knows else "is not known"
+        return Finding(knows, f"it {known} how IngressClass {name}'s controller {controller} is told")
 
     return detect
 
@@ -223,6 +223,7 @@ INGRESS_TIMEOUT = Capability(
 INGRESS_REDIRECT = Capability(
     "network.ingress.redirect", "An Ingress can send visitors from http to https.", _told("redirect")
 )
+INGRESS_WEBSOCKET = Capability("network.ingress.websocket", "An Ingress passes on websockets.", _told("websocket"))
 INGRESS_DEFAULT_CLASS = Capability(
     "network.ingress.default-class", "An Ingress without class gets one.", _default_ingress_class
 )

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 OLD_CLASS = "kubernetes.io/ingress.class"
 """Annotation by which an Ingress named its class before there was a field for it."""
 
+_UPGRADE = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+"""What a visitor says who wants a websocket (RFC 6455, with the key of its example)."""
+
 
 @dataclass(slots=True)
 class EntryPoint:
@@ -95,6 +101,26 @@ class EntryPoint:
             return Response(0, {}, f"no answer from {address[0]}:443: {error}".encode())
         finally:
             connection.close()
+
+    def echo(self, host: str, said: bytes, path: str = "/") -> tuple[str, bytes]:
+        """Ask for a websocket and say something: the first line of the answer, and as many bytes of what comes then.
+
+        Never raises: an empty line means no answer, and then the bytes say why.
+        """
+        name, _, port = self.address.rpartition(":")
+        try:
+            with socket.create_connection((name.strip("[]"), int(port)), timeout=self.timeouts.request) as connection:
+                connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{_UPGRADE}\r\n".encode())
+                answer = connection.makefile("rb")
+                status = answer.readline().decode(errors="replace").strip()
+                while answer.readline().strip():
+                    pass  # its headers
+                if " 101 " not in status:
+                    return status, b""
+                connection.sendall(said)
+                return status, answer.read(len(said))
+        except OSError as error:
+            return "", f"no answer from {self.address}: {error}".encode()
 
     def _from_status(self) -> str:
         def some_address(ingresses: list[Object]) -> str | None:

@@ -220,6 +220,39 @@ def test_redirect(namespace: Namespace, ingress: EntryPoint, timeouts: Timeouts)
     eventually(sent_to, wanted, within=timeouts.propagation, describe=f"{sites} redirects visitors to https")
 
 
+@pytest.mark.requires(capabilities.INGRESS_WEBSOCKET)
+def test_websocket(namespace: Namespace, ingress: EntryPoint, images: Images, timeouts: Timeouts) -> None:
+    """An Ingress MUST pass on the connection of a websocket, both ways.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/ingress/#the-ingress-resource
+    """
+    namespace.create(pod("echo", images.agnhost, command=["bash", "-c", _ECHO]))
+    namespace.create(service("echo"))
+    host, told = f"echo.{namespace}.test", ingress.dialect.websocket
+    sites = namespace.create(_ingress("echo", ingress, rule(host, {"/": "echo"}), annotations=told))
+
+    wanted = equals(("HTTP/1.1 101 Switching Protocols", FRAME))
+    passed = f"{sites} passes on a websocket"
+    eventually(lambda: ingress.echo(host, FRAME), wanted, within=timeouts.pod, describe=passed)
+
+
+FRAME = bytes.fromhex("818537fa213d7f9f4d5158")
+"""`Hello`, as a visitor says it (RFC 6455, section 5.7)."""
+_ECHO = r"""
+accept='s3pPLMBiTxaQ9kYGzzhZRbK+xOo='
+while :; do
+    coproc nc -l 8080
+    while read -r line <&"${COPROC[0]}" && [ "$line" != $'\r' ]; do :; done
+    {
+        printf 'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n'
+        printf 'Sec-WebSocket-Accept: %s\r\n\r\n' "$accept"
+        cat <&"${COPROC[0]}"
+    } >&"${COPROC[1]}"
+    kill %% 2> /dev/null
+    wait
+done
+"""
+"""A server of websockets that sends back whatever it is sent, one visitor at a time."""
 SLOW = "/shell?cmd=sleep%203"
 """What a `netexec` answers after three seconds."""
 Pages = dict[tuple[str, str], str]

@@ -111,6 +111,7 @@ def ingress_without_tls(subject: Subject) -> Damage:
 @breakage(
     breaks={
         "network/ingress/timeout": r"allows for 1 s: not within .*sleep%203': 200",
+        "network/ingress/websocket": r"passes on a websocket: not within",
         "network/ingress/redirect": r"redirects visitors to https: not within .*\(False, ''\)",
     },
     keeps=["network/ingress/classes"],
