@@ -10,11 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clusterproof import capabilities, conditions, hollow, inside, kinds, load, manifests
+    from clusterproof import capabilities, conditions, cri, hollow, inside, kinds, load, machine, manifests
     from clusterproof.client import Client, Event, ExecResult, Response
     from clusterproof.cluster import Cluster
     from clusterproof.errors import ApiError, Hopeless, NeverHappened, SurroundingsError
     from clusterproof.images import Images
+    from clusterproof.machine import Machine, Program, Unseen
+    from clusterproof.machines import Machines
     from clusterproof.marks import case
     from clusterproof.namespace import Namespace
     from clusterproof.objects import Object, Selection
@@ -31,23 +33,29 @@ __all__ = [
     "ExecResult",
     "Hopeless",
     "Images",
+    "Machine",
+    "Machines",
     "Namespace",
     "NeverHappened",
     "Object",
     "Probe",
+    "Program",
     "Response",
     "Selection",
     "SurroundingsError",
     "Timeouts",
+    "Unseen",
     "capabilities",
     "case",
     "conditions",
     "consistently",
+    "cri",
     "eventually",
     "hollow",
     "inside",
     "kinds",
     "load",
+    "machine",
     "manifests",
     "measure",
     "step",
@@ -59,6 +67,8 @@ _HOMES = {
     "cluster": ("Cluster",),
     "errors": ("ApiError", "Hopeless", "NeverHappened", "SurroundingsError"),
     "images": ("Images",),
+    "machine": ("Machine", "Program", "Unseen"),
+    "machines": ("Machines",),
     "marks": ("case",),
     "namespace": ("Namespace",),
     "objects": ("Object", "Selection"),

@@ -160,6 +160,12 @@ class NodeFact:
     kernel: str
     runtime: str
     ready: bool
+    seen_by: str = ""
+    """How it was looked at from inside: `ssh`, `docker`, ...; empty when it was not."""
+    cgroup: str = ""
+    """Version of its control groups, `v1` or `v2`; empty when it was not looked at."""
+    clock_offset: float | None = None
+    """Seconds that its clock was ahead of the observer's; null when it was not looked at."""
 
 
 @dataclass(frozen=True, slots=True)

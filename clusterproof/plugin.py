@@ -19,6 +19,7 @@ pytest_plugins = [
     "clusterproof.fixtures.images",
     "clusterproof.fixtures.clients",
     "clusterproof.fixtures.workloads",
+    "clusterproof.fixtures.nodes",
     "clusterproof.reports.writer",
     "clusterproof.reports.terminal",
     "clusterproof.reports.baseline",

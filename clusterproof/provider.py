@@ -51,6 +51,11 @@ class Access:
     """Image map entries this cluster has under another name: `{"agnhost": "registry.example/agnhost:2.66"}`."""
     ingress_address: str = ""
     """`host:port` at which the runner reaches the ingress controller; empty to find it from Ingress status."""
+    node_hosts: dict[str, str] = field(default_factory=dict)
+    """How each node is looked at from inside, by its name, as testinfra writes hosts: `docker://kind-worker`.
+
+    A machine of the control plane that is no node may be among them, under a name of its own.
+    """
     details: dict[str, Any] = field(default_factory=dict)
     """What else this provider knows of it; `remove` is the command that removes a cluster that was kept."""
 

@@ -44,8 +44,7 @@ class RunFolder:
 
         UsageError with one sentence when it cannot be had; every process gets the same.
         """
-        self._exist()
-        with FileLock(self.path / "cluster.lock"):
+        with self.locked("cluster"):
             if (self.path / "failure").exists():
                 raise pytest.UsageError((self.path / "failure").read_text())
             if not self.ready:
@@ -110,6 +109,11 @@ class RunFolder:
         part = self.path / f"{name}.{os.getpid()}"
         part.write_text(json.dumps(value))
         part.rename(self.path / name)
+
+    def locked(self, name: str) -> FileLock:
+        """A lock of the run's processes on what one of them does for all."""
+        self._exist()
+        return FileLock(self.path / f"{name}.lock")
 
     def _exist(self) -> None:
         self.path.mkdir(mode=0o700, exist_ok=True)

@@ -255,11 +255,20 @@ class Conductor:
         if not self.run.ready:
             return self.earlier.last.cluster if self.earlier else None, ()
         access, facts = self.run.acquire(self.settings)
+        facts = self._with_machines(facts)
         client = Client.from_kubeconfig(access.kubeconfig, access.context)
         try:
             return facts, self._leaks(client)
         except (ApiError, SurroundingsError) as error:
             return facts, (f"unknown: the cluster could not be inspected: {error}",)
+
+    def _with_machines(self, facts: ClusterFacts) -> ClusterFacts:
+        """The facts with what was seen of the nodes from inside, if a promise looked."""
+        if not any(result.area == "nodes" for result in self.results):
+            return facts
+        from clusterproof import machines
+
+        return machines.facts(facts, self.run)
 
     def _leaks(self, client: Client) -> tuple[str, ...]:
         from clusterproof import ledger

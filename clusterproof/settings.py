@@ -41,6 +41,10 @@ class Settings:
     image_pull_secret: str = ""
     """`namespace/name` of a Secret that is copied into every test namespace."""
     ingress_address: str = ""
+    node_hosts: str = ""
+    """How nodes are reached, as testinfra hosts; empty for the provider's way."""
+    node_inventory: Path | None = None
+    """An Ansible inventory that has the nodes."""
     workers: int = 10
     """Processes that prove at the same time; promises mostly wait, so there may be more of them than processors."""
     disruptive: bool = False
@@ -186,6 +190,14 @@ OPTIONS = (
     Option(
         "ingress_address", "host:port of the ingress controller (default: found in the cluster)", metavar="HOST:PORT"
     ),
+    Option(
+        "node_hosts",
+        "how nodes are looked at: a testinfra host with {name} or {address} in it (ssh://root@{address}), "
+        "NAME=HOST for each by comma, or pod (default: the provider's way)",
+        metavar="HOST",
+        check=lambda hosts: "" if not hosts or hosts == "pod" or "://" in hosts else "is neither pod nor KIND://HOST",
+    ),
+    Option("node_inventory", "Ansible inventory file by which nodes are looked at", Path, "FILE"),
     Option(
         "workers",
         "processes in which the suites are proven, without -n (default: 10)",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from clusterproof.outcome import ClusterFacts, Outcome, Result, Run
+from clusterproof.outcome import ClusterFacts, NodeFact, Outcome, Result, Run
 
 from . import files, text
 from .text import markdown as safe
@@ -109,15 +109,21 @@ def _measurements(run: Run) -> Iterator[str]:
 def _cluster(cluster: ClusterFacts) -> Iterator[str]:
     yield from _section("Nodes")
     nodes = [
-        tuple(map(safe, (node.name, node.version, node.os_image, node.kernel, node.runtime, _YES_NO[node.ready])))
+        (*map(safe, (node.name, node.version, node.os_image, node.kernel, node.runtime)), _YES_NO[node.ready])
+        + (safe(node.seen_by) or "-", safe(node.cgroup) or "-", _offset(node))
         for node in cluster.nodes
     ]
-    yield from _table(("node", "kubelet", "system", "kernel", "runtime", "ready"), nodes)
+    head = ("node", "kubelet", "system", "kernel", "runtime", "ready", "seen by", "cgroup", "clock ahead of ours (s)")
+    yield from _table(head, nodes)
     yield from _section("Capabilities")
     capabilities = [
         (safe(fact.name), fact.level, _YES_NO[fact.supported], safe(fact.evidence)) for fact in cluster.capabilities
     ]
     yield from _table(("capability", "level", "supported", "evidence"), capabilities)
+
+
+def _offset(node: NodeFact) -> str:
+    return "-" if node.clock_offset is None else f"{node.clock_offset:+.2f}"
 
 
 def _promise(result: Result) -> str:

@@ -1,0 +1,1 @@
+"""What the cluster's machines promise, seen from inside."""
