@@ -86,7 +86,8 @@ def _look(each: Machine, check: Check) -> _Look:
     problems: list[str] = []
     unseen = ""
     try:
-        problems.extend(check(each))
+        for problem in check(each):  # those before it turned out that the rest cannot be seen
+            problems.append(problem)
     except Unseen as error:
         unseen = str(error)
     seconds, detail = time.monotonic() - clock, "; ".join(problems) or unseen

@@ -108,13 +108,8 @@ def _measurements(run: Run) -> Iterator[str]:
 
 def _cluster(cluster: ClusterFacts) -> Iterator[str]:
     yield from _section("Nodes")
-    nodes = [
-        (*map(safe, (node.name, node.version, node.os_image, node.kernel, node.runtime)), _YES_NO[node.ready])
-        + (safe(node.seen_by) or "-", safe(node.cgroup) or "-", _offset(node))
-        for node in cluster.nodes
-    ]
     head = ("node", "kubelet", "system", "kernel", "runtime", "ready", "seen by", "cgroup", "clock ahead of ours (s)")
-    yield from _table(head, nodes)
+    yield from _table(head, [tuple(map(safe, _node(node))) for node in cluster.nodes])
     yield from _section("Capabilities")
     capabilities = [
         (safe(fact.name), fact.level, _YES_NO[fact.supported], safe(fact.evidence)) for fact in cluster.capabilities
@@ -122,8 +117,10 @@ def _cluster(cluster: ClusterFacts) -> Iterator[str]:
     yield from _table(("capability", "level", "supported", "evidence"), capabilities)
 
 
-def _offset(node: NodeFact) -> str:
-    return "-" if node.clock_offset is None else f"{node.clock_offset:+.2f}"
+def _node(node: NodeFact) -> tuple[str, ...]:
+    known = (node.name, node.version, node.os_image, node.kernel, node.runtime, _YES_NO[node.ready])
+    offset = "-" if node.clock_offset is None else f"{node.clock_offset:+.2f}"
+    return (*known, node.seen_by or "-", node.cgroup or "-", offset)
 
 
 def _promise(result: Result) -> str:

@@ -51,7 +51,7 @@ def test_parameters(machines: Machines) -> None:
     files = [f"/proc/sys/{name.replace('.', '/')}" for name in PARAMETERS]
 
     def differs(each: Machine) -> Iterator[str]:
-        values = each.run('cat "$@"', *files).split()
+        values = each.run('grep -h . "$@"', *files).split()
         for (name, (wanted, is_good)), value in zip(PARAMETERS.items(), values, strict=True):
             if not is_good(int(value)):
                 yield f"has {name}={value}, which MUST be {wanted}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clusterproof import Cluster, Machine, Machines, Unseen, conditions, kinds
+from clusterproof import Cluster, Machine, Machines, Unseen, cri, kinds
 from clusterproof.machine import RUNTIMES
 
 STARTED_AT_BOOT = ("enabled", "enabled-runtime", "static", "indirect", "generated", "alias", "linked")
@@ -16,15 +16,17 @@ def test_running(machines: Machines, cluster: Cluster) -> None:
 
     Source: https://kubernetes.io/docs/setup/production-environment/tools/kubeadm/kubelet-integration/
     """
-    missing = {node.name: conditions.ready(node) for node in cluster.list(kinds.NODE)}
 
     def is_off(each: Machine) -> Iterator[str]:
-        for what, names in (("kubelet", ("kubelet",)), ("container runtime", RUNTIMES)):
+        for what, names, works in (
+            ("kubelet", ("kubelet",), _kubelet_answers),
+            ("container runtime", RUNTIMES, _runtime_answers),
+        ):
             found = each.programs(*names)
-            if not found and missing[each.name]:
-                yield f"runs no {what} and is not Ready: {missing[each.name]}"
+            if not found and not works(each, cluster):
+                yield f"runs no {what}: no process called {' or '.join(names)}, and nothing that answers in its place"
             elif not found:
-                raise Unseen(f"is Ready, but runs no process called {' or '.join(names)}")
+                raise Unseen(f"has a {what}, but no process called {' or '.join(names)}")
             elif each.survey.systemd and not any(program.unit for program in found):
                 yield f"runs its {what} outside of any systemd unit: nothing starts it again"
             for unit in {program.unit for program in found if program.unit and each.survey.systemd}:
@@ -74,6 +76,19 @@ def test_swap(machines: Machines) -> None:
             yield f"has memorySwap.swapBehavior=LimitedSwap in {where}, which needs cgroup v2"
 
     machines.nodes.prove(mismatches)
+
+
+def _kubelet_answers(machine: Machine, cluster: Cluster) -> bool:
+    """Whether something is a node's kubelet, under whatever name."""
+    return cluster.new_client().request("GET", f"{kinds.NODE.path(None, machine.name, 'proxy')}/healthz").status == 200
+
+
+def _runtime_answers(machine: Machine, cluster: Cluster) -> bool:
+    """Whether something is a node's container runtime, under whatever name."""
+    try:
+        return bool(cri.status(machine).conditions)
+    except cri.Silent:
+        return False
 
 
 def _configuration(machine: Machine) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from clusterproof.embedded.state import ClusterState
 
 from clusterproof import images, kinds
 from clusterproof.client import Client
-from clusterproof.conditions import exists, rolled_out
+from clusterproof.conditions import exists, ready, rolled_out
 from clusterproof.errors import ApiError, SurroundingsError
 from clusterproof.kinds import Kind
 from clusterproof.objects import Object
@@ -51,6 +52,7 @@ class Subject:
             f"--kubeconfig={state.kubeconfig}",
             f"--ingress-address={self.access.ingress_address}",
             "--capabilities=nodes.own",
+            f"--node-hosts={','.join(f'{name}={host}' for name, host in self.access.node_hosts.items())}",
         ]
         """How pytest is told to use it."""
         self.agnhost = images.resolve().agnhost
@@ -63,7 +65,7 @@ class Subject:
 
     def run_on(self, place: str, command: str) -> str:
         """Run a command on a node or on the `control-plane`; its output."""
-        return operate.run_on(self.state, place, *command.split())
+        return operate.run_on(self.state, place, *shlex.split(command))
 
     @contextlib.contextmanager
     def stopped(self, *programs: str) -> Iterator[None]:
@@ -169,6 +171,10 @@ class Subject:
         """Wait until an object exists (again)."""
         eventually(Object(self.client, kind, name, namespace), exists, within=SETTLE_SECONDS)
 
+    def await_ready(self, node: str) -> None:
+        """Wait until a node has recovered."""
+        eventually(Object(self.client, kinds.NODE, node), ready, within=2 * SETTLE_SECONDS)
+
     def recreate_pods(self, deployment: str, namespace: str = SYSTEM) -> None:
         """Replace the pods of a Deployment by new ones, all at once, so that they read their configuration."""
         found = Object(self.client, kinds.DEPLOYMENT, deployment, namespace).read()
@@ -207,6 +213,10 @@ class Subject:
             match name:
                 case _ if program == SERVER:
                     return self.client.request("GET", "/readyz", timeout=2).status == 200
+                case "etcd":
+                    return self.client.request("GET", "/readyz/etcd", timeout=2).status == 200
+                case "containerd":
+                    return "Server" in self.run_on(place, f"{process.BIN}/ctr version")
                 case "kube-proxy":
                     with urlopen(f"http://{self.state.node(place).address}:10256/healthz", timeout=2) as answer:
                         return bool(answer.status == 200)

@@ -3,6 +3,7 @@
 from . import apis as apis
 from . import controllers as controllers
 from . import ingress as ingress
+from . import machines as machines
 from . import metrics as metrics
 from . import network as network
 from . import nodes as nodes
