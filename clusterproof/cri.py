@@ -47,8 +47,11 @@ class Runtime:
     """Its configuration, in its own words; empty when it tells none."""
 
 
-class Silent(Exception):
+class Silent(Unseen):
     """The runtime does not answer at its endpoint; says how."""
+
+    def __init__(self, endpoint: str, how: str) -> None:
+        super().__init__(f"has no container runtime that answers at {endpoint}: {how}")
 
 
 def status(machine: Machine) -> Runtime:
@@ -63,7 +66,7 @@ def status(machine: Machine) -> Runtime:
             return _of_grpc(endpoint, base64.b64decode(answer))
         case "nothing":
             raise Unseen(f"has neither crictl nor curl to ask {endpoint} with")
-    raise Silent(f"{endpoint}: {'there is no such socket' if how == 'none' else answer.strip()[-200:]}")
+    raise Silent(endpoint, "there is no such socket" if how == "none" else answer.strip()[-200:])
 
 
 def _of_crictl(endpoint: str, told: dict[str, Any]) -> Runtime:
@@ -79,7 +82,7 @@ def _why(condition: dict[str, Any]) -> str:
 def _of_grpc(endpoint: str, answer: bytes) -> Runtime:
     """Five bytes of frame, then a StatusResponse: 1 the status with its conditions, 2 a map of further information."""
     if len(answer) < 5:
-        raise Silent(f"{endpoint}: {answer.decode(errors='replace').strip() or 'an empty answer'}")
+        raise Silent(endpoint, "it said nothing")
     response = list(_fields(answer[5:]))
     conditions, config = {}, {}
     for number, value in response:

@@ -67,7 +67,8 @@ class Program:
         for argument, following in zip(self.command[1:], (*self.command[2:], ""), strict=True):
             option, equals, value = argument.partition("=")
             if option.lstrip("-") == name and option.startswith("-"):
-                found = value if equals else following if not following.startswith("-") else "true"
+                alone = not following or following.startswith("-")
+                found = value if equals else "true" if alone else following
         return found
 
     @property

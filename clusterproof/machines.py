@@ -174,9 +174,14 @@ def _written(text: str, nodes: dict[str, Object]) -> Iterator[tuple[str, str]]:
 
 def _of_inventory(inventory: Path, nodes: dict[str, Object]) -> dict[str, str]:
     """Hosts of an Ansible inventory: a node's has its name, or one of its addresses."""
-    found = {}
     runner = AnsibleRunner.get_runner(str(inventory))
-    for host in runner.get_hosts("all"):
+    try:
+        hosts = runner.get_hosts("all")
+    except (AssertionError, RuntimeError, ValueError) as error:  # how testinfra says that it is no inventory
+        why = "is there no ansible-inventory (package ansible-core) in PATH?"
+        raise SurroundingsError(f"--node-inventory={inventory} cannot be read; {why} {error}") from error
+    found = {}
+    for host in hosts:
         known = {host, str(runner.get_variables(host).get("ansible_host", ""))}
         for name, node in nodes.items():
             if known & {name, *_addresses(node)}:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-from clusterproof import Cluster, Machine, Machines, Unseen, kinds
+from clusterproof import Cluster, Machine, Machines, Object, Unseen, kinds
 
 PARAMETERS: Mapping[str, tuple[str, Callable[[int], bool]]] = {
     "vm.overcommit_memory": ("1", lambda value: value == 1),
@@ -32,11 +32,14 @@ def test_ip_forward(machines: Machines, cluster: Cluster) -> None:
 
     Source: https://kubernetes.io/docs/setup/production-environment/container-runtimes/#prerequisite-ipv4-forwarding-optional
     """
-    networks = {node.name: node.spec.get("podCIDRs") or [""] for node in cluster.list(kinds.NODE)}
+    families = {
+        node.name: {":" in address for address in node.spec.get("podCIDRs") or _addresses(node)}
+        for node in cluster.list(kinds.NODE)
+    }
 
     def does_not_forward(each: Machine) -> Iterator[str]:
-        for network in networks[each.name]:
-            file = "net/ipv6/conf/all/forwarding" if ":" in network else "net/ipv4/ip_forward"
+        for ipv6 in sorted(families[each.name]):
+            file = "net/ipv6/conf/all/forwarding" if ipv6 else "net/ipv4/ip_forward"
             if (value := each.run('cat "/proc/sys/$1"', file).strip()) != "1":
                 yield f"has {value} in /proc/sys/{file}, which MUST be 1"
 
@@ -51,6 +54,8 @@ def test_parameters(machines: Machines) -> None:
     files = [f"/proc/sys/{name.replace('.', '/')}" for name in PARAMETERS]
 
     def differs(each: Machine) -> Iterator[str]:
+        if (each.kubelet("featureGates") or {}).get("KubeletInUserNamespace"):
+            raise Unseen("has its kubelet in a user namespace, which sets none of them")
         values = each.run('grep -h . "$@"', *files).split()
         for (name, (wanted, is_good)), value in zip(PARAMETERS.items(), values, strict=True):
             if not is_good(int(value)):
@@ -75,3 +80,7 @@ def test_log(machines: Machines) -> None:
             yield f"has {len(since)} such lines in its kernel's log since its start, the last: {since[-1][:150]}"
 
     machines.nodes.prove(had_trouble)
+
+
+def _addresses(node: Object) -> list[str]:
+    return [each["address"] for each in node.status["addresses"] if each["type"] == "InternalIP"]

@@ -25,7 +25,7 @@ done
 
 
 def test_kubelet(machines: Machines, cluster: Cluster) -> None:
-    """Every kubelet MUST listen where the API server looks for it, and serve its health on the loopback alone.
+    """Every kubelet MUST listen where the API server looks for it, and serve its health where it is configured to.
 
     Source: https://kubernetes.io/docs/reference/networking/ports-and-protocols/
     """
@@ -35,11 +35,13 @@ def test_kubelet(machines: Machines, cluster: Cluster) -> None:
         bound = _bound(each)
         port = status[each.name]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
         inner = [ip_address(one["address"]) for one in status[each.name]["addresses"] if one["type"] == "InternalIP"]
+        if not inner:
+            raise Unseen("has no InternalIP")
         if not any(_takes(at, address) for at in bound.get(port, ()) for address in inner):
             yield f"has nothing that listens at its address {', '.join(map(str, inner))} on port {port}, the kubelet's"
-        health = each.kubelet("healthzPort")
-        if open_at := [at for at in bound.get(health, ()) if not at.is_loopback]:
-            yield f"serves its kubelet's health on port {health} to everybody, at {open_at[0]}"
+        health, wanted = each.kubelet("healthzPort"), ip_address(each.kubelet("healthzBindAddress") or "127.0.0.1")
+        if wrong := [at for at in bound.get(health, ()) if wanted.is_loopback and not at.is_loopback]:
+            yield f"serves its kubelet's health on port {health} at {wrong[0]}, and is to do so at {wanted}"
 
     machines.nodes.prove(is_bound_wrongly)
 

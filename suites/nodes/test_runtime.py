@@ -6,7 +6,6 @@ import base64
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from clusterproof import Machine, Machines, Unseen, cri
 
@@ -23,7 +22,10 @@ for program; do
     [ -n "$found" ] || echo "$program"
 done
 """
-_PLACES = "grep -hs kubepods /proc/[0-9]*/cgroup | cut -d: -f3 | sort -u"
+_PLACES = "grep -hs kubepods /proc/[0-9]*/cgroup | cut -d: -f3- | sort -u"
+BY_SYSTEMD = re.compile(r".*?kubepods[^/:]*\.slice(/[^/:]+\.slice)*/[^/:]+\.scope")
+BY_CGROUPFS = re.compile(r".*?/kubepods(/(burstable|besteffort))?/pod[^/:.]+/[^/:]+")
+"""Where each driver puts a container; what it has below that is its own business."""
 
 
 def test_cri(machines: Machines) -> None:
@@ -36,7 +38,7 @@ def test_cri(machines: Machines) -> None:
         try:
             runtime = cri.status(each)
         except cri.Silent as error:
-            yield f"has no container runtime that answers at {error}"
+            yield str(error)
             return
         for name in ("RuntimeReady", "NetworkReady"):
             if missing := runtime.conditions.get(name, "the runtime does not report it"):
@@ -52,7 +54,7 @@ def test_cni(machines: Machines) -> None:
     """
 
     def lacks_network(each: Machine) -> Iterator[str]:
-        settings = _config(each).get("cni") or {}
+        settings = cri.status(each).config.get("cni") or {}
         folder = settings.get("confDir") or CNI_CONFIG
         found = [line.split(" ") for line in each.run(_CNI, folder).splitlines()]
         if not found:
@@ -78,23 +80,14 @@ def test_cgroups(machines: Machines) -> None:
         places = each.run(_PLACES).split()
         if not places:
             raise Unseen("runs no pod whose control group can be seen")
-        by_systemd = {place for place in places if re.search(r"kubepods[^/:]*\.slice", place)}
-        if by_systemd and len(by_systemd) < len(places):
-            yield f"has pods of both drivers: {sorted(by_systemd)[0]} and {sorted(set(places) - by_systemd)[0]}"
-        for place in places:
-            if ":" in place or (place in by_systemd) != (".scope" in place):
-                yield f"has a container in {place}, where neither driver alone would put it"
-                break
+        strange = [place for place in places if not BY_SYSTEMD.match(place) and not BY_CGROUPFS.match(place)]
+        if strange:
+            yield f"has a container in {strange[0]}, where neither the driver systemd nor cgroupfs puts it"
+        systemd, cgroupfs = ([place for place in places if by.match(place)] for by in (BY_SYSTEMD, BY_CGROUPFS))
+        if systemd and cgroupfs:
+            yield f"has containers of both drivers: systemd's in {systemd[0]}, cgroupfs's in {cgroupfs[0]}"
 
     machines.nodes.prove(disagrees)
-
-
-def _config(machine: Machine) -> dict[str, Any]:
-    """What the runtime tells of its configuration; nothing when it does not answer, which is another promise's."""
-    try:
-        return cri.status(machine).config
-    except cri.Silent as error:
-        raise Unseen(f"has a runtime that does not answer: {error}") from error
 
 
 def _plugins(encoded: str) -> list[str]:
