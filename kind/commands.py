@@ -64,15 +64,22 @@ class WithDocker:
         return docker.run(command, _say, archives=archives, path=path)
 
 
-def sweep(run: str) -> Iterator[str]:
-    """Remove clusters and Dockers whose runs were killed; `run` names one run's cluster, empty means all."""
+def sweep(run: str, everything: bool) -> Iterator[str]:
+    """Remove clusters and Dockers whose runs were killed; `run` names one run's cluster, empty means all.
+
+    Clusters that were started to stay do so unless `everything` is to go.
+    """
     for record in list(state.records()):
-        if record.abandoned if not run else record.name == cluster_name(run):
+        if run and record.name != cluster_name(run):
+            continue
+        if record.kept and not everything:
+            yield f"kept {record.provider} cluster {record.name}: it was started to stay (remove it with: sweep --all)"
+        elif record.kept or run or record.abandoned:
             with _docker_of(record):
                 PROVIDERS[record.provider].remove(record)
-            yield f"{record.provider} cluster {record.name}"
+            yield f"removed {record.provider} cluster {record.name}"
     if not run:
-        yield from docker.sweep()
+        yield from (f"removed {each}" for each in docker.sweep())
 
 
 @contextlib.contextmanager

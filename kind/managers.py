@@ -133,9 +133,6 @@ class Manager(AClusterManager):  # type: ignore[misc]  # pytest-kubernetes has n
         """Whether the nodes have an image, as far as can be told."""
         return False
 
-    def adopt(self, access: Access) -> None:
-        """Its containers belong to no process."""
-
     def collect_logs(self, into: Path) -> None:
         """Write what its components logged into a folder."""
         raise NotImplementedError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -45,7 +46,10 @@ class InContainers:
                 self.remove(record)
 
     def adopt(self, access: Access) -> None:
-        """Its containers belong to no process."""
+        """From now on it ends with this process's run, unless it is one that stays."""
+        for record in state.records():
+            if (record.name, record.provider) == (access.name, self.program):
+                dataclasses.replace(record, owner=state.me()).save()
 
     def collect_logs(self, access: Access, into: Path) -> None:
         """What the program exports: of each node the logs of its components."""

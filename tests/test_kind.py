@@ -187,10 +187,12 @@ def test_sweep_removes_what_killed_runs_left_and_nothing_else(said: Path) -> Non
     state.Record("dead", "kind", "1:1").save()
     state.Record("alive", "kind", state.me()).save()
     state.Record("kept", "kind", "1:1", kept=True).save()
-    assert [line for line in sweep("") if "cluster" in line] == ["kind cluster dead"]
+    (removed, kept) = (line for line in sweep("", False) if "cluster" in line)
+    assert removed == "removed kind cluster dead"
+    assert kept.startswith("kept kind cluster kept: it was started to stay")
     assert [record.name for record in state.records()] == ["alive", "kept"]
     state.Record("cp-run1", "k3d", state.me()).save()
-    assert list(sweep("run1")) == ["k3d cluster cp-run1"]
+    assert list(sweep("run1", False)) == ["removed k3d cluster cp-run1"]
 
 
 def test_the_modest_runtime_asks_for_nothing_that_the_host_lacks() -> None:
