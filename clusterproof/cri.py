@@ -1,6 +1,7 @@
 """Asking a container runtime over the interface that the kubelet uses, from the machine it runs on.
 
-`crictl` does that where it is installed; else curl, which can speak gRPC to a socket when the message is made by hand.
+`crictl` does that where it is installed and works; else curl, which can speak gRPC to a socket when the message is made
+by hand.
 """
 
 from __future__ import annotations
@@ -20,19 +21,20 @@ VERBOSE = r"\010\001"
 _ASK = r"""
 socket=$1 message=$2
 [ -S "$socket" ] || { echo "none"; exit; }
+told=
 if command -v crictl >/dev/null; then
-    if told=$(crictl --timeout 10s --runtime-endpoint "unix://$socket" info -o json 2>&1)
-    then echo "crictl"; else echo "refused"; fi
-    echo "$told"
-elif command -v curl >/dev/null; then
+    told=$(crictl --timeout 10s --runtime-endpoint "unix://$socket" info -o json 2>&1)
+    case $told in "{"*) echo "crictl"; echo "$told"; exit ;; esac
+fi
+if command -v curl >/dev/null; then
     told=$({ printf "\0\0\0\0\002$message" | curl -sS --fail --max-time 10 --http2-prior-knowledge \
         --unix-socket "$socket" -H 'content-type: application/grpc' -H 'te: trailers' --data-binary @- \
         http://localhost/runtime.v1.RuntimeService/Status 2>&3 | base64; } 3>&1)
-    case $told in curl:*) echo "refused" ;; *) echo "grpc" ;; esac
-    echo "$told"
-else
-    echo "nothing"
+    case $told in curl:*) ;; *) echo "grpc"; echo "$told"; exit ;; esac
 fi
+[ -n "$told" ] || { echo "nothing"; exit; }
+echo "refused"
+echo "$told"
 """
 
 

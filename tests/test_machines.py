@@ -159,3 +159,27 @@ def test_a_runtimes_answer_over_grpc() -> None:
 
     assert runtime.conditions == {"RuntimeReady": "", "NetworkReady": "NoCNI no it"}
     assert runtime.config == {"cni": {"a": 1}}
+
+
+def test_a_runtimes_answer_by_crictl() -> None:
+    conditions = [
+        {"type": "RuntimeReady", "status": True, "reason": "", "message": ""},
+        {"type": "NetworkReady", "status": False, "reason": "NoCNI", "message": "no it"},
+    ]
+
+    runtime = cri._of_crictl("unix:///s", {"status": {"conditions": conditions}, "config": {"cni": {"a": 1}}})
+
+    assert runtime.conditions == {"RuntimeReady": "", "NetworkReady": "NoCNI no it"}
+    assert runtime.config == {"cni": {"a": 1}}
+
+
+@pytest.mark.parametrize(("socket_there", "said"), [(False, "there is no such socket"), (True, "curl: ")])
+def test_a_runtime_that_does_not_answer(this: Machine, tmp_path: Path, socket_there: bool, said: str) -> None:
+    path = tmp_path / "cri.sock"
+    asked = replace(this, kubelet_config={"containerRuntimeEndpoint": f"unix://{path}"})
+    with socket.socket(socket.AF_UNIX) as server:
+        if socket_there:
+            server.bind(str(path))  # nobody listens
+
+        with pytest.raises(cri.Silent, match=rf"no container runtime that answers at unix://{path}: {said}"):
+            cri.status(asked)
