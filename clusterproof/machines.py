@@ -149,10 +149,8 @@ def _hosts(cluster: Cluster, nodes: dict[str, Object]) -> dict[str, str]:
         return _of_inventory(settings.node_inventory, nodes)
     if settings.node_hosts == BY_POD:
         return _pods(cluster, nodes)
-    if settings.node_hosts:
-        return dict(_written(settings.node_hosts, nodes))
-    if cluster.access.node_hosts:
-        return cluster.access.node_hosts
+    if written := settings.node_hosts or cluster.access.node_hosts:
+        return dict(_written(written, nodes))
     raise Unsupported(
         "no way to the nodes is known; name one: --node-hosts='ssh://root@{address}', --node-inventory=FILE, or "
         "--node-hosts=pod for a privileged pod on each node"
@@ -160,7 +158,7 @@ def _hosts(cluster: Cluster, nodes: dict[str, Object]) -> dict[str, str]:
 
 
 def _written(text: str, nodes: dict[str, Object]) -> Iterator[tuple[str, str]]:
-    """What `--node-hosts` says: NAME=HOST for each machine, or one host for all with {name} or {address} in it."""
+    """What `--node-hosts` or a provider says: NAME=HOST for each machine, or one for all with {name} or {address}."""
     if named := re.findall(r"(?:^|,)([\w.-]+)=([\w-]+://[^,]*)", text):
         yield from named
         return

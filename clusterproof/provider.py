@@ -51,8 +51,8 @@ class Access:
     """Image map entries this cluster has under another name: `{"agnhost": "registry.example/agnhost:2.66"}`."""
     ingress_address: str = ""
     """`host:port` at which the runner reaches the ingress controller; empty to find it from Ingress status."""
-    node_hosts: dict[str, str] = field(default_factory=dict)
-    """How each node is looked at from inside, by its name, as testinfra writes hosts: `docker://kind-worker`.
+    node_hosts: str = ""
+    """How nodes are looked at from inside, as `--node-hosts` has it: `docker://{name}`; empty when it is not known.
 
     A machine of the control plane that is no node may be among them, under a name of its own.
     """

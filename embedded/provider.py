@@ -59,6 +59,6 @@ def access(made: state.ClusterState) -> Access:
         name=made.name,
         kubeconfig=str(made.kubeconfig),
         capabilities=(*CAPABILITIES, *more),
-        node_hosts={place: f"nsenter://{pid}" for place, pid in made.anchors.items()},
+        node_hosts=",".join(f"{place}=nsenter://{pid}" for place, pid in made.anchors.items()),
         ingress_address=f"{made.nodes[0].address}:80" if "ingress" in made.addons else "",
     )

@@ -104,6 +104,7 @@ class InContainers:
             provider=self.program,
             name=record.name,
             kubeconfig=str(record.kubeconfig),
+            node_hosts="docker://{name}",  # all three name a node as they name its container
             details={"remove": self._removal(record)},
         )
 

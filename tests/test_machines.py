@@ -45,9 +45,9 @@ def node(name: str, address: str) -> Object:
     return Object.of(None, raw)  # type: ignore[arg-type]
 
 
-def reached(nodes: Iterable[Object] = (), access: dict[str, str] | None = None, **settings: Any) -> dict[str, str]:
+def reached(nodes: Iterable[Object] = (), access: str = "", **settings: Any) -> dict[str, str]:
     """How the nodes of a cluster are reached."""
-    cluster = SimpleNamespace(settings=Settings(**settings), access=SimpleNamespace(node_hosts=access or {}))
+    cluster = SimpleNamespace(settings=Settings(**settings), access=SimpleNamespace(node_hosts=access))
     return machines._hosts(cluster, {each.name: each for each in nodes})  # type: ignore[arg-type]
 
 
@@ -113,7 +113,8 @@ def test_how_nodes_are_reached() -> None:
     }
     assert reached(nodes, node_hosts="docker://kind-{name}")["n2"] == "docker://kind-n2"
     assert reached(nodes, node_hosts="n1=ssh://a?sudo=true,n2=docker://b") == named
-    assert reached(nodes, access=named) == named
+    assert reached(nodes, access="docker://{name}") == {"n1": "docker://n1", "n2": "docker://n2"}
+    assert reached(nodes, access="docker://{name}", node_hosts="n1=ssh://a?sudo=true,n2=docker://b") == named
     with pytest.raises(SurroundingsError, match="is one machine, but there are 2 nodes"):
         reached(nodes, node_hosts="local://")
     with pytest.raises(Unsupported, match="no way to the nodes is known; name one: --node-hosts="):

@@ -52,7 +52,7 @@ class Subject:
             f"--kubeconfig={state.kubeconfig}",
             f"--ingress-address={self.access.ingress_address}",
             "--capabilities=nodes.own",
-            f"--node-hosts={','.join(f'{name}={host}' for name, host in self.access.node_hosts.items())}",
+            f"--node-hosts={self.access.node_hosts}",
         ]
         """How pytest is told to use it."""
         self.agnhost = images.resolve().agnhost
