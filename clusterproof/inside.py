@@ -1,4 +1,4 @@
-"""What a pod sees of the network: web requests, datagrams and DNS look-ups made from inside it, many in one command.
+"""What a pod sees: what scripts say in it, and web requests, datagrams and DNS look-ups, many in one command.
 
 The pod needs the tools of agnhost's image: bash, curl and dig.
 """
@@ -34,6 +34,14 @@ for question; do (
 ) & number=$((number + 1)); done
 wait
 """
+
+
+def said(pod: Object, script: str, *, container: str = "") -> str:
+    """What a shell script prints in a pod's container; AssertionError when it fails."""
+    __tracebackhide__ = True
+    result = pod.exec(["sh", "-c", script], container=container)
+    assert result.code == 0, f"{pod}: {script!r} ended with {result.code}: {result.stderr.strip()}"
+    return result.stdout
 
 
 def fetch(pod: Object, urls: Iterable[str], *, tries: int = 1) -> dict[str, set[str]]:

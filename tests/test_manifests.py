@@ -53,6 +53,17 @@ def test_a_privileged_pod_is_root() -> None:
     assert "securityContext" not in spec
 
 
+def test_every_container_of_a_pod_is_as_restricted_as_the_first() -> None:
+    more = manifests.container("more", IMAGE, args=["pause"], mounts={"data": "/data"}, stdin=True)
+    spec = manifests.pod_spec(IMAGE, beside=[more], init=[more])
+    first, second = spec["containers"]
+    assert (first["name"], second["name"]) == ("main", "more")
+    assert first["securityContext"] == second["securityContext"]
+    assert second["stdin"]
+    assert second["volumeMounts"] == [{"name": "data", "mountPath": "/data"}]
+    assert spec["initContainers"] == [more]
+
+
 def test_a_selector_selects_the_pods() -> None:
     made = manifests.deployment("x", IMAGE, labels={"tier": "front"})
     assert made["spec"]["selector"]["matchLabels"] == {"app": "x"}

@@ -9,6 +9,7 @@ import pytest
 
 from clusterproof import Images, Namespace, Object, Timeouts, case, eventually, kinds, manifests
 from clusterproof.conditions import ready
+from clusterproof.inside import said
 from clusterproof.refusals import refused
 
 SECRET = "s3cret"
@@ -60,13 +61,13 @@ def test_sources(namespace: Namespace, images: Images, timeouts: Timeouts) -> No
         **{"ADDRESS": pod.status["podIP"], "NODE": node, "LIMIT": "96", "TOGETHER": f"reader on {node}"},
         **{"EVERY_colour": "blue", "EVERY_shape": "round"},
     }
-    environment = dict(line.split("=", 1) for line in _said(pod, "env").splitlines() if "=" in line)
+    environment = dict(line.split("=", 1) for line in said(pod, "env").splitlines() if "=" in line)
     _same({name: environment.get(name) for name in expected}, expected, f"the environment of {pod}")
     expected = {"plain/colour": "blue", "plain/shape": "round", "safe/password": SECRET, "safe/deep/open": "yes"}
-    _same({path: _said(pod, f"cat /{path}") for path in expected}, expected, f"the files of {pod}")
-    modes = {path: _said(pod, f"stat -L -c %a /{path}").strip() for path in ("safe/password", "safe/deep/open")}
+    _same({path: said(pod, f"cat /{path}") for path in expected}, expected, f"the files of {pod}")
+    modes = {path: said(pod, f"stat -L -c %a /{path}").strip() for path in ("safe/password", "safe/deep/open")}
     _same(modes, {"safe/password": "444", "safe/deep/open": "440"}, f"the modes of the files of {pod}")
-    assert 'clusterproof.dev/kind="reader"' in _said(pod, "cat /self/labels"), f"{pod} does not find its labels"
+    assert 'clusterproof.dev/kind="reader"' in said(pod, "cat /self/labels"), f"{pod} does not find its labels"
 
 
 def test_live_update(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -95,7 +96,7 @@ def test_live_update(namespace: Namespace, images: Images, timeouts: Timeouts) -
         )
     )
     eventually(pod, ready, within=timeouts.pod)
-    assert _said(pod, "cat /*/value") == "oldoldold"
+    assert said(pod, "cat /*/value") == "oldoldold"
 
     plain.patch({"data": {"value": "new"}})
     safe.patch({"stringData": {"value": "new"}})
@@ -105,7 +106,7 @@ def test_live_update(namespace: Namespace, images: Images, timeouts: Timeouts) -
 
     def files() -> dict[str, str]:
         pod.patch({"metadata": {"annotations": {"clusterproof.dev/nudge": str(next(nudges))}}})
-        return {path: _said(pod, f"cat {path}") for path in places.values()}
+        return {path: said(pod, f"cat {path}") for path in places.values()}
 
     def follow(found: dict[str, str]) -> str | None:
         stale = [path for path, value in found.items() if value != "new"]
@@ -114,7 +115,7 @@ def test_live_update(namespace: Namespace, images: Images, timeouts: Timeouts) -
         )
 
     eventually(files, follow, within=timeouts.rollout, describe=f"the files of {pod} follow their sources")
-    kept = _said(pod, "echo $VALUE; cat /part").split()
+    kept = said(pod, "echo $VALUE; cat /part").split()
     assert kept == ["old", "old"], f"{pod}: environment and subPath are what they were at its start, but are {kept}"
 
 
@@ -130,7 +131,7 @@ def test_missing(namespace: Namespace, images: Images, timeouts: Timeouts) -> No
     eventually(pod, _waits("CreateContainerConfigError", "couldn't find key value in ConfigMap"), within=timeouts.pod)
     namespace.get(kinds.CONFIG_MAP, "plain").patch({"data": {"value": "there"}})
     eventually(pod, ready, within=timeouts.pod)
-    assert _said(pod, "echo $VALUE").strip() == "there"
+    assert said(pod, "echo $VALUE").strip() == "there"
 
 
 @pytest.mark.parametrize("kind", [case("configmap", "configmap"), case("secret", "secret")])
@@ -153,12 +154,6 @@ def test_immutable(namespace: Namespace, kind: str) -> None:
 
 def _from(variable: str, source: str, **where: Any) -> dict[str, Any]:
     return {"name": variable, "valueFrom": {source: where}}
-
-
-def _said(pod: Object, script: str) -> str:
-    result = pod.exec(["sh", "-c", script])
-    assert result.code == 0, f"{pod}: {script} ended with {result.code}: {result.stderr}"
-    return result.stdout
 
 
 def _same(found: dict[str, Any], expected: dict[str, Any], what: str) -> None:

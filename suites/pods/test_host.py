@@ -33,12 +33,13 @@ def test_names(namespace: Namespace, images: Images, timeouts: Timeouts) -> None
     pod = namespace.create(manifests.pod("named", images.agnhost, args=["pause"], spec=spec))
     eventually(pod, ready, within=timeouts.pod)
 
-    assert _said(pod, "hostname").strip() == "me", f"{pod}: its host name is {_said(pod, 'hostname').strip()}, not me"
-    hosts = [line.split() for line in _said(pod, "cat /etc/hosts").splitlines()]
+    name = inside.said(pod, "hostname").strip()
+    assert name == "me", f"{pod}: its host name is {name}, not me"
+    hosts = [line.split() for line in inside.said(pod, "cat /etc/hosts").splitlines()]
     (own,) = (line for line in hosts if line[:1] == [pod.status["podIP"]])
     assert own[1].startswith(f"me.us.{namespace}.svc."), f"{pod}: its full name is {own[1]}, not me.us.{namespace}.svc."
     assert ["192.0.2.7", "printer", "printer.example"] in hosts, f"{pod}: its host aliases are not in {hosts}"
-    resolver = [line.split() for line in _said(pod, "cat /etc/resolv.conf").splitlines() if line.strip()]
+    resolver = [line.split() for line in inside.said(pod, "cat /etc/resolv.conf").splitlines() if line.strip()]
     wanted = [["nameserver", "192.0.2.53"], ["options", "ndots:2"], ["search", "example", "sub.example"]]
     assert sorted(resolver) == wanted, f"{pod}: its resolv.conf says {resolver}, not {wanted}"
 
@@ -64,8 +65,8 @@ def test_host_network(
     assert shown == on_node.status["hostIP"], f"{on_node}: its address is {shown}, and its node's is {on_node.status}"
     assert shown in addresses, f"{on_node}: its address {shown} is none of {node}'s {sorted(addresses)}"
     assert beside.status["podIP"] not in addresses, f"{beside} has the address of its node"
-    assert shown in _said(on_node, "ip -o address"), f"{on_node} does not have its node's address {shown}"
-    assert shown not in _said(beside, "ip -o address"), f"{beside} has its node's address {shown}"
+    assert shown in inside.said(on_node, "ip -o address"), f"{on_node} does not have its node's address {shown}"
+    assert shown not in inside.said(beside, "ip -o address"), f"{beside} has its node's address {shown}"
     kubernetes = cluster.get(kinds.SERVICE, "kubernetes", "default").spec["clusterIP"]
     question = "+search kubernetes.default A" if ":" not in kubernetes else "+search kubernetes.default AAAA"
     eventually(
@@ -146,14 +147,8 @@ def test_static(namespace: Namespace, nodes: list[Object], images: Images, timeo
         state = mirror.status["containerStatuses"][0]
         assert state["restartCount"] == 0, f"{mirror} was restarted when it was deleted in the API"
     finally:
-        _said(writer, f"rm -f {file}")
+        inside.said(writer, f"rm -f {file}")
     eventually(mirror, gone, within=timeouts.pod_end)
-
-
-def _said(pod: Object, script: str) -> str:
-    result = pod.exec(["sh", "-c", script])
-    assert result.code == 0, f"{pod}: {script} ended with {result.code}: {result.stderr}"
-    return result.stdout
 
 
 def _holds(wanted: str) -> Any:

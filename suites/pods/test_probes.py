@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from clusterproof import Images, Namespace, Object, Timeouts, consistently, eventually, kinds, manifests
 from clusterproof.conditions import Condition, all_ready, endpoints, has_condition, ready
+from clusterproof.inside import said
 
 _SERVE = """
 trap 'exit 0' TERM; touch /tmp/well
@@ -59,13 +60,13 @@ def test_readiness(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
     eventually(slices, endpoints(1), within=timeouts.object)
 
     for name, way in _WAYS.items():
-        _told(web, name, way.fail)
+        said(web, way.fail, container=name)
     eventually(web, _containers(ready=False, restarts=0), within=timeouts.propagation)
     eventually(web, has_condition("Ready", "False", "ContainersNotReady"), within=timeouts.object)
     eventually(slices, endpoints(0), within=timeouts.object)
 
     for name, way in _WAYS.items():
-        _told(web, name, way.mend)
+        said(web, way.mend, container=name)
     eventually(web, _containers(ready=True, restarts=0), within=timeouts.propagation)
     eventually(slices, endpoints(1), within=timeouts.object)
 
@@ -82,7 +83,7 @@ def test_liveness(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
     eventually(web, ready, within=timeouts.pod)
 
     for name, way in _WAYS.items():
-        _told(web, name, way.fail)
+        said(web, way.fail, container=name)
 
     eventually(web, _containers(ready=True, restarts=1), within=timeouts.recovery)
     (untouched,) = (each for each in web.status["containerStatuses"] if each["name"] == "well")
@@ -133,11 +134,6 @@ def _of_each_kind(pod: str, images: Images, probe: str, *more: dict[str, Any]) -
     """A pod with a container for each kind of probe, and none besides."""
     containers = [_container(name, images, way, probe) for name, way in _WAYS.items()]
     return manifests.pod(pod, images.agnhost, spec={"containers": [*containers, *more]})
-
-
-def _told(pod: Object, container: str, script: str) -> None:
-    result = pod.exec(["sh", "-c", script], container=container)
-    assert result.code == 0, f"{pod}: {script} in {container} ended with {result.code}: {result.stderr}"
 
 
 def _containers(*, ready: bool, restarts: int) -> Condition:

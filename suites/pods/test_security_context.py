@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from clusterproof import Images, Namespace, Object, Timeouts, capabilities, eventually, manifests
-from clusterproof.conditions import ready
+from clusterproof.conditions import equals, ready
+from clusterproof.inside import said
 
 NET_BIND_SERVICE = 1 << 10
 
@@ -33,7 +34,7 @@ def test_user(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
         manifests.pod(
             "self",
             images.agnhost,
-            args=["pause"],
+            command=["sh", "-c", "touch /shared/new; exec /agnhost pause"],
             volumes=[{"name": "shared", "emptyDir": {}}],
             mounts={"shared": "/shared"},
             beside=[other],
@@ -41,14 +42,17 @@ def test_user(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
         )
     )
     eventually(pod, ready, within=timeouts.pod)
+    eventually(lambda: said(pod, "ls /shared", container="main").split(), equals(["new"]), within=timeouts.request)
 
+    # Of the container's own first process: what is run in it later is told its user once more.
+    main, beside = _first_process(pod, "main"), _first_process(pod, "other")
     found = {
-        "user": _said(pod, "id -u"),
-        "group": _said(pod, "id -g"),
-        "groups": " ".join(sorted(set(_said(pod, "id -G").split()) & {"23456", "34567", "45678"})),
-        "group of the volume": _said(pod, "stat -c %g /shared"),
-        "owner of a new file": _said(pod, "touch /shared/new; stat -c %u:%g /shared/new"),
-        "user of the other container": _said(pod, "id -u", "other"),
+        "user": main["Uid"].split()[0],
+        "group": main["Gid"].split()[0],
+        "groups": " ".join(sorted({*main["Groups"].split(), *main["Gid"].split()} & {"23456", "34567", "45678"})),
+        "group of the volume": said(pod, "stat -c %g /shared", container="main").strip(),
+        "owner of a new file": said(pod, "stat -c %u:%g /shared/new", container="main").strip(),
+        "user of the other container": beside["Uid"].split()[0],
     }
     expected = {
         "user": "12345",
@@ -87,7 +91,7 @@ def test_confinement(namespace: Namespace, images: Images, timeouts: Timeouts) -
     eventually(pod, ready, within=timeouts.pod)
 
     for container, capable in (("main", 0), ("one", NET_BIND_SERVICE)):
-        status = dict(line.split(":\t") for line in _said(pod, "cat /proc/1/status", container).splitlines())
+        status = _first_process(pod, container)
         where = f"{pod}, container {container}"
         bound = int(status["CapBnd"], 16)
         assert bound == capable, f"{where}: its capabilities are limited to {bound:#x}, not {capable:#x}"
@@ -109,8 +113,8 @@ def test_read_only_root(namespace: Namespace, images: Images, timeouts: Timeouts
     pod = namespace.create(manifests.pod("self", images.agnhost, spec=spec))
     eventually(pod, ready, within=timeouts.pod)
 
-    _said(pod, "touch /shared/here", "strict")
-    _said(pod, "touch /tmp/here", "other")
+    said(pod, "touch /shared/here", container="strict")
+    said(pod, "touch /tmp/here", container="other")
     tried = pod.exec(["touch", "/tmp/here"], container="strict")
     assert tried.code, f"{pod}: its root file system is read-only, and a file was made in it"
     assert "Read-only file system" in tried.stderr, f"{pod}: making a file failed with {tried.stderr}"
@@ -129,7 +133,7 @@ def test_user_namespace(namespace: Namespace, images: Images, timeouts: Timeouts
     ranges = []
     for pod in pods:
         eventually(pod, ready, within=timeouts.pod)
-        inside, outside, length = map(int, _said(pod, "cat /proc/self/uid_map").split())
+        inside, outside, length = map(int, said(pod, "cat /proc/self/uid_map", container="main").split())
         assert inside == 0, f"{pod}: its users begin with {inside}"
         assert outside >= 65536 <= length, f"{pod}: its users 0 to {length} are {outside} and following of the node"
         ranges.append(range(outside, outside + length))
@@ -138,10 +142,10 @@ def test_user_namespace(namespace: Namespace, images: Images, timeouts: Timeouts
     assert not same_node or one.stop <= two.start or two.stop <= one.start, f"{pods} share users: {one}, {two}"
 
 
-def _said(pod: Object, script: str, container: str = "main") -> str:
-    result = pod.exec(["sh", "-c", script], container=container)
-    assert result.code == 0, f"{pod}: {script} ended with {result.code}: {result.stderr}"
-    return result.stdout.strip()
+def _first_process(pod: Object, container: str) -> dict[str, str]:
+    """What the kernel tells of the process that a container was started with."""
+    lines = said(pod, "cat /proc/1/status", container=container).splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def _is_kept_from_starting(pod: Object) -> str | None:

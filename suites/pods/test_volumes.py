@@ -8,6 +8,7 @@ import pytest
 
 from clusterproof import Cluster, Images, Namespace, Object, Timeouts, eventually, kinds, manifests
 from clusterproof.conditions import ListCondition, gone, phase, ready, succeeded
+from clusterproof.inside import said
 
 MACHINE_ID = "/etc/machine-id"
 
@@ -29,16 +30,16 @@ def test_empty_dir(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
         beside=[visitor],
     )
     pod = eventually(namespace.create(manifest), ready, within=timeouts.pod)
-    eventually(lambda: _said(pod, "cat /shared/diary"), _is("begins\n"), within=timeouts.request)
+    eventually(lambda: _diary(pod), _is("begins\n"), within=timeouts.request)
 
-    _said(pod, "touch /shared/end-1")
-    eventually(lambda: _said(pod, "cat /shared/diary"), _is("begins\nbegins\n"), within=timeouts.recovery)
+    said(pod, "touch /shared/end-1", container="visitor")
+    eventually(lambda: _diary(pod), _is("begins\nbegins\n"), within=timeouts.recovery)
     pod.delete()
     eventually(pod, gone, within=timeouts.pod_end)
     again = eventually(namespace.create(manifest), ready, within=timeouts.pod)
 
     assert again.uid != pod.uid
-    eventually(lambda: _said(again, "cat /shared/diary"), _is("begins\n"), within=timeouts.request)
+    eventually(lambda: _diary(again), _is("begins\n"), within=timeouts.request)
 
 
 def test_memory(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -52,7 +53,7 @@ def test_memory(namespace: Namespace, images: Images, timeouts: Timeouts) -> Non
     )
     eventually(pod, ready, within=timeouts.pod)
 
-    kind, size = _said(pod, "df -kT /quick | tail -1", "main").split()[1:3]
+    kind, size = said(pod, "df -kT /quick | tail -1").split()[1:3]
     full = pod.exec(["sh", "-c", "dd if=/dev/zero of=/quick/large bs=1M count=8; stat -c %s /quick/large"])
 
     assert (kind, size) == ("tmpfs", "4096"), f"{pod}: its volume is {kind} of {size} KiB, not tmpfs of 4096"
@@ -109,11 +110,11 @@ def test_projected(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
     )
     eventually(pod, ready, within=timeouts.pod)
 
-    found = _said(pod, "cd /all; find -L . -type f ! -path './..*' | sort", "main").split()
+    found = said(pod, "cd /all; find -L . -type f ! -path './..*' | sort").split()
     assert found == ["./name", "./password", "./plain/colour", "./token"], f"{pod}: its volume holds {found}"
-    told = _said(pod, "cat /all/name /all/password /all/plain/colour; wc -l < /all/token", "main")
+    told = said(pod, "cat /all/name /all/password /all/plain/colour; wc -l < /all/token")
     assert told.split()[0] == "readers3cretblue0", f"{pod}: its projected files hold {told}"
-    told = _said(pod, "cat /tmp/only; touch /part/here; ls /whole/of-reader", "main")
+    told = said(pod, "cat /tmp/only; touch /part/here; ls /whole/of-reader")
     assert told == "roundhere\n", f"{pod}: its subPaths hold {told!r}"
 
 
@@ -157,10 +158,9 @@ def test_host_path(
     assert pods["mistaken"].read().status["phase"] == "Pending"
 
 
-def _said(pod: Object, script: str, container: str = "visitor") -> str:
-    result = pod.exec(["sh", "-c", script], container=container)
-    assert result.code == 0, f"{pod}: {script} ended with {result.code}: {result.stderr}"
-    return result.stdout
+def _diary(pod: Object) -> str:
+    """What is in the diary; empty as long as there is none."""
+    return said(pod, "cat /shared/diary || :", container="visitor")
 
 
 def _is(wanted: str) -> Any:
