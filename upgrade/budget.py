@@ -43,7 +43,7 @@ def _family(name: str, clients: list[Seen], seconds: float) -> Check:
         return Check(id, SKIPPED, ("nobody looked: no monitor ran, and no pod's log could be read",))
     over = [_told(each, seconds) for each in clients if each.disruption > seconds]
     worst = max(clients, key=lambda each: each.disruption)
-    excused = sum(each.seconds for one in clients for each in one.excused)
+    excused = max(sum(each.seconds for each in one.excused) for one in clients)
     kept = f"at most {worst.disruption:.1f} s of {seconds:g} s, longest gap {worst.longest_gap:.1f} s"
     kept += f" ({worst.probe}, {_from(worst)})" if worst.disruption else ""
     kept += f"; {excused:.1f} s were the observer's own network" if excused else ""

@@ -17,7 +17,7 @@ import pytest
 from filelock import Timeout
 
 from clusterproof import kinds
-from clusterproof.client import Client
+from clusterproof.client import Client, Response
 from clusterproof.errors import ApiError, NeverHappened, SurroundingsError
 from clusterproof.objects import PATCH_TYPES
 from clusterproof.probes import Connection
@@ -180,29 +180,43 @@ class _Asker(threading.Thread):
 
 
 class _Writer:
-    """Counts in a ConfigMap; the watch must tell every number that was written.
+    """Counts in a ConfigMap, one by one; the watch must tell every number.
 
-    A number is written again until that succeeds: whether an attempt without an answer was carried out nobody knows,
-    but the same number twice is one change.
+    Each write is made upon a version that was read: one that had no answer, and is carried out when nobody reckons with
+    it any more, is refused then.
     """
 
     def __init__(self, client: Client, path: str) -> None:
         self._client = client
         self._path = path
-        self._number = int(time.time() * 1000)  # grows from one monitor to the next
+        self._version = ""
+        """What the next write is made upon; empty when that is not known."""
+        self._number = 0
         self.last_success = 0.0
 
     def ask(self) -> str:
-        body = {"data": {"number": str(self._number)}}
-        error = _outcome(
-            lambda: self._client.request(
-                "PATCH", self._path, body=body, content_type=PATCH_TYPES["merge"], timeout=WITHIN
-            )
-        )
-        if not error:
-            self._number += 1
+        version, self._version = self._version, ""
+        try:
+            if version:
+                metadata, data = {"resourceVersion": version}, {"number": str(self._number + 1)}
+                body = {"metadata": metadata, "data": data}
+                answer = self._request("PATCH", body=body, content_type=PATCH_TYPES["merge"])
+            else:
+                answer = self._request("GET")
+        except SurroundingsError as error:
+            return _kind(error)
+        if answer.status == 409:  # an earlier attempt was carried out after all
+            return ""
+        if answer.status >= 400:
+            return f"answered {answer.status}"
+        found = answer.json()
+        self._version, self._number = found["metadata"]["resourceVersion"], int(found["data"]["number"])
+        if version:
             self.last_success = time.time()
-        return error
+        return ""
+
+    def _request(self, method: str, **arguments: Any) -> Response:
+        return self._client.request(method, self._path, timeout=WITHIN, **arguments)
 
 
 class _Follower(threading.Thread):

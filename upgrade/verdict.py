@@ -63,8 +63,9 @@ class Verdict:
             lines.append(f"{check.outcome:<12} {check.id:<22} {first}")
             lines += [f"{'':<36}{sentence}" for sentence in rest]
         if self.seen:
-            lines += ["", f"{'seen from':<22} {'probe':<32} {'requests':>8} {'failed':>7} {'down':>8} {'longest':>8}"]
-            lines += [_row(seen) for seen in self.seen]
+            width = max(len(seen.vantage) for seen in self.seen)
+            head = f"{'seen from':<{width}} {'probe':<32} {'requests':>8} {'failed':>7} {'down':>8} {'longest':>8}"
+            lines += ["", f"{head} {'not observed':>13}", *(_row(seen, width) for seen in self.seen)]
         if self.cost:
             lines += [
                 "",
@@ -138,10 +139,10 @@ def check(id: str, problems: Iterable[str], kept: str, *, most: int = 20) -> Che
     return Check(id, BROKEN, (*found[:most], *more))
 
 
-def _row(seen: Seen) -> str:
+def _row(seen: Seen, width: int) -> str:
     return (
-        f"{seen.vantage:<22} {seen.probe:<32} {seen.requests:>8} {seen.failures:>7} "
-        f"{seen.disruption:>6.1f} s {seen.longest_gap:>6.1f} s"
+        f"{seen.vantage:<{width}} {seen.probe:<32} {seen.requests:>8} {seen.failures:>7} "
+        f"{seen.disruption:>6.1f} s {seen.longest_gap:>6.1f} s {seen.unobserved:>11.1f} s"
     )
 
 
