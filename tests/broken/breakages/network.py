@@ -243,3 +243,15 @@ def health_checks_answered_anywhere(subject: Subject) -> Damage:
     rule = f"OUTPUT -p tcp -d {there} --dport 30000:32767 -j DNAT --to-destination {here}"
     with subject.commanded(subject.nodes[1], f"iptables -w -t nat -I {rule}", f"iptables -w -t nat -D {rule}"):
         yield []
+
+
+@breakage(
+    breaks={
+        "network/dual_stack/both_families": r"422|ipFamilyPolicy",
+        "network/dual_stack/one_family": r"422|ipFamilies",
+    },
+    keeps=["network/service/cluster_ip"],
+)
+def dual_stack_missing(subject: Subject) -> Damage:
+    """The cluster claims to have addresses of both families, and has one."""
+    yield ["--capabilities=network.dualstack"]
