@@ -55,6 +55,13 @@ class Survey:
         return self._items(kinds.INGRESS_CLASS)
 
     @cached_property
+    def gateways(self) -> list[dict[str, Any]]:
+        try:
+            return self._items(GATEWAY_KIND)
+        except ApiError:  # the group is there, but not this kind or version of it
+            return []
+
+    @cached_property
     def storage_classes(self) -> list[dict[str, Any]]:
         return self._items(kinds.STORAGE_CLASS)
 
@@ -151,6 +158,27 @@ def _told(setting: str) -> Callable[[Survey], Finding]:
     return detect
 
 
+GATEWAY_KIND = kinds.custom("gateway.networking.k8s.io", "v1", "Gateway", "gateways")
+
+
+def open_listener(gateway: dict[str, Any]) -> dict[str, Any] | None:
+    """The listener of a Gateway that takes routes of every namespace, for any host and by http; None without one."""
+    for listener in gateway["spec"]["listeners"]:
+        routes: dict[str, Any] = (listener.get("allowedRoutes") or {}).get("namespaces") or {}
+        if listener["protocol"] == "HTTP" and routes.get("from") == "All" and not listener.get("hostname"):
+            return dict(listener)
+    return None
+
+
+def _open_gateway(survey: Survey) -> Finding:
+    if not (found := _group(GATEWAY_KIND.group)(survey)).found:
+        return found
+    names = [each["metadata"]["name"] for each in survey.gateways if open_listener(each)]
+    if names:
+        return Finding(True, f"found Gateway {', '.join(names)}")
+    return Finding(False, "no Gateway takes routes of all namespaces, for any host, by http")
+
+
 def _default_storage(survey: Survey) -> Finding:
     mark = "storageclass.kubernetes.io/is-default-class"
     names = [
@@ -233,7 +261,7 @@ POLICY_IP_BLOCKS = Capability(
     "network.policy.ip-blocks", "Address blocks of NetworkPolicies count for pods, too.", _only_declared
 )
 DUAL_STACK = Capability("network.dualstack", "Pods and Services have addresses of both families.", _dual_stack)
-GATEWAY = Capability("network.gateway", "Routes of the Gateway API are served.", _group("gateway.networking.k8s.io"))
+GATEWAY = Capability("network.gateway", "Routes of the Gateway API are served, whoever writes them.", _open_gateway)
 SEVERAL_NODES = Capability("nodes.several", "Pods run on two nodes or more.", _several_nodes)
 DYNAMIC_STORAGE = Capability(
     "storage.dynamic", "A claim without a volume gets one from a default class.", _default_storage

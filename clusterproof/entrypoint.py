@@ -36,16 +36,17 @@ class EntryPoint:
 
     cluster: Cluster
     timeouts: Timeouts
-    _found: str = ""
+    known: str = ""
+    """`host:port`, where it is known without asking."""
     _class: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
         """`host:port`: as set, as the provider says, or as the status of an Ingress of the class; or NeverHappened."""
-        if not self._found:
+        if not self.known:
             told = self.cluster.settings.ingress_address or self.cluster.access.ingress_address
-            self._found = told or self._from_status()
-        return self._found
+            self.known = told or self._from_status()
+        return self.known
 
     @property
     def class_name(self) -> str:

@@ -1,0 +1,159 @@
+"""Gateway API: web requests reach Services by routes that teams write for themselves, at gateways that are there."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from clusterproof import (
+    Cluster,
+    Images,
+    Namespace,
+    Object,
+    SurroundingsError,
+    Timeouts,
+    capabilities,
+    eventually,
+    kinds,
+)
+from clusterproof.conditions import equals, ready
+from clusterproof.entrypoint import EntryPoint
+from clusterproof.manifests import custom_object, http_probe, pod, service
+
+pytestmark = pytest.mark.requires(capabilities.GATEWAY)
+
+GROUP = "gateway.networking.k8s.io"
+ROUTE = kinds.custom(GROUP, "v1", "HTTPRoute", "httproutes")
+GRANT = kinds.custom(GROUP, "v1beta1", "ReferenceGrant", "referencegrants")
+REQUESTS = 60
+"""How many are spread by weight: one of four equal parts gets none of them once in 30 million times."""
+
+
+@pytest.fixture
+def gateway(cluster: Cluster) -> Object:
+    """A Gateway that takes routes of every namespace for any host, by http."""
+    found = [each for each in cluster.list(capabilities.GATEWAY_KIND) if capabilities.open_listener(each.raw)]
+    if not found:
+        raise SurroundingsError("no Gateway takes routes of all namespaces, for any host, by http")
+    return found[0]
+
+
+@pytest.fixture
+def entry(cluster: Cluster, gateway: Object, timeouts: Timeouts) -> EntryPoint:
+    """Where its routes are reached: as told for Ingresses, which it may share, or as its status says."""
+    if cluster.settings.ingress_address or cluster.access.ingress_address:
+        return EntryPoint(cluster, timeouts)
+    (address, *_) = [each["value"] for each in gateway.status.get("addresses") or []] or [""]
+    port = (capabilities.open_listener(gateway.raw) or {})["port"]
+    assert address, f"{gateway} MUST be given an address, but its status is {gateway.status}"
+    return EntryPoint(cluster, timeouts, f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
+
+
+def test_routing(namespace: Namespace, gateway: Object, entry: EntryPoint, images: Images, timeouts: Timeouts) -> None:
+    """A Gateway MUST serve each host of a route its own pages, by the longest path that matches, and no other host.
+
+    Source: https://gateway-api.sigs.k8s.io/reference/spec/#httproute
+    """
+    _serve(namespace, images, timeouts, "root", "docs", "guide")
+    host = f"web.{namespace}.test"
+    rules = [_rule("root"), _rule("docs", path="/docs"), _rule("guide", path="/docs/guide")]
+    namespace.create(_route("web", gateway, host, *rules))
+
+    pages = {
+        **{(host, path): "root" for path in ("/", "/other", "/docsearch")},
+        **{(host, path): "docs" for path in ("/docs", "/docs/", "/docs/guides")},
+        **{(host, path): "guide" for path in ("/docs/guide", "/docs/guide/one")},
+        (f"nobody.{namespace}.test", "/"): "status 404",
+    }
+    read = functools.partial(_pages, namespace, entry, pages)
+    eventually(read, equals(pages), within=timeouts.propagation, describe=f"{gateway} serves every page")
+
+
+def test_weights(namespace: Namespace, gateway: Object, entry: EntryPoint, images: Images, timeouts: Timeouts) -> None:
+    """A route MUST spread requests over its backends by their weights, and send none to one of weight 0.
+
+    Source: https://gateway-api.sigs.k8s.io/guides/traffic-splitting/
+    """
+    _serve(namespace, images, timeouts, "old", "new", "never")
+    host = f"web.{namespace}.test"
+    namespace.create(_route("web", gateway, host, _weighted(old=3, new=1, never=0)))
+    ask = functools.partial(_pages, namespace, entry, {(host, "/"): ""})
+    eventually(ask, _is_served, within=timeouts.propagation, describe=f"{host} is served by {gateway}")
+
+    seen = Counter(page for _ in range(REQUESTS) for page in ask().values())
+
+    assert set(seen) == {"old", "new"}, f"{REQUESTS} requests at weights of 3, 1 and 0 MUST reach two, but: {seen}"
+    assert seen["old"] > seen["new"], f"{REQUESTS} requests at weights of 3 and 1 were spread as {seen}"
+
+
+def test_grant(
+    namespaces: Callable[[], Namespace], gateway: Object, entry: EntryPoint, images: Images, timeouts: Timeouts
+) -> None:
+    """A route MUST NOT reach a Service of another namespace unless that namespace grants it.
+
+    Source: https://gateway-api.sigs.k8s.io/api-types/referencegrant/
+    """
+    ours, theirs = namespaces(), namespaces()
+    _serve(ours, images, timeouts, "own")
+    _serve(theirs, images, timeouts, "shared")
+    host = f"web.{ours}.test"
+    foreign = _rule("shared", path="/shared", namespace=theirs.name)
+    ours.create(_route("web", gateway, host, _rule("own"), foreign))
+    read = functools.partial(_pages, theirs, entry, {(host, "/shared"): ""})
+    refused = equals({(host, "/shared"): "status 500"})
+    eventually(read, refused, within=timeouts.propagation, describe=f"the Service of {theirs} is not reached")
+
+    to, whose = [{"group": "", "kind": "Service"}], [{"group": GROUP, "kind": "HTTPRoute", "namespace": ours.name}]
+    theirs.create(custom_object(GRANT, "shared", spec={"from": whose, "to": to}))
+
+    granted = equals({(host, "/shared"): "shared"})
+    eventually(read, granted, within=timeouts.propagation, describe=f"the Service of {theirs} is reached")
+
+
+Pages = Mapping[tuple[str, str], str]
+"""By host and path: the name of the backend whose page it is, or how it is answered."""
+
+
+def _serve(namespace: Namespace, images: Images, timeouts: Timeouts, *names: str) -> None:
+    """Start one pod that serves a page for each name, and a Service of that name for each page."""
+    ports = {name: 8080 + number for number, name in enumerate(names)}
+    env = {f"SERVE_PORT_{port}": f"{namespace}/{name}" for name, port in ports.items()}
+    made = pod("backends", images.agnhost, args=["porter"], env=env, readiness=http_probe(8080))
+    backends = namespace.create(made)
+    for name, port in ports.items():
+        namespace.create(service(name, target=port, selector={"app": "backends"}))
+    eventually(backends, ready, within=timeouts.pod)
+
+
+def _route(name: str, gateway: Object, host: str, *rules: dict[str, Any]) -> dict[str, Any]:
+    parent = {"name": gateway.name, "namespace": gateway.namespace}
+    return custom_object(ROUTE, name, spec={"parentRefs": [parent], "hostnames": [host], "rules": list(rules)})
+
+
+def _rule(target: str, *, path: str = "/", namespace: str = "") -> dict[str, Any]:
+    backend = {"name": target, "port": 80, **({"namespace": namespace} if namespace else {})}
+    return {"matches": [{"path": {"type": "PathPrefix", "value": path}}], "backendRefs": [backend]}
+
+
+def _weighted(**weights: int) -> dict[str, Any]:
+    return {"backendRefs": [{"name": name, "port": 80, "weight": weight} for name, weight in weights.items()]}
+
+
+def _pages(namespace: Namespace, entry: EntryPoint, pages: Pages) -> dict[tuple[str, str], str]:
+    """Whose page is served for each host and path."""
+    seen = {}
+    for host, path in pages:
+        answer = entry.get(host, path)
+        ours, _, name = answer.text.partition("/")
+        seen[host, path] = name if answer.status == 200 and ours == namespace.name else f"status {answer.status}"
+    return seen
+
+
+def _is_served(seen: dict[tuple[str, str], str]) -> str | None:
+    """Every page is one of ours."""
+    others = [page for page in seen.values() if page.startswith("status ")]
+    return f"it is answered with {others[0]}" if others else None
