@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from clusterproof.kind import docker
@@ -22,14 +24,30 @@ sysctl -n net.ipv4.ip_forward
 """
 
 
-def machine() -> str:
-    """What a Docker could have changed on this machine. Rules of embedded clusters, which come and go, do not count."""
+def machine() -> set[str]:
+    """What a Docker could have changed here, less what says that it is another's, or an embedded cluster's."""
     said = subprocess.run(["sh", "-c", _SEEN], capture_output=True, text=True, check=False).stdout
-    return "\n".join(line for line in said.splitlines() if "clusterproof:" not in line)
+    return {line for line in said.splitlines() if "clusterproof:" not in line and docker.PREFIX not in line}
+
+
+def left_of(folder: Path) -> list[str]:
+    """What is left of one Docker on this machine."""
+    said = subprocess.run(["sh", "-c", _SEEN], capture_output=True, text=True, check=False).stdout
+    return [line for line in said.splitlines() if folder.name in line]
 
 
 def say(line: str) -> None:
     print(line)
+
+
+@contextmanager
+def sleeping() -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A process whose command sleeps in a Docker of its own, and that Docker's folder."""
+    script = "from clusterproof.kind import docker; "
+    script += "docker.run(['sh', '-c', 'echo $DOCKER_HOST; sleep 600'], lambda line: None)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process, Path(process.stdout.readline().strip().removeprefix("unix://")).parent
 
 
 def test_it_runs_containers_and_leaves_nothing(tmp_path: Path) -> None:
@@ -40,17 +58,22 @@ def test_it_runs_containers_and_leaves_nothing(tmp_path: Path) -> None:
     (files / "hello").write_text("hello")
     script = f"""
         set -e
+        echo $DOCKER_HOST
         tar -C {files} -c . | docker import - test:1 >/dev/null
         docker create --name one test:1 /hello >/dev/null
-        docker cp one:/hello {tmp_path}/copied
+        docker cp one:/hello {tmp_path}/copied >/dev/null
         docker network create --ipv6 --subnet fd00:1::/64 more >/dev/null
         iptables -S FORWARD | head -1
+        timeout 5 getent hosts example.com || echo no such name
     """
     code = docker.run(["sh", "-c", script], say, output=output.fileno())
-    assert code == 0, (tmp_path / "output").read_text()
+    said = (tmp_path / "output").read_text()
+    assert code == 0, said
     assert (tmp_path / "copied").read_text() == "hello"
-    assert "-P FORWARD DROP" in (tmp_path / "output").read_text()
+    assert "-P FORWARD DROP" in said
+    assert "no such name" in said
     assert machine() == before
+    assert not left_of(Path(said.splitlines()[0].removeprefix("unix://")).parent)
 
 
 def test_the_commands_exit_code_is_passed_on() -> None:
@@ -59,27 +82,22 @@ def test_the_commands_exit_code_is_passed_on() -> None:
 
 def test_a_killed_command_leaves_what_sweep_removes() -> None:
     before = machine()
-    script = "from clusterproof.kind import docker; docker.run(['sh', '-c', 'echo up; sleep 600'], lambda line: None)"
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "up\n"
-        (folder,) = docker.WHERE.glob(f"{docker.PREFIX}*")
-        assert list(docker.sweep()) == []  # it is in use
+    with sleeping() as (process, folder):
+        assert f"Docker in {folder}" not in list(docker.sweep())  # it is in use
+        assert left_of(folder)
         os.kill(process.pid, signal.SIGKILL)
-        process.wait()
     deadline = time.monotonic() + 30
-    while "dockerd" in machine() and time.monotonic() < deadline:
+    while any("dockerd" in line for line in left_of(folder)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert list(docker.sweep()) == [f"Docker in {folder}"]
+    assert f"Docker in {folder}" in list(docker.sweep())
+    assert not left_of(folder)
     assert machine() == before
 
 
 def test_a_terminated_command_leaves_nothing() -> None:
     before = machine()
-    script = "from clusterproof.kind import docker; docker.run(['sh', '-c', 'echo up; sleep 600'], lambda line: None)"
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "up\n"
+    with sleeping() as (process, folder):
         process.terminate()
         process.wait(60)
+    assert not left_of(folder)
     assert machine() == before
