@@ -81,7 +81,7 @@ def run(
     if os.geteuid() != 0:
         raise SurroundingsError("no Docker answers, and only root can start one: start yours, or run this with sudo")
     root = debian.unpacked("docker", _PACKAGES, progress)
-    with _folder() as folder:
+    with _Endings() as endings, _folder() as folder:
         progress(f"docker: none is running; one of our own runs as long as {Path(command[0]).name} does")
         loaded = [f"--load={archive}" for archive in archives]
         inner = [sys.executable, "-m", __spec__.name, str(folder), str(root), *loaded, "--", *command]
@@ -89,28 +89,36 @@ def run(
         process = subprocess.Popen(
             ["setpriv", "--pdeathsig=KILL", *isolate, *inner], env=environment, stdout=output, stderr=output
         )
-        with _passing_on(process):
-            return process.wait()
+        endings.process = process
+        return process.wait()
 
 
-@contextlib.contextmanager
-def _passing_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """A block in which SIGTERM goes to the command; the terminal's SIGINT reaches it by itself."""
+class _Endings:
+    """A block that SIGTERM and SIGINT do not end: the command ends, and what is left is removed first.
 
-    def terminate(*_: object) -> None:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    SIGTERM is passed on to the command; the terminal's SIGINT reaches it by itself.
+    """
+
+    process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> _Endings:
+        self._before = {
+            signal.SIGTERM: signal.signal(signal.SIGTERM, self._terminate),
+            signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _terminate(self, *_: object) -> None:
+        if self.process is None:
+            sys.exit(128 + signal.SIGTERM)
         with contextlib.suppress(OSError):  # it ended by itself
+            children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
             for pid in children.read_text().split():
                 os.kill(int(pid), signal.SIGTERM)
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    signal.signal(signal.SIGTERM, terminate)
-    signal.signal(signal.SIGINT, lambda *_: None)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -199,9 +207,12 @@ class _Inside:
             subprocess.run(prepare.split(), env=self.environment, check=True)
         _NameServer().start()
         signal.signal(signal.SIGINT, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the kernel ends all others
         daemon = self._start()
         for archive in archives:
-            subprocess.run(["docker", "load", "--quiet", "--input", archive], env=self.environment, check=True)
+            loading = ["docker", "load", "--quiet", "--input", archive]
+            if subprocess.run(loading, env=self.environment, check=False).returncode:
+                sys.exit(f"docker: {archive} was not loaded")
         child = subprocess.Popen(command, env=self.environment)
         signal.signal(signal.SIGTERM, lambda *_: child.terminate())
         code = child.wait()
