@@ -52,7 +52,6 @@ def sleeping() -> Iterator[tuple[subprocess.Popen[str], Path]]:
 
 def test_it_runs_containers_and_leaves_nothing(tmp_path: Path) -> None:
     before = machine()
-    output = (tmp_path / "output").open("w+")
     files = tmp_path / "files"
     files.mkdir()
     (files / "hello").write_text("hello")
@@ -66,7 +65,8 @@ def test_it_runs_containers_and_leaves_nothing(tmp_path: Path) -> None:
         iptables -S FORWARD | head -1
         timeout 5 getent hosts example.com || echo no such name
     """
-    code = docker.run(["sh", "-c", script], say, output=output.fileno())
+    with (tmp_path / "output").open("w") as output:
+        code = docker.run(["sh", "-c", script], say, output=output.fileno())
     said = (tmp_path / "output").read_text()
     assert code == 0, said
     assert (tmp_path / "copied").read_text() == "hello"
