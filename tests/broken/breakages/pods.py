@@ -1,0 +1,348 @@
+"""Pods: what users ask for of them and is not done, by the API server, the kubelet or the container runtime."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from clusterproof import kinds
+
+from ..registry import Damage, breakage
+from ..subject import MANAGER, Subject
+
+_WRAPPER = """#!{python}
+# Stands before the real runc, and changes what a container is to be before it is made.
+import json, os, sys
+arguments = sys.argv[1:]
+verb = next((word for word in arguments if word in ("create", "run", "update")), "")
+if verb == "update" and {updates!r}:
+    os.execv("/bin/true", ["true"])
+if verb in ("create", "run"):
+    path = os.path.join(arguments[arguments.index("--bundle") + 1], "config.json")
+    with open(path) as file:
+        config = json.load(file)
+    process, linux = config["process"], config["linux"]
+    # What holds a pod's network together has nothing to say.
+    if config.get("annotations", {{}}).get("io.kubernetes.cri.container-type") == "container":
+{change}
+        with open(path, "w") as file:
+            json.dump(config, file)
+os.execv({runc!r}, ["runc", *arguments])
+"""
+
+
+@contextlib.contextmanager
+def runtime(subject: Subject, change: str, *, updates: bool = False) -> Iterator[None]:
+    """On every node, containers are made after `change` (Python, of `config`, `process` and `linux`) was applied.
+
+    With `updates` also what is changed of running containers is dropped.
+    """
+    real = subject.run_on(subject.nodes[0], "which runc").strip()
+    body = "".join(f"        {line}\n" for line in change.strip().splitlines())
+    text = _WRAPPER.format(python=sys.executable, change=body, runc=real, updates=updates)
+    wrappers = [
+        subject.state.node_folder(node) / "opt/clusterproof/bin/runc" for node in subject.state.nodes
+    ]  # first on the path of containerd and its shims
+    try:
+        for wrapper in wrappers:
+            wrapper.write_text(text)
+            wrapper.chmod(0o755)
+        yield
+    finally:
+        for wrapper in wrappers:
+            wrapper.unlink(missing_ok=True)
+
+
+def made_otherwise(
+    name: str,
+    meaning: str,
+    change: str,
+    *,
+    breaks: Mapping[str, str],
+    keeps: Sequence[str] = ("pods/resources/qos",),
+    updates: bool = False,
+    scale: float = 0.3,
+) -> None:
+    """Register a breakage: the container runtime makes containers other than they should be."""
+
+    @breakage(name=name, meaning=meaning, breaks=breaks, keeps=keeps, scale=scale)
+    def otherwise(subject: Subject) -> Damage:
+        with runtime(subject, change, updates=updates):
+            yield []
+
+
+made_otherwise(
+    "runtime_without_seccomp",
+    "The container runtime sets no seccomp profile.",
+    'linux.pop("seccomp", None)',
+    breaks={"pods/security_context/confinement": r"its seccomp mode is 0, not 2"},
+    keeps=["pods/security_context/user"],
+)
+made_otherwise(
+    "runtime_without_limits",
+    "The container runtime limits neither CPU nor memory of containers; their pods' control groups still do.",
+    'linux["resources"].pop("memory", None); linux["resources"].pop("cpu", None)',
+    breaks={
+        "pods/resources/cpu_limit": r"its control group allows",
+        "pods/resources/resize": r"is given .* not within|its control group allows",
+    },
+    keeps=["pods/resources/qos", "pods/security_context/confinement"],
+    updates=True,
+)
+made_otherwise(
+    "runtime_with_capabilities",
+    "The container runtime takes no capabilities away.",
+    """
+every = [f"CAP_{name}" for name in ("CHOWN", "KILL", "NET_RAW", "SETUID", "NET_BIND_SERVICE")]
+process["capabilities"] = {"bounding": every}
+""",
+    breaks={"pods/security_context/confinement": r"its capabilities are limited to 0x\w+, not 0x0"},
+    keeps=["pods/security_context/read_only_root"],
+)
+made_otherwise(
+    "runtime_with_new_privileges",
+    "The container runtime lets programs gain privileges.",
+    'process["noNewPrivileges"] = False',
+    breaks={"pods/security_context/confinement": r"NoNewPrivs is not set"},
+    keeps=["pods/security_context/read_only_root"],
+)
+made_otherwise(
+    "runtime_as_root",
+    "The container runtime runs everything as root.",
+    'process["user"] = {"uid": 0, "gid": 0}',
+    breaks={"pods/security_context/user": r"user is 0, not 12345"},
+    keeps=["pods/security_context/read_only_root"],
+)
+made_otherwise(
+    "runtime_with_writable_root",
+    "The container runtime makes every root file system writable.",
+    'config["root"]["readonly"] = False',
+    breaks={"pods/security_context/read_only_root": r"is read-only, and a file was made in it"},
+    keeps=["pods/security_context/user"],
+)
+made_otherwise(
+    "runtime_with_private_volumes",
+    "The container runtime gives every container an emptyDir of its own.",
+    """
+for mount in config["mounts"]:
+    if "kubernetes.io~empty-dir" in mount.get("source", ""):
+        mount.update(type="tmpfs", source="tmpfs", options=["mode=1777"])
+""",
+    breaks={"pods/volumes/empty_dir": r"the diary on the volume"},
+    keeps=["pods/config/sources"],
+)
+
+
+def unlike(name: str, meaning: str, expression: str, *, breaks: Mapping[str, str], keeps: Sequence[str]) -> None:
+    """Register a breakage: of what is asked for of a pod something is lost; the expression is a list of changes."""
+
+    @breakage(name=name, meaning=meaning, breaks=breaks, keeps=keeps, scale=0.3)
+    def lost(subject: Subject) -> Damage:
+        with subject.mutating("v1/pods", expression, patch="JSONPatch"):
+            yield []
+
+
+def _of_containers(field: str) -> str:
+    """Takes a field away from the containers of a pod."""
+    there = f"i < size(object.spec.containers) && has(object.spec.containers[i].{field})"
+    path = f'"/spec/containers/" + string(i) + "/{field}"'
+    return f'[0, 1, 2, 3, 4].filter(i, {there}).map(i, JSONPatch{{op: "remove", path: {path}}})'
+
+
+unlike(
+    "readiness_probes_ignored",
+    "No pod is asked whether it is ready.",
+    _of_containers("readinessProbe"),
+    breaks={"pods/probes/readiness": r"has containers that are all not ready after 0 restarts: not within"},
+    keeps=["pods/probes/liveness"],
+)
+unlike(
+    "liveness_probes_ignored",
+    "No container is restarted for failing its liveness probe.",
+    _of_containers("livenessProbe"),
+    breaks={"pods/probes/liveness": r"has containers that are all ready after 1 restarts: not within"},
+    keeps=["pods/probes/readiness"],
+)
+unlike(
+    "startup_probes_ignored",
+    "Nobody waits until a container has started up.",
+    _of_containers("startupProbe"),
+    breaks={"pods/probes/startup": r"Pod \S+/(slow|never)"},
+    keeps=["pods/security_context/user"],
+)
+unlike(
+    "hooks_ignored",
+    "Containers are started and ended without their hooks.",
+    _of_containers("lifecycle"),
+    breaks={
+        "pods/lifecycle/start": r"not hook and main",
+        "pods/lifecycle/end": r"its containers were told to end as \['TERM', 'two', 'one'\]",
+    },
+    keeps=["pods/lifecycle/grace"],
+)
+unlike(
+    "init_containers_ignored",
+    "Pods start without what is to come before.",
+    'has(object.spec.initContainers) ? [JSONPatch{op: "remove", path: "/spec/initContainers"}] : []',
+    breaks={"pods/lifecycle/start": r"its init containers did", "pods/lifecycle/end": r"when only \['polite'\]"},
+    keeps=["pods/lifecycle/grace"],
+)
+unlike(
+    "grace_periods_ignored",
+    "Pods are given a second to end, whatever they ask for.",
+    '[JSONPatch{op: "replace", path: "/spec/terminationGracePeriodSeconds", value: 1}]',
+    breaks={"pods/lifecycle/grace": r"a container was killed after [0-3] s, its grace period is 5 s"},
+    keeps=["pods/lifecycle/start"],
+)
+unlike(
+    "environment_incomplete",
+    "Containers get nothing of what they ask for as a whole.",
+    _of_containers("envFrom"),
+    breaks={"pods/config/sources": r"the environment of Pod \S+ differ: EVERY_colour is None, not 'blue'"},
+    keeps=["pods/config/missing"],
+)
+unlike(
+    "everything_optional",
+    "Containers start although what they need does not exist.",
+    "[0, 1, 2].filter(i, has(object.spec.containers[0].env) && i < size(object.spec.containers[0].env) && "
+    "has(object.spec.containers[0].env[i].valueFrom) && "
+    "has(object.spec.containers[0].env[i].valueFrom.configMapKeyRef)).map(i, "
+    'JSONPatch{op: "add", path: "/spec/containers/0/env/" + string(i) + "/valueFrom/configMapKeyRef/optional", '
+    "value: true})",
+    breaks={"pods/config/missing": r"has a container that waits as CreateContainerConfigError: not within"},
+    keeps=["pods/config/immutable"],
+)
+_VOLUME = "has(object.spec.volumes) && size(object.spec.volumes) > 0 && has(object.spec.volumes[0].{})"
+unlike(
+    "volumes_without_limit",
+    "An emptyDir may grow, and memory is never its medium.",
+    f'{_VOLUME.format("emptyDir")} ? [JSONPatch{{op: "replace", path: "/spec/volumes/0/emptyDir", value: {{}}}}] : []',
+    breaks={
+        "pods/volumes/memory": r"its volume is \S+ of \d+ KiB, not tmpfs of 4096",
+        "pods/volumes/size_limit": r"has phase Failed: not within",
+    },
+    keeps=["pods/volumes/empty_dir"],
+)
+unlike(
+    "projections_incomplete",
+    "A projected volume lacks the first of its parts.",
+    f'{_VOLUME.format("projected")} && object.spec.volumes[0].name == "all" ? '
+    '[JSONPatch{op: "remove", path: "/spec/volumes/0/projected/sources/0"}] : []',
+    breaks={"pods/volumes/projected": r"its volume holds \['./name', './password', './token'\]"},
+    keeps=["pods/volumes/memory"],
+)
+unlike(
+    "host_path_types_ignored",
+    "Nobody looks at what lies at a hostPath.",
+    f'{_VOLUME.format("hostPath")} ? [JSONPatch{{op: "remove", path: "/spec/volumes/0/hostPath/type"}}] : []',
+    breaks={"pods/volumes/host_path": r"tell of 'hostPath type check failed': not within"},
+    keeps=["pods/volumes/memory"],
+)
+unlike(
+    "resources_forgotten",
+    "Pods have neither requests nor limits.",
+    _of_containers("resources"),
+    breaks={
+        "pods/resources/qos": r"with .* is BestEffort, not (Guaranteed|Burstable)",
+        "pods/resources/memory_limit": r"a container with a limit of 64Mi that uses 256 MiB ended as Completed",
+    },
+    keeps=["pods/volumes/memory"],
+)
+unlike(
+    "everybody_is_1000",
+    "Every container is given a user that is not root, so nobody is kept from being root.",
+    '[JSONPatch{op: "add", path: "/spec/securityContext/runAsUser", value: 1000}]',
+    breaks={
+        "pods/security_context/non_root": r"its container runs, although its image is for root",
+        "pods/security_context/user": r"user is 1000, not 12345",
+    },
+    keeps=["pods/security_context/read_only_root"],
+)
+unlike(
+    "host_aliases_forgotten",
+    "Pods are not told further names of hosts.",
+    'has(object.spec.hostAliases) ? [JSONPatch{op: "remove", path: "/spec/hostAliases"}] : []',
+    breaks={"pods/host/names": r"its host aliases are not in"},
+    keeps=["pods/host/host_port"],
+)
+unlike(
+    "host_networks_refused",
+    "No pod is let into its node's network.",
+    'has(object.spec.hostNetwork) ? [JSONPatch{op: "remove", path: "/spec/hostNetwork"}] : []',
+    breaks={"pods/host/host_network": r"its address is \S+, and its node's is"},
+    keeps=["pods/host/names"],
+)
+unlike(
+    "host_ports_forgotten",
+    "No port of a pod is mapped to its node.",
+    "has(object.spec.containers[0].ports) && has(object.spec.containers[0].ports[0].hostPort) ? "
+    '[JSONPatch{op: "remove", path: "/spec/containers/0/ports/0/hostPort"}] : []',
+    breaks={"pods/host/host_port": r"asks http://\S+: not within|on which its port is taken"},
+    keeps=["pods/host/names"],
+)
+
+
+@breakage(
+    breaks={"pods/config/immutable": r"changing the immutable .* MUST be refused with 422"},
+    keeps=["pods/config/missing"],
+)
+def nothing_is_immutable(subject: Subject) -> Damage:
+    """ConfigMaps that are to be immutable are not."""
+    change = 'has(object.immutable) ? [JSONPatch{op: "remove", path: "/immutable"}] : []'
+    with subject.mutating("v1/configmaps", change, patch="JSONPatch"):
+        yield []
+
+
+@contextlib.contextmanager
+def kubelets(subject: Subject, **changes: Any) -> Iterator[None]:
+    """All nodes with another configuration of their kubelets."""
+    with contextlib.ExitStack() as stack:
+        for node in subject.nodes:
+            stack.enter_context(subject.kubelet_config(node, **changes))
+        yield
+
+
+@breakage(
+    breaks={
+        "pods/interactive/logs": r"log",
+        "pods/interactive/exec": r"exec",
+        "pods/interactive/attach": r"attach",
+        "pods/interactive/copy": r"exec",
+        "pods/interactive/port_forward": r"portforward",
+        "pods/interactive/debug_container": r"exec",
+    },
+    keeps=["scheduling/gates", "pods/resources/qos"],
+)
+def kubelets_without_debugging(subject: Subject) -> Damage:
+    """Kubelets show no logs and run no commands."""
+    with kubelets(subject, enableDebuggingHandlers=False):
+        yield []
+
+
+@breakage(
+    breaks={"pods/lifecycle/back_off": r"the pauses before its restarts are .* should grow"},
+    keeps=["pods/lifecycle/grace"],
+)
+def restarts_without_back_off(subject: Subject) -> Damage:
+    """Containers that fail are restarted every second."""
+    with kubelets(subject, crashLoopBackOff={"maxContainerRestartPeriod": "1s"}):
+        yield []
+
+
+@breakage(
+    breaks={"pods/config/live_update": r"follow their sources: not within .* what was there before is still in"},
+    keeps=["pods/config/sources"],
+    scale=0.2,
+)
+def configuration_remembered(subject: Subject) -> Damage:
+    """Kubelets look for changes of ConfigMaps and Secrets once in an hour."""
+    ttl = {"metadata": {"annotations": {"node.alpha.kubernetes.io/ttl": "3600"}}}
+    with (
+        subject.restarted(MANAGER, ("--controllers=", "--controllers=*,-ttl-controller")),
+        kubelets(subject, configMapAndSecretChangeDetectionStrategy="Cache"),
+    ):
+        for node in subject.nodes:
+            subject.client.patch(kinds.NODE.path(None, node), ttl)
+        yield []
