@@ -114,7 +114,7 @@ def test_live_update(namespace: Namespace, images: Images, timeouts: Timeouts) -
             f"{', '.join(stale)} still {'hold' if len(stale) > 1 else 'holds'} what was there before" if stale else None
         )
 
-    eventually(files, follow, within=timeouts.rollout, describe=f"the files of {pod} follow their sources")
+    eventually(files, follow, within=timeouts.rollout, describe=f"of {pod} follow their sources")
     kept = said(pod, "echo $VALUE; cat /part").split()
     assert kept == ["old", "old"], f"{pod}: environment and subPath are what they were at its start, but are {kept}"
 

@@ -332,7 +332,7 @@ def restarts_without_back_off(subject: Subject) -> Damage:
 
 
 @breakage(
-    breaks={"pods/config/live_update": r"follow their sources: not within .* what was there before is still in"},
+    breaks={"pods/config/live_update": r"follow their sources: not within .* still holds? what was there before"},
     keeps=["pods/config/sources"],
     scale=0.2,
 )
