@@ -17,7 +17,7 @@ from clusterproof.conditions import complete, equals, exists, has_address, has_c
 from clusterproof.credentials import Credentials
 from clusterproof.errors import ApiError, NeverHappened, SurroundingsError
 from clusterproof.namespace import RUN_LABEL
-from clusterproof.objects import Object
+from clusterproof.objects import Object, Selection
 from clusterproof.probes import Connection
 from clusterproof.wait import eventually
 
@@ -183,12 +183,9 @@ class _Laying:
                 self._before.volumes[pod.name] = written(pod)
             (filler,) = [pod for pod in job.pods().read() if pod.status.get("phase") == "Succeeded"]
             self._before.volumes[workloads.SHELF] = last_words(filler)
-            claims = Object(self._client, kinds.PERSISTENT_VOLUME_CLAIM, "", self._before.namespace)
-            for raw in self._client.get(claims.kind.path(self._before.namespace))["items"]:
-                claim = Object.of(self._client, raw, kinds.PERSISTENT_VOLUME_CLAIM)
-                self._made.append(claim)
-                volume = Object(self._client, kinds.PERSISTENT_VOLUME, claim.spec["volumeName"])
-                self._made.append(volume.read())
+            for claim in Selection(self._client, kinds.PERSISTENT_VOLUME_CLAIM, self._before.namespace).read():
+                volume = Object(self._client, kinds.PERSISTENT_VOLUME, claim.spec["volumeName"]).read()
+                self._made += [claim, volume]
 
     def _token(self, account: Object) -> None:
         reader = Credentials(self._client, labels={RUN_LABEL: self._before.run}, within=30)
