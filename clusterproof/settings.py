@@ -58,7 +58,7 @@ class Settings:
     shard_by: Path | None = None
     """Result document whose durations balance the shards; the same for all of them."""
     reports_dir: Path = Path("reports/out")
-    report_formats: tuple[str, ...] = ("json", "junit", "markdown", "allure")
+    report_formats: tuple[str, ...] = ("json", "junit", "markdown", "allure", "html")
     run_id: str = ""
     baseline: Path | None = None
     """Result document of an earlier run, to compare with."""
@@ -119,7 +119,8 @@ def _switch(text: str) -> bool:
     raise ValueError("is neither true nor false")
 
 
-def _names(text: str) -> tuple[str, ...]:
+def names(text: str) -> tuple[str, ...]:
+    """What stands between commas or blanks."""
     return tuple(filter(None, re.split(r"[,\s]+", text)))
 
 
@@ -169,7 +170,7 @@ OPTIONS = (
     Option(
         "capabilities",
         "capabilities the cluster claims, beyond those that are found: names, separated by commas",
-        _names,
+        names,
         "NAMES",
         _known_capabilities,
     ),
@@ -217,7 +218,7 @@ OPTIONS = (
     Option("shard", "prove part I of N, from 1; put together with: clusterproof merge", _shard, "I/N"),
     Option("shard_by", "result.json of an earlier run, by whose durations shards take as long", Path, "FILE"),
     Option("reports_dir", "where the reports go (default: reports/out)", Path, "DIR"),
-    Option("report_formats", "formats to write (default: json,junit,markdown,allure)", _names, "NAMES"),
+    Option("report_formats", "formats to write (default: json,junit,markdown,allure,html)", names, "NAMES"),
     Option("run_id", "name of this run, in labels and namespaces (default: random)", metavar="ID", check=_label),
     Option("baseline", "result.json of an earlier run: say what changed since, and fail on a regression", Path, "FILE"),
     Option("slower", "with --baseline: factor by which a slower promise is a regression (default: 2)", float, "FACTOR"),

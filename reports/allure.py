@@ -77,10 +77,17 @@ def write(run: Run, directory: Path) -> Path:
             if result.outcome in text.FAILED:
                 test.attachments = [_attach(logger, attachment) for attachment in result.attachments]
             logger.report_result(test)
+        _about(run, directory)
     except BaseException:
         _remove(_results_in(folder) - previous)
         raise
-    executor = _executor(run)
+    _remove(previous)
+    return folder
+
+
+def _about(run: Run, directory: Path) -> None:
+    """Write what Allure wants to know besides the results."""
+    folder, executor = directory / NAME, _executor(run)
     # Allure 2 takes the categories from a file of their own, Allure 3 from its settings: `allure generate --config`.
     settings = {
         "name": executor["reportName"],
@@ -92,8 +99,6 @@ def write(run: Run, directory: Path) -> Path:
         files.replace(folder / f"{name}.json", json.dumps(document, indent=1) + "\n")
     files.replace(folder / "environment.properties", "".join(f"{_property(*pair)}\n" for pair in text.facts(run)))
     _hand_over(directory / HISTORY, folder / "history")
-    _remove(previous)
-    return folder
 
 
 def _hand_over(kept: Path, history: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from clusterproof import settings
 from clusterproof.outcome import Run
 
-FORMATS = {"json": "result", "junit": "junit", "markdown": "markdown", "allure": "allure"}
+FORMATS = {"json": "result", "junit": "junit", "markdown": "markdown", "allure": "allure", "html": "html"}
 """Report formats by the name users type, and the module of this room that writes each. A format is one entry here."""
 
 
@@ -45,8 +45,8 @@ WRITTEN = pytest.StashKey[Written]()
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """UsageError for a format that there is not, before anything is proven; nothing where nothing is to be proven."""
-    if settings.SETTINGS in session.config.stash and (unknown := _unknown(settings.of(session.config).report_formats)):
-        raise pytest.UsageError(f"--report-formats: {unknown}")
+    if settings.SETTINGS in session.config.stash and (wrong := unknown(settings.of(session.config).report_formats)):
+        raise pytest.UsageError(f"--report-formats: {wrong}")
 
 
 def pytest_clusterproof_finished(config: pytest.Config, run: Run) -> None:
@@ -72,11 +72,11 @@ def write(run: Run, directory: Path, formats: Iterable[str]) -> Written:
             # A defect of ours, or of a library; what was proven has to be on disk all the same.
             failed.setdefault(f"{type(error).__name__}: {error}", []).append(name)
     problems = [f"cannot write {', '.join(names)} to {directory}: {reason}" for reason, names in failed.items()]
-    problems += filter(None, [_unknown(chosen)])
+    problems += filter(None, [unknown(chosen)])
     return Written(run, directory, tuple(paths), tuple(problems))
 
 
-def _unknown(formats: Iterable[str]) -> str:
+def unknown(formats: Iterable[str]) -> str:
     """What is wrong with a choice of formats, or nothing."""
     names = ", ".join(name for name in formats if name not in FORMATS)
     return f"no report format {names}; there are {', '.join(FORMATS)}" if names else ""
