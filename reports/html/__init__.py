@@ -24,7 +24,14 @@ LARGEST = 2_900_000
 _CLIPS = (20_000, 4_000, 1_000, 200)
 """Characters that a message or a piece of evidence may have; the first with which the page is small enough is taken."""
 
-_MARKS = {Outcome.KEPT: "✓", Outcome.BROKEN: "✗", Outcome.ERROR: "!", Outcome.UNSUPPORTED: "○", Outcome.SKIPPED: "»"}
+_MARKS = {
+    Outcome.KEPT: "✓",
+    Outcome.FLAKY: "~",
+    Outcome.BROKEN: "✗",
+    Outcome.ERROR: "!",
+    Outcome.UNSUPPORTED: "○",
+    Outcome.SKIPPED: "»",
+}
 _VERDICT_MARKS = {"conformant": "✓", "broken": "✗", "partial": "!"}
 
 
@@ -56,7 +63,7 @@ def page(run: Run) -> str:
             run=run,
             results=results,
             areas=text.by_area(results),
-            failed=[*text.having(run, Outcome.BROKEN), *text.having(run, Outcome.ERROR)],
+            failed=[*text.having(run, Outcome.BROKEN), *text.having(run, Outcome.ERROR), *text.having(run, Outcome.FLAKY)],
             tiers=sorted({each.tier for each in results if each.tier}),
             outcomes=list(Outcome),
             marks=_MARKS,

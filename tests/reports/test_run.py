@@ -90,6 +90,7 @@ def test_reports_hold_every_outcome(promises: pytest.Pytester, workers: str) -> 
             "skipped *the user has no time (*skipped)",
             "promises     3 kept, 1 broken, 1 error, 1 skipped in *",
             "reports      reports/out: result.json  junit.xml  summary.md  allure",
+            " *report.html",
         ]
     )
 
@@ -160,7 +161,7 @@ def test_reports_that_cannot_be_written_cost_no_outcome(promises: pytest.Pyteste
 
     assert ran.ret == pytest.ExitCode.TESTS_FAILED
     ran.stdout.fnmatch_lines(
-        ["reports      out: result.json  junit.xml  allure", "NO REPORT    cannot write markdown to out*"]
+        ["reports      out: result.json  junit.xml  allure  report.html", "NO REPORT    cannot write markdown to out*"]
     )
 
 
@@ -168,7 +169,7 @@ def test_an_unknown_format_is_named(promises: pytest.Pytester) -> None:
     ran = promises.runpytest_subprocess("-n", "0", "--report-formats=json,pdf")
 
     assert ran.ret == pytest.ExitCode.USAGE_ERROR
-    ran.stderr.fnmatch_lines(["ERROR: --report-formats: no report format pdf; there are json, junit, markdown, allure"])
+    ran.stderr.fnmatch_lines(["ERROR: --report-formats: no report format pdf; there are json, junit, markdown, allure, html"])
 
 
 def test_nothing_is_said_or_written_without_promises(pytester: pytest.Pytester) -> None:

@@ -15,10 +15,11 @@ from . import samples
 def test_every_format_is_written(tmp_path: Path) -> None:
     written = writer.write(samples.mixed_run(), tmp_path / "out", writer.FORMATS)
 
-    assert [path.name for path in written.paths] == ["result.json", "junit.xml", "summary.md", "allure"]
+    assert [path.name for path in written.paths] == ["result.json", "junit.xml", "summary.md", "allure", "report.html"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "allure",
         "junit.xml",
+        "report.html",
         "result.json",
         "summary.md",
     ]
@@ -49,7 +50,7 @@ def test_a_folder_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
 
     (problem,) = writer.write(samples.run(), tmp_path / "out", writer.FORMATS).problems
-    assert problem == f"cannot write json, junit, markdown, allure to {tmp_path / 'out'}: File exists"
+    assert problem == f"cannot write json, junit, markdown, allure, html to {tmp_path / 'out'}: File exists"
 
 
 def test_a_defect_in_one_format_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +60,7 @@ def test_a_defect_in_one_format_costs_no_other(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(junit, "write", defect)
     written = writer.write(samples.mixed_run(), tmp_path, writer.FORMATS)
 
-    assert [path.name for path in written.paths] == ["result.json", "summary.md", "allure"]
+    assert [path.name for path in written.paths] == ["result.json", "summary.md", "allure", "report.html"]
     assert written.problems == (f"cannot write junit to {tmp_path}: KeyError: 'area'",)
 
 
