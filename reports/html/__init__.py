@@ -63,7 +63,11 @@ def page(run: Run) -> str:
             run=run,
             results=results,
             areas=text.by_area(results),
-            failed=[*text.having(run, Outcome.BROKEN), *text.having(run, Outcome.ERROR), *text.having(run, Outcome.FLAKY)],
+            failed=[
+                *text.having(run, Outcome.BROKEN),
+                *text.having(run, Outcome.ERROR),
+                *text.having(run, Outcome.FLAKY),
+            ],
             tiers=sorted({each.tier for each in results if each.tier}),
             outcomes=list(Outcome),
             marks=_MARKS,

@@ -169,7 +169,9 @@ def test_an_unknown_format_is_named(promises: pytest.Pytester) -> None:
     ran = promises.runpytest_subprocess("-n", "0", "--report-formats=json,pdf")
 
     assert ran.ret == pytest.ExitCode.USAGE_ERROR
-    ran.stderr.fnmatch_lines(["ERROR: --report-formats: no report format pdf; there are json, junit, markdown, allure, html"])
+    ran.stderr.fnmatch_lines(
+        ["ERROR: --report-formats: no report format pdf; there are json, junit, markdown, allure, html"]
+    )
 
 
 def test_nothing_is_said_or_written_without_promises(pytester: pytest.Pytester) -> None:
