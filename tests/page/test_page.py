@@ -18,7 +18,7 @@ IDS = {each.id for each in MIXED.results}
 
 def test_everything_is_shown_at_first(opened: Opened) -> None:
     assert set(opened.shown()) == IDS
-    assert opened.page.get_by_role("status").inner_text() == "9 of 9 promises"
+    assert opened.page.get_by_role("status").inner_text() == f"{len(IDS)} of {len(IDS)} promises"
     for each in MIXED.results:
         told = opened.page.locator(f"[id='{each.id}']").inner_text()
         assert all(words in told for words in (each.promise, each.outcome, each.reason, each.tier))
@@ -26,7 +26,7 @@ def test_everything_is_shown_at_first(opened: Opened) -> None:
         assert opened.page.locator("#verdicts tr", has_text=verdict.reason).count() == 1
 
 
-@pytest.mark.parametrize("outcome", Outcome)
+@pytest.mark.parametrize("outcome", sorted({each.outcome for each in MIXED.results}))
 def test_filter_by_outcome(opened: Opened, outcome: Outcome) -> None:
     box = opened.page.get_by_role("checkbox", name=outcome)
 
@@ -45,7 +45,7 @@ def test_filter_by_area_and_tier(opened: Opened) -> None:
     page.get_by_label("Tier").select_option("smoke")
     assert opened.shown() == ["apps/deployment/self_heal"]
     page.get_by_role("button", name="Show all").click()
-    page.wait_for_function("document.getElementById('shown').textContent.startsWith('9 ')")
+    page.get_by_text(f"{len(IDS)} of {len(IDS)} promises").wait_for()
     assert set(opened.shown()) == IDS
 
 
@@ -55,9 +55,9 @@ def test_search_finds_words_in_any_order_in_folded_evidence_too(opened: Opened) 
     search.fill("ERRIMAGEPULL deployment")
     assert opened.shown() == ["apps/deployment/rolling_update"]
     search.fill("backoff")
-    assert opened.shown() == ["apps/deployment/rolling_update", "network/ingress/routing"]
+    assert set(opened.shown()) == {each.id for each in MIXED.results if each.attachments}
     search.fill("of this there is nothing")
-    assert opened.page.get_by_role("status").inner_text() == "0 of 9 promises"
+    assert opened.page.get_by_role("status").inner_text() == f"0 of {len(IDS)} promises"
 
 
 def test_a_link_to_a_hidden_promise_shows_it(opened: Opened) -> None:
