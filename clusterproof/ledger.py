@@ -60,6 +60,12 @@ class Entry:
     """Namespace of the claim that a PersistentVolume belongs to."""
     retained: bool = False
     """A PersistentVolume that nobody removes when its claim is gone."""
+    finalizers: tuple[str, ...] = ()
+
+    @property
+    def held(self) -> bool:
+        """Whether a promise holds it, which nobody else will let go."""
+        return any(map(_is_ours, self.finalizers))
 
     def __str__(self) -> str:
         return f"{self.kind} {self.namespace + '/' if self.namespace else ''}{self.name}"
@@ -122,8 +128,8 @@ def compare(before: Ledger, after: Ledger, run_id: str, namespaces: Iterable[str
 def sweep(client: Client, run_id: str = "", *, within: float = 120.0, spare: Iterable[str] = ()) -> Swept:
     """Remove every object that carries the label of a run, or of any run, and wait at most `within` seconds in all.
 
-    Namespaces take their contents with them; volumes that were claimed from them go too, retained ones included. The
-    namespaces to `spare` stay as they are.
+    Namespaces take their contents with them; volumes that were claimed from them go too, retained ones included. What a
+    killed promise holds with a finalizer of ours is released. The namespaces to `spare` stay as they are.
     """
     deadline, spared = time.monotonic() + within, set(spare)
     found = [
@@ -137,6 +143,7 @@ def sweep(client: Client, run_id: str = "", *, within: float = 120.0, spare: Ite
     doomed = [entry for entry in found if entry.namespace not in spaces and not _is_machine(entry)]
     doomed.sort(key=lambda entry: entry.kind.kind not in _FIRST)
     troubles = {entry: _remove(client, entry) for entry in doomed}
+    troubles |= {entry: trouble for entry in found if entry.held and (trouble := _release(client, entry))}
     troubles = {entry: trouble or _awaited(client, entry, deadline) for entry, trouble in troubles.items()}
     # Only now: a claim protects its volume. One that is not retained is its provisioner's to remove, with its data.
     troubles |= {volume: _remove(client, volume) if volume.retained else "" for volume in volumes}
@@ -189,6 +196,7 @@ def _list(client: Client, kind: Kind, selector: str) -> Iterator[Entry]:
             (metadata.get("labels") or {}).get(RUN_LABEL, ""),
             (spec.get("claimRef") or {}).get("namespace", "") if whole else "",
             whole and spec.get("persistentVolumeReclaimPolicy") == "Retain",
+            tuple(metadata.get("finalizers") or ()),
         )
 
 
@@ -220,6 +228,20 @@ def _remove(client: Client, entry: Entry) -> str:
     except ApiError as refused:
         return "" if refused.status == 404 else str(refused)
     return ""
+
+
+def _release(client: Client, entry: Entry) -> str:
+    """Let go what a promise holds; what hinders it, or nothing."""
+    others = [name for name in entry.finalizers if not _is_ours(name)]
+    try:
+        Object(client, entry.kind, entry.name, entry.namespace).patch({"metadata": {"finalizers": others}})
+    except ApiError as refused:
+        return "" if refused.status == 404 else str(refused)
+    return ""
+
+
+def _is_ours(finalizer: str) -> bool:
+    return finalizer.startswith("clusterproof.dev/")
 
 
 def _awaited(client: Client, entry: Entry, deadline: float) -> str:

@@ -11,6 +11,7 @@ import pytest
 from clusterproof import ledger
 from clusterproof.client import Client
 from clusterproof.errors import SurroundingsError
+from clusterproof.hold import HOLD
 from clusterproof.namespace import RUN_LABEL
 
 from .fake_api import FakeApi
@@ -251,6 +252,14 @@ class TestSweep:
         stocked.overrides[f"DELETE {RBAC}/clusterroles/held"] = lambda handler: _answers(handler, 200, {})
         swept = ledger.sweep(client, "r1", within=0.3)
         assert swept.stuck == ("ClusterRole held: still there; held by example.com/hold",)
+
+    def test_lets_go_what_a_killed_promise_holds(self, stocked: FakeApi, client: Client) -> None:
+        held = f"{CORE}/namespaces/mine/configmaps/held"
+        put(stocked, f"{CORE}/namespaces/mine", run="r1")
+        put(stocked, held, run="r1", metadata={"finalizers": [HOLD, "example.com/hold"]})
+        stocked.overrides[f"DELETE {CORE}/namespaces/mine"] = lambda handler: _answers(handler, 200, {})
+        ledger.sweep(client, "r1", within=0.3)
+        assert stocked.objects[held]["metadata"]["finalizers"] == ["example.com/hold"]
 
     def test_says_what_it_may_not_remove(self, stocked: FakeApi, client: Client) -> None:
         put(stocked, f"{RBAC}/clusterroles/ours", run="r1")
