@@ -166,7 +166,9 @@ def _run(arguments: list[str]) -> int:
 
 
 def _commands() -> dict[str, Command]:
-    commands: dict[str, Command] = {"sweep": Sweep(), "images": ListImages(), "version": Version()}
+    from clusterproof.doctor_command import Examine
+
+    commands: dict[str, Command] = {"doctor": Examine(), "sweep": Sweep(), "images": ListImages(), "version": Version()}
     for point in entry_points(group=COMMANDS):
         try:
             commands[point.name] = point.load()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class External:
         client = _client(path, context)
         _credentials_last(client, path)
         try:
-            _version(client)
+            check_version(client)
             _rights(client)
             _nodes(client)
         except SurroundingsError as error:
@@ -145,7 +145,8 @@ def _ask(client: Client, method: str, path: str, body: Any = None) -> Response:
     return answer
 
 
-def _version(client: Client) -> None:
+def check_version(client: Client) -> None:
+    """UsageError when it is no Kubernetes API server, refuses the credentials, or is of another version."""
     answer = _ask(client, "GET", "/version")
     try:
         version = answer.json()["gitVersion"]
@@ -183,10 +184,11 @@ def _nodes(client: Client) -> None:
     if not nodes:
         raise pytest.UsageError(f"{client.server}: has no nodes, so no pod can run")
     if not any(schedulable(node) for node in nodes):
-        raise pytest.UsageError(f"{client.server}: no node takes pods: {'; '.join(_lacking(nodes))}")
+        raise pytest.UsageError(f"{client.server}: no node takes pods: {'; '.join(lacking(nodes))}")
 
 
-def _lacking(nodes: list[Object]) -> Iterator[str]:
+def lacking(nodes: Iterable[Object]) -> Iterator[str]:
+    """What keeps pods from each of these nodes: `node-1 is Ready, with taint dedicated`."""
     for node in nodes:
         taints = [f"taint {taint['key']}" for taint in node.spec.get("taints") or []]
         ready = node.condition("Ready").get("status") == "True"

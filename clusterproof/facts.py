@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from clusterproof import capabilities, discovery
 from clusterproof.capabilities import Capability, Finding, Survey
@@ -12,6 +12,8 @@ from clusterproof.errors import ApiError
 from clusterproof.outcome import CapabilityFact, ClusterFacts, NodeFact
 from clusterproof.provider import Access
 
+T = TypeVar("T")
+
 
 def detect(client: Client, access: Access, declared: Iterable[str] = ()) -> ClusterFacts:
     """Version, nodes, identity, what its API serves, and for each capability whether the cluster claims it.
@@ -19,7 +21,9 @@ def detect(client: Client, access: Access, declared: Iterable[str] = ()) -> Clus
     `declared` are names of capabilities that the user vouches for.
     """
     survey = Survey(client)
-    uid = client.get("/api/v1/namespaces/kube-system")["metadata"]["uid"]
+    # Whoever only has some namespaces may see neither.
+    uid = _unless_forbidden(lambda: str(client.get("/api/v1/namespaces/kube-system")["metadata"]["uid"]), "")
+    nodes: list[dict[str, Any]] = _unless_forbidden(lambda: survey.nodes, [])
     vouched = {
         **dict.fromkeys(survey.declared.get("capabilities", "").split(), "by ConfigMap kube-public/clusterproof"),
         **dict.fromkeys(access.capabilities, f"by the {access.provider} provider"),
@@ -31,10 +35,19 @@ def detect(client: Client, access: Access, declared: Iterable[str] = ()) -> Clus
         server=client.server,
         version=survey.version,
         uid=uid,
-        nodes=tuple(_node(raw) for raw in survey.nodes),
+        nodes=tuple(_node(raw) for raw in nodes),
         capabilities=tuple(_claim(each, survey, vouched) for each in capabilities.ALL.values()),
         kinds=discovery.kinds(client),
     )
+
+
+def _unless_forbidden(read: Callable[[], T], otherwise: T) -> T:
+    try:
+        return read()
+    except ApiError as refused:
+        if refused.status != 403:
+            raise
+        return otherwise
 
 
 def _claim(capability: Capability, survey: Survey, vouched: dict[str, str]) -> CapabilityFact:

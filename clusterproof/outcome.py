@@ -179,7 +179,7 @@ class ClusterFacts:
     version: str
     """gitVersion of the API server."""
     uid: str
-    """UID of namespace kube-system: the cluster's identity."""
+    """UID of namespace kube-system: the cluster's identity. Empty where the kubeconfig's user may not read it."""
     nodes: tuple[NodeFact, ...]
     capabilities: tuple[CapabilityFact, ...]
     kinds: tuple[str, ...] = ()

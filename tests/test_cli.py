@@ -117,7 +117,7 @@ class TestBadInput:
         code, output, errors = run("sweap")
         assert (code, output) == (4, "")
         assert errors == ("clusterproof: there is no command 'sweap'; did you mean 'sweep'?; see clusterproof --help\n")
-        assert "there are images, sweep, version" in run("frobnicate")[2]
+        assert "there are doctor, images, sweep, version" in run("frobnicate")[2]
 
     @pytest.mark.parametrize(
         ("arguments", "complaint"),
