@@ -37,6 +37,8 @@ class Timeouts:
     """A HorizontalPodAutoscaler to follow a change of load by one step."""
     recovery: float = 60.0
     """What was deleted or has crashed to be replaced and Ready."""
+    eviction: float = 150.0
+    """A kubelet to end a pod that uses more than it may: it measures volumes only every minute or two."""
 
     steady: float = 5.0
     """Not a limit: how long something is watched that has to stay as it is."""

@@ -174,6 +174,7 @@ class NodeProcesses:
                 "nodefs.inodesFree": "0%",
             },
             "imageMaximumGCAge": "0s",
+            "volumeStatsAggPeriod": "5s",  # how long a volume may be over its limit: a minute, if left alone
             "logging": {"flushFrequency": "1s"},
         }
 

@@ -73,7 +73,7 @@ def test_size_limit(namespace: Namespace, images: Images, timeouts: Timeouts) ->
         )
     )
 
-    eventually(pod, phase("Failed"), within=timeouts.pod + timeouts.pod_end)
+    eventually(pod, phase("Failed"), within=timeouts.pod + timeouts.eviction)
 
     assert pod.status.get("reason") == "Evicted", f"{pod} failed because of {pod.status.get('reason')}, not as Evicted"
     assert "EmptyDir volume" in pod.status.get("message", ""), f"{pod}: it says {pod.status.get('message')}"
@@ -129,7 +129,7 @@ def test_host_path(
     Source: https://kubernetes.io/docs/concepts/storage/volumes/#hostpath
     """
     node = nodes[0].name
-    script = "cat /id/machine-id; echo > /id/machine-id || echo read-only > /dev/termination-log"
+    script = "cat /id/machine-id; { echo > /id/machine-id; } 2>/dev/null || echo read-only > /dev/termination-log"
     pods = {}
     for name, kind in (("reader", "File"), ("mistaken", "Socket")):
         volume = {"name": "id", "hostPath": {"path": MACHINE_ID, "type": kind}}
@@ -149,7 +149,7 @@ def test_host_path(
     reader = eventually(pods["reader"], succeeded, within=timeouts.pod)
 
     wanted = cluster.get(kinds.NODE, node).status["nodeInfo"]["machineID"]
-    found = reader.logs().split()[0]
+    found = reader.logs().strip()
     assert found == wanted, f"{reader} finds the id {found} in {MACHINE_ID} of {node}, which tells {wanted}"
     (state,) = reader.status["containerStatuses"]
     assert state["state"]["terminated"].get("message", "").strip() == "read-only", f"{reader} could write {MACHINE_ID}"
