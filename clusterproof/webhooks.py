@@ -6,9 +6,9 @@ import base64
 from dataclasses import dataclass
 from typing import Any
 
-from clusterproof import manifests
+from clusterproof import kinds, manifests
 from clusterproof.certificates import self_signed
-from clusterproof.conditions import ready
+from clusterproof.conditions import endpoints, ready
 from clusterproof.namespace import Namespace
 from clusterproof.wait import eventually
 
@@ -44,4 +44,6 @@ def serve(namespace: Namespace, image: str, program: str, *, within: float) -> W
     server = namespace.create(made)
     namespace.create(manifests.service(program, port=443, target=PORT))
     eventually(server, ready, within=within)
+    slices = namespace.select(kinds.ENDPOINT_SLICE, f"kubernetes.io/service-name={program}")
+    eventually(slices, endpoints(1), within=within)
     return Webhooks(namespace.name, program, pair.certificate)

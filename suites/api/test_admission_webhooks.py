@@ -51,7 +51,7 @@ def test_validating(cluster: Cluster, namespaces: Callable[[], Namespace], image
     server = webhooks.serve(ours, images.agnhost, "webhook", within=timeouts.pod)
     judge = _webhook("judge.clusterproof.dev", ours, server.client_config("/configmaps"))
     cluster.create(_configuration("ValidatingWebhookConfiguration", ours.name, [judge]))
-    _until_refused(ours, {KEY: "webhook-disallow"}, timeouts)
+    _until_refused(ours, {KEY: "webhook-disallow"}, timeouts, by=(400, 403))
 
     bad = manifests.config_map("item", {KEY: "webhook-disallow"})
     with refused("a ConfigMap that a webhook refuses", 400, 403) as refusal:
@@ -84,7 +84,7 @@ def test_failure_policy(cluster: Cluster, namespace: Namespace, timeouts: Timeou
         for policy in ("Fail", "Ignore")
     ]  # fmt: skip
     cluster.create(_configuration("ValidatingWebhookConfiguration", namespace.name, hooks))
-    _until_refused(namespace, {}, timeouts, policy="Fail")
+    _until_refused(namespace, {}, timeouts, by=(500,), policy="Fail")
 
     with refused("a ConfigMap whose webhook does not answer, under the failure policy Fail", 500) as refusal:
         namespace.create(manifests.config_map("fail", labels={"policy": "Fail"}))
@@ -130,11 +130,13 @@ def _stored(answer: Response) -> dict[str, str]:
     return data
 
 
-def _until_refused(namespace: Namespace, data: Mapping[str, str], timeouts: Timeouts, **labels: str) -> None:
-    """Wait until the webhook for such a ConfigMap is in effect."""
+def _until_refused(
+    namespace: Namespace, data: Mapping[str, str], timeouts: Timeouts, by: tuple[int, ...], **labels: str
+) -> None:
+    """Wait until the webhook for such a ConfigMap is in effect: with status 500 where it is not reached."""
     eventually(
         lambda: _try(namespace, data, **labels).status,
-        lambda status: None if status >= 400 else f"it is answered with {status}",
+        lambda status: None if status in by else f"it is answered with {status}",
         within=timeouts.propagation,
         describe=f"a ConfigMap with {data or labels} in {namespace} is refused",
     )

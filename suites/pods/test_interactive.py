@@ -19,7 +19,7 @@ def test_logs(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """
     # Follows the log while it grows, and ends once: the second run says something else.
     script = """
-    if [ -e /shared/again ]; then echo second run; exec /agnhost pause; fi
+    if [ -e /shared/again ]; then echo second run; exec /agnhost pause >/dev/null 2>&1; fi
     touch /shared/again; seq 100; echo complain >&2
     until [ -e /shared/more ]; do sleep 0.2; done; echo late; exit 1
     """
