@@ -36,6 +36,13 @@ RIGHTS = (
     ("create", "apiextensions.k8s.io", "customresourcedefinitions"),
 )
 """What the suites do in every cluster: (verb, group, resource)."""
+LENT_RIGHTS = (
+    ("list", "", "pods"),
+    ("create", "", "pods"),
+    ("delete", "", "pods"),
+    ("create", "apps", "deployments"),
+)
+"""What they do in every namespace that is lent to them."""
 
 
 class External:
@@ -48,8 +55,11 @@ class External:
         _credentials_last(client, path)
         try:
             check_version(client)
-            _rights(client)
-            _nodes(client)
+            if shape.namespaces:
+                _lent(client, shape.namespaces)
+            else:
+                _rights(client)
+                _nodes(client)
         except SurroundingsError as error:
             raise pytest.UsageError(f"cluster of context {context!r}: {error}") from error
         return Access(provider="external", name=context, kubeconfig=str(path), context=context)
@@ -169,9 +179,23 @@ def _rights(client: Client) -> None:
         )
 
 
-def _may(client: Client, verb: str, group: str, resource: str) -> bool:
+def _lent(client: Client, namespaces: Iterable[str]) -> None:
+    lacking = [
+        f"{verb} {resource} in {name}"
+        for name in namespaces
+        for verb, group, resource in LENT_RIGHTS
+        if not _may(client, verb, group, resource, name)
+    ]
+    if lacking:
+        raise pytest.UsageError(
+            f"{client.server}: the kubeconfig's user may not {', '.join(lacking)}; --namespaces must name namespaces "
+            "that are there, and that the user has these rights in"
+        )
+
+
+def _may(client: Client, verb: str, group: str, resource: str, namespace: str = "") -> bool:
     name, _, subresource = resource.partition("/")
-    asked = {"verb": verb, "group": group, "resource": name, "subresource": subresource}
+    asked = {"verb": verb, "group": group, "resource": name, "subresource": subresource, "namespace": namespace}
     kind = kinds.SELF_SUBJECT_ACCESS_REVIEW
     body = {"apiVersion": kind.api_version, "kind": kind.kind, "spec": {"resourceAttributes": asked}}
     answer = _ask(client, "POST", kind.path(), body)

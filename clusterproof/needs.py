@@ -10,10 +10,15 @@ from clusterproof.client import Client
 from clusterproof.errors import ApiError
 
 _REFUSED = re.compile(
-    r'User "[^"]*" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
+    r'User "(?P<user>[^"]*)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
     r'(?: in the namespace "(?P<namespace>[^"]*)")?'
 )
 """How an authorizer refuses: that of admission reads otherwise."""
+_ESCALATES = re.compile(
+    r'(?P<resource>\w+)\.rbac\.authorization\.k8s\.io "[^"]*" is forbidden: user "(?P<user>[^"]*)" .*'
+    r"is attempting to grant RBAC permissions not currently held"
+)
+"""How the API server refuses a role, or its binding, that allows more than the user may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +103,23 @@ def is_missing_right(refusal: ApiError) -> bool:
     return refusal.status == 403 and _REFUSED.search(refusal.message) is not None
 
 
-def missing(client: Client, refusal: ApiError) -> Need | None:
-    """The right for whose lack the client's own user was refused; None where the server does not confirm the lack.
+def missing(client: Client, said: str) -> Need | None:
+    """The right for whose lack the client's user was refused, as `said` by the server; None where that is not so.
 
     The server is asked anew: an authorizer that refuses what the user is said to be allowed is not excused.
     """
-    found = _REFUSED.search(refusal.message) if refusal.status == 403 and not refusal.user else None
-    if found is None:
+    if found := _REFUSED.search(said):
+        need, namespace = Need(found["verb"], found["group"], found["resource"]), found["namespace"] or ""
+    elif found := _ESCALATES.search(said):
+        verb = "bind" if "binding" in found["resource"] else "escalate"
+        need, namespace = Need(verb, RBAC, found["resource"].replace("bindings", "s")), ""
+    else:
         return None
-    need = Need(found["verb"], found["group"], found["resource"])
-    return None if may(client, need, found["namespace"] or "") else need
+    return need if found["user"] == _name_of(client) and not may(client, need, namespace) else None
+
+
+def _name_of(client: Client) -> str:
+    """Who the client's user is, says the server."""
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    answer = client.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", body)
+    return str(answer["status"]["userInfo"]["username"])

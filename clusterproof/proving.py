@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,6 +159,27 @@ class Prover:
         if missing:
             raise Unsupported("; ".join(missing))
 
+    @pytest.hookimpl(wrapper=True, specname="pytest_runtest_setup")
+    def pytest_runtest_setup_rights(self, item: pytest.Item) -> Generator[None]:
+        """What cannot be set up for lack of a right is unsupported."""
+        with self._rights(item):
+            yield
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None]:
+        """What cannot be tried for lack of a right is unsupported."""
+        with self._rights(item):
+            yield
+
+    @contextlib.contextmanager
+    def _rights(self, item: pytest.Item) -> Iterator[None]:
+        try:
+            yield
+        except (ApiError, SurroundingsError, AssertionError) as error:
+            if is_promise(item) and (lacking := _lacking(self.config, error)):
+                raise Unsupported(f"right: the kubeconfig's user may not {lacking}") from error
+            raise
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None]:
         """Cluster-scoped objects go first: they were created after the namespaces they refer to."""
@@ -289,6 +311,18 @@ def _blame(error: BaseException) -> tuple[Outcome, str]:
         case AssertionError() | ApiError() | pytest.fail.Exception():
             return Outcome.BROKEN, one_line(error)
     return Outcome.ERROR, f"the promise could not be evaluated: {type(error).__name__}: {one_line(error)}"
+
+
+def _lacking(config: pytest.Config, error: BaseException) -> str:
+    """The right that somebody lacks who has some namespaces only, and that the server confirms they lack."""
+    if CLUSTER not in config.stash or not settings.of(config).namespaces:
+        return ""
+    from clusterproof import needs
+
+    try:
+        return str(needs.missing(config.stash[CLUSTER].client, str(error)) or "")
+    except (ApiError, SurroundingsError):
+        return ""
 
 
 def _image_trouble(cluster: Cluster, namespaces: list[str]) -> str:

@@ -277,7 +277,8 @@ class Conductor:
         kept = self._kept()
         # Of a cluster that ends now, namespaces and their volumes go with it: there is nothing to wait for.
         goes_along = [*namespaces, "PersistentVolume "] if self._ends_with_run() else []
-        left = [] if goes_along else self._namespaces_left(client, kept)
+        # Whoever was lent namespaces makes none.
+        left = [] if goes_along or self.settings.namespaces else self._namespaces_left(client, kept)
         if self.before is not None:
             leaks = ledger.compare(self.before, ledger.snapshot(client), self.run.id, namespaces).ours
             left += [leak for leak in leaks if not any(name in leak for name in (*kept, *left, *goes_along))]

@@ -40,6 +40,8 @@ class Settings:
     image_registry: str = ""
     image_pull_secret: str = ""
     """`namespace/name` of a Secret that is copied into every test namespace."""
+    namespaces: tuple[str, ...] = ()
+    """Namespaces that the run may use in place of its own, where its user may make none."""
     ingress_address: str = ""
     node_hosts: str = ""
     """How nodes are reached, as testinfra hosts; empty for the provider's way."""
@@ -189,6 +191,12 @@ OPTIONS = (
         check=lambda name: "" if not name or re.fullmatch(r"[^/]+/[^/]+", name) else "must be namespace/name",
     ),
     Option(
+        "namespaces",
+        "existing namespaces of an external cluster for promises to use, where you may make none: names, by commas",
+        names,
+        "NAMES",
+    ),
+    Option(
         "ingress_address", "host:port of the ingress controller (default: found in the cluster)", metavar="HOST:PORT"
     ),
     Option(
@@ -256,6 +264,8 @@ def resolve(config: pytest.Config, environment: Mapping[str, str] = os.environ) 
         values[option.name] = value
     if values.get("retry_broken") and config.getini("strict"):
         problems.append("--retry-broken cannot be had with --strict: there, what was broken once is broken")
+    if values.get("namespaces") and values.get("cluster") != "external":
+        problems.append("--namespaces is for --cluster=external: in any other cluster the run may make its own")
     if problems:
         raise pytest.UsageError("\n".join(problems))
     return Settings(**values)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from clusterproof.reports import result
 
 from clusterproof import eventually, kinds, ledger, manifests
 from clusterproof.client import Client
@@ -137,6 +139,86 @@ def test_missing_rights_are_named(teams: Cluster, tmp_path: Path) -> None:
     missing = {each["what"]: each["promises"] for each in found if each["topic"] == "rights"}
     assert missing["the kubeconfig's user may not create namespaces"] == ["every promise"]
     assert "extend/crd" in missing["the kubeconfig's user may not create customresourcedefinitions"]
+
+
+PROMISES = '''
+"""What an admin of some namespaces may do, and what not."""
+import pytest
+from clusterproof import eventually, kinds, manifests
+from clusterproof.refusals import refused
+
+def test_config(namespace):
+    """A ConfigMap MUST be there once it was made."""
+    namespace.create(manifests.config_map("one"))
+    namespace.get(kinds.CONFIG_MAP, "one")
+
+def test_rollout(namespace, images, timeouts):
+    """A Deployment's pods MUST be made."""
+    web = namespace.create(manifests.deployment("web", images.agnhost, replicas=2, spec=manifests.PARKED))
+    eventually(web.pods(), lambda pods: None if len(pods) == 2 else "too few", within=timeouts.rollout)
+
+def test_cluster_role(cluster, namespace):
+    """A ClusterRole MUST be made."""
+    cluster.create(manifests.cluster_role(namespace.name, []))
+
+def test_waiting(cluster, timeouts):
+    """Nodes MUST be listed."""
+    eventually(lambda: cluster.nodes(), lambda found: None, within=1)
+
+def test_refused(namespace):
+    """A quota without a name MUST be refused."""
+    with refused("a quota"):
+        namespace.create({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}})
+
+def test_two(namespaces):
+    """Three namespaces MUST be had."""
+    namespaces(), namespaces(), namespaces()
+
+def test_broken(namespace):
+    """A promise that is broken MUST NOT hide behind missing rights."""
+    with refused("what is allowed"):
+        namespace.create(manifests.config_map("allowed"))
+'''
+
+
+def test_a_namespace_admin_proves_what_they_may(teams: Cluster, tmp_path: Path) -> None:
+    """Whoever is lent namespaces MUST prove what they may there; the rest is unsupported and names the right."""
+    (tmp_path / "test_own.py").write_text(PROMISES)
+    kubeconfig = namespace_admin(teams, tmp_path / "kubeconfig")
+    theirs = manifests.config_map("theirs")
+    teams.ask(lambda client: client.request("POST", kinds.CONFIG_MAP.path(TEAMS[0]), body=theirs))
+    options = ("--cluster=external", f"--kubeconfig={kubeconfig}", f"--namespaces={','.join(TEAMS)}")
+    done = teams.machine.run(
+        sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n0", ".", *options, at=tmp_path
+    )
+
+    run = result.read(tmp_path / "reports/out/result.json")
+    outcomes = {each.id.rpartition("/")[2]: (each.outcome.value, each.reason) for each in run.results}
+    lacks = "right: the kubeconfig's user may not"
+    assert outcomes == {
+        "config": ("kept", ""),
+        "rollout": ("kept", ""),
+        "cluster_role": ("unsupported", f"{lacks} create clusterroles"),
+        "waiting": ("unsupported", f"{lacks} list nodes"),
+        "refused": ("unsupported", f"{lacks} create resourcequotas"),
+        "two": ("unsupported", "it needs more namespaces than --namespaces has: 2"),
+        "broken": ("broken", "what is allowed MUST be refused with 403, but it was accepted"),
+    }, done.stdout
+    assert done.returncode == 1
+    assert run.leaks == ()
+    assert teams.ask(ledger.run_objects) == []
+    there = teams.ask(lambda client: Object(client, kinds.CONFIG_MAP, "theirs", TEAMS[0]).read())
+    assert there.uid
+
+
+def test_lent_namespaces_are_there(teams: Cluster, tmp_path: Path) -> None:
+    """A namespace that is lent, but not there or not the user's, MUST be named before anything begins."""
+    (tmp_path / "test_own.py").write_text(PROMISES)
+    kubeconfig = namespace_admin(teams, tmp_path / "kubeconfig")
+    options = ("--cluster=external", f"--kubeconfig={kubeconfig}", "--namespaces=default", "-k", "config")
+    done = teams.machine.run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", ".", *options, at=tmp_path)
+
+    assert "may not list pods in default, create pods in default" in done.stdout + done.stderr
 
 
 def test_a_cluster_is_named_and_answers(shared: Machine, sound: Cluster) -> None:
