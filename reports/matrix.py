@@ -90,9 +90,7 @@ def make(runs: dict[str, Run]) -> Matrix:
     results = [{each.id: each for each in run.results} for run in runs.values()]
     expected = [{*run.expected, *found} for run, found in zip(runs.values(), results, strict=True)]
     promises = sorted(set().union(*expected))
-    claims = [
-        {fact.name: fact for fact in run.cluster.capabilities} if run.cluster else {} for run in runs.values()
-    ]
+    claims = [{fact.name: fact for fact in run.cluster.capabilities} if run.cluster else {} for run in runs.values()]
     names = sorted(set().union(*claims))
     return Matrix(
         tuple(

@@ -1,0 +1,1 @@
+"""The playbooks, run by Ansible over ssh and on this machine, against a real cluster."""
