@@ -13,6 +13,17 @@ from .fake_api import NODE, FakeApi, serve
 
 pytest_plugins = ["pytester"]
 
+NEED_MORE = ("broken", "clusters", "interruptions", "kind", "page", "playbooks", "upgrade", "upstream")
+"""Folders of tests that need clusters, a Docker or a browser, and minutes: they run when they are named."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what needs more than this process, unless the user asked for it."""
+    if collection_path.parent != Path(__file__).parent or collection_path.name not in NEED_MORE:
+        return None
+    named = [Path(config.invocation_params.dir, argument.partition("::")[0]).resolve() for argument in config.args]
+    return None if any(path.is_relative_to(collection_path) for path in named) else True
+
 
 @pytest.fixture
 def api() -> Iterator[FakeApi]:

@@ -111,7 +111,7 @@ def test_fleet(controller: Controller, by_ssh: dict[str, Any], proven: dict[str,
     matrix = json.loads((controller.playbooks / "fleet/matrix.json").read_text())
     assert sorted(column["name"] for column in matrix["columns"]) == ["far", "near"]
     assert {outcome for row in matrix["promises"] for outcome in row["outcomes"]} == {"kept"}
-    assert "| far | near |" in (controller.playbooks / "fleet/matrix.md").read_text()
+    assert "| near | far |" in (controller.playbooks / "fleet/matrix.md").read_text()
 
 
 def test_nodes(controller: Controller, by_ssh: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
