@@ -134,6 +134,9 @@ def test_port_forward(namespace: Namespace, images: Images, timeouts: Timeouts) 
     """
     private = ["bash", "-c", "while :; do echo private hello | nc -l -s 127.0.0.1 -p 9000; done"]
     inner = manifests.container("inner", images.agnhost, command=private)
+    # A probe of the port itself could not reach it, and would take the one answer.
+    listens = ["sh", "-c", "ss -ltn | grep -q 127.0.0.1:9000"]
+    inner["readinessProbe"] = {"exec": {"command": listens}, "periodSeconds": 1}
     pod = namespace.create(
         manifests.pod("serves", images.agnhost, args=["netexec"], readiness=manifests.http_probe(), beside=[inner])
     )

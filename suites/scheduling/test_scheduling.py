@@ -22,7 +22,6 @@ from clusterproof import (
     hollow,
     kinds,
     manifests,
-    watching,
 )
 from clusterproof.conditions import ListCondition, placed_on, scheduled, told_to_end, waits_for_node
 from clusterproof.load import quantity
@@ -180,7 +179,8 @@ def test_pod_anti_affinity(namespace: Namespace, nodes: list[Object], images: Im
 def test_topology_spread(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
     """Pods with a topology spread constraint MUST NOT differ in number between domains by more than maxSkew.
 
-    All of them prefer the same node, and at no moment it has more than one pod more than another.
+    All of them prefer the same node, and yet it gets half of them. On the way there the numbers may differ by more,
+    because nodes are given out in order but written down side by side.
 
     Source: https://kubernetes.io/docs/concepts/scheduling-eviction/topology-spread-constraints/
     """
@@ -195,16 +195,11 @@ def test_topology_spread(namespace: Namespace, nodes: list[Object], images: Imag
     affinity["nodeAffinity"] |= _preferred(nodes[0])["nodeAffinity"]
     spec = {"topologySpreadConstraints": [constraint], "affinity": affinity}
 
-    with watching(namespace.pods("app=even")) as pods:
-        even = namespace.create(manifests.deployment("even", images.agnhost, replicas=4, spec=spec, **manifests.HELD))
-        eventually(even.pods(), _all_scheduled(4), within=timeouts.object)
+    even = namespace.create(manifests.deployment("even", images.agnhost, replicas=4, spec=spec, **manifests.HELD))
+    pods = eventually(even.pods(), _all_scheduled(4), within=timeouts.object)
 
-    def even_at_all_times(state: list[Object]) -> str | None:
-        numbers = [sum(pod.spec.get("nodeName") == name for pod in state) for name in names]
-        return f"{names} have {numbers}" if max(numbers) - min(numbers) > 1 else None
-
-    even_at_all_times.__name__ = f"{even}: its pods are spread with maxSkew 1"
-    pods.every(even_at_all_times)
+    numbers = [sum(pod.spec["nodeName"] == name for pod in pods) for name in names]
+    assert max(numbers) - min(numbers) <= 1, f"{even}: with a maxSkew of 1 {names} have {numbers} of its pods"
 
 
 def test_gates(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
