@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ENFORCE = "pod-security.kubernetes.io/enforce"
 _PATIENCE = 600.0
 """Seconds for others to be done with a namespace; a promise may take minutes."""
+_spoiled: list[FileLock] = []
+"""Locks of namespaces that could not be emptied, held until this process ends."""
 
 
 def enforces(cluster: Cluster, name: str) -> str:
@@ -53,29 +55,45 @@ def borrow(cluster: Cluster, run: RunFolder, names: Sequence[str]) -> tuple[Name
 def give_back(namespace: Namespace, lock: FileLock) -> None:
     """Remove what the run made there, by its label, with what belongs to it; its lender's objects stay.
 
-    SurroundingsError when something of it does not go.
+    SurroundingsError when something of it does not go; the namespace is then lent to no other promise of the run.
     """
     try:
         empty(namespace)
-    finally:
-        lock.release()
+    except BaseException:
+        _spoiled.append(lock)
+        raise
+    lock.release()
 
 
 def empty(namespace: Namespace) -> None:
-    """Remove everything in a namespace that carries the run's label, and wait until it has gone."""
+    """Remove everything in a namespace that carries the run's label, and wait until it has gone.
+
+    SurroundingsError names the first object that does not go, and what was answered to its removal.
+    """
     mine = [each for kind in _kinds(namespace) for each in _labelled(namespace, kind)]
+    refusals = {each: _remove(each) for each in mine if not _follows(each)}
+    deadline = time.monotonic() + namespace.cluster.settings.timeouts.namespace
     for each in mine:
         try:
-            # With what they own: else the next promise would meet their pods.
-            each.delete(propagation="Foreground")
-        except ApiError as refused:
-            if refused.status != 404:
-                raise
-    for each in mine:
-        try:
-            eventually(each, gone, within=namespace.cluster.settings.timeouts.namespace)
+            eventually(each, gone, within=max(0.1, deadline - time.monotonic()))
         except NeverHappened as error:
-            raise SurroundingsError(f"left in Namespace {namespace.name} by this promise: {error}") from error
+            why = refusals.get(each) or str(error)
+            raise SurroundingsError(f"left in Namespace {namespace.name} by this promise: {each}: {why}") from error
+
+
+def _follows(item: Object) -> bool:
+    """Whether it goes with something else: what has an owner, and the mirror of a Service, which bears its labels."""
+    return bool(item.metadata.get("ownerReferences")) or (item.kind.group, item.kind.kind) == ("", "Endpoints")
+
+
+def _remove(item: Object) -> str:
+    """Ask for an object's removal; what was answered where that is refused."""
+    try:
+        # With what it owns: else the next promise would meet its pods.
+        item.delete(propagation="Foreground")
+    except ApiError as refused:
+        return "" if refused.status == 404 else str(refused)
+    return ""
 
 
 def _kinds(namespace: Namespace) -> list[Kind]:

@@ -156,6 +156,10 @@ def test_rollout(namespace, images, timeouts):
     """A Deployment's pods MUST be made."""
     web = namespace.create(manifests.deployment("web", images.agnhost, replicas=2, spec=manifests.PARKED))
     eventually(web.pods(), lambda pods: None if len(pods) == 2 else "too few", within=timeouts.rollout)
+    # Its Endpoints bear its labels, and no admin of a namespace may remove those.
+    namespace.create(manifests.service("web"))
+    endpoints = namespace.select(kinds.ENDPOINT_SLICE, "kubernetes.io/service-name=web")
+    eventually(endpoints, lambda found: None if found else "there are none", within=timeouts.object)
 
 def test_cluster_role(cluster, namespace):
     """A ClusterRole MUST be made."""
