@@ -6,11 +6,13 @@ screen reader; what it shows is in a table next to it as well, which the templat
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import vl_convert
 from markupsafe import Markup, escape
 
 from clusterproof.outcome import Availability, Outcome, Result, Rights, Run
@@ -18,6 +20,8 @@ from clusterproof.outcome import Availability, Outcome, Result, Rights, Run
 from .. import text
 
 _VEGA_LITE = "6.1"
+# In a process of its own: a JavaScript engine leaves threads behind, after which nobody should fork, and may crash.
+_DRAW = "import json, sys, vl_convert; print(vl_convert.vegalite_to_svg(json.load(sys.stdin), vl_version=sys.argv[1]))"
 _STYLE = {
     "background": None,
     "font": "sans-serif",
@@ -221,7 +225,13 @@ def _cell(what: str, granted: set[str], answers: dict[str, int]) -> tuple[str, i
 
 
 def _draw(title: str, told: str, spec: dict[str, Any]) -> Chart:
-    drawn = vl_convert.vegalite_to_svg({**spec, "config": _STYLE}, vl_version=_VEGA_LITE)
+    drawn = subprocess.run(
+        [sys.executable, "-c", _DRAW, _VEGA_LITE],
+        input=json.dumps({**spec, "config": _STYLE}),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
     label = escape(f"{title}. {told}")
     return Chart(title, told, Markup(drawn.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)))
 
