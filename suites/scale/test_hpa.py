@@ -51,23 +51,23 @@ def test_memory(namespace: Namespace, images: Images, timeouts: Timeouts) -> Non
     """A HorizontalPodAutoscaler MUST follow the memory use of its pods, and never keep more than its maximum.
 
     Pods request 16Mi and are to use 100 % of that. One of them holds 56Mi, so four pods are needed, and the maximum of
-    three is allowed. Then none holds anything, and one pod is enough.
+    two is allowed. Then none holds anything, and one pod is enough.
 
     Source: https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#support-for-resource-metrics
     """
     requests = {"requests": {"memory": "16Mi"}}
     workers = namespace.create(deployment("worker", images.agnhost, command=load.command(), resources=requests))
-    scaler = namespace.create(hpa("worker", target="worker", low=1, high=3, metrics=[MEMORY], behavior=AT_ONCE))
+    scaler = namespace.create(hpa("worker", target="worker", low=1, high=2, metrics=[MEMORY], behavior=AT_ONCE))
     eventually(workers, rolled_out, within=timeouts.pod)
     holding = workers.pods().read()[0]
 
     with watching(namespace.select(kinds.DEPLOYMENT)) as history:
         load.hold(holding, 56)
-        eventually(scaler, _settled(3, 56 / 16, "TooManyReplicas"), within=timeouts.scale)
+        eventually(scaler, _settled(2, 56 / 16, "TooManyReplicas"), within=timeouts.scale)
         load.hold(holding, 0)
         eventually(scaler, _settled(1, 0, "DesiredWithinRange"), within=timeouts.scale)
 
-    history.every(_between(1, 3))
+    history.every(_between(1, 2))
 
 
 def test_behaviour(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:

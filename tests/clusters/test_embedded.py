@@ -133,7 +133,7 @@ def test_two_clusters_do_not_meet(up: Cluster) -> None:
         (["--nodes", "128"], "--nodes=128: an embedded cluster has 1 to 127 nodes"),
         (["--nodes", "0"], "--nodes=0: an embedded cluster has 1 to 127 nodes"),
         (["--addons", "dns,mesh"], "--addons: there is no mesh; choose from: dns, metrics, ingress, storage"),
-        (["--kubernetes-version", "1.12.0"], "Kubernetes 1.12.0 cannot be had here; choose from: 1.37."),
+        (["--kubernetes-version", "1.12.0"], "Kubernetes 1.12.0 cannot be had here; choose from: 1.36."),
         (["--name", "{up}"], "embedded cluster '{up}' exists already; remove it with: clusterproof down --name {up}"),
     ],
 )
