@@ -20,12 +20,14 @@ from .subject import Subject
 
 NAME = "broken"
 DETECTION = Path(__file__).parents[2] / "docs" / "detection.md"
+FOUND = Path(__file__).with_name("found.json")
+"""What the page was written from; those breakages that are tried again replace their part of it."""
 RECORD = pytest.StashKey[Record]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("broken clusters")
-    group.addoption("--write-detection", action="store_true", help="write docs/detection.md from what was noticed")
+    group.addoption("--write-detection", action="store_true", help="bring docs/detection.md up to date with this run")
     group.addoption("--broken-cluster", metavar="NAME", help="break this embedded cluster, and leave it running")
 
 
@@ -75,11 +77,11 @@ def sound(request: pytest.FixtureRequest, subject: Subject, prover: Prover) -> l
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print the table of promises and breakages, and keep it when asked to."""
     found = config.stash[RECORD]
-    if not found.entries:
+    if not found.found:
         return
     terminalreporter.section("broken clusters")
     for line in found.table():
         terminalreporter.write_line(line)
     if config.getoption("--write-detection"):
-        DETECTION.write_text(found.page())
+        DETECTION.write_text(found.kept_in(FOUND).page())
         terminalreporter.write_line(f"written: {DETECTION}")

@@ -40,7 +40,7 @@ def test_detection(broken: Breakage, subject: Subject, prover: Prover, sound: li
         runs = [prover.start(list(broken.breaks), told, scale=broken.scale)]
         runs += [prover.start(broken.keeps, told)] if broken.keeps else []
         results = [result for run in runs for result in run.results()]
-    record.add(broken, results)
+    record.add(broken.name, results)
 
     wrong = [problem for id in broken.breaks for problem in broken.unnoticed(id, results)]
     wrong += [
