@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 
 import urllib3
 from kubernetes.client import ApiClient, Configuration
+from kubernetes.config.incluster_config import load_incluster_config
 from kubernetes.config.kube_config import load_kube_config
 from urllib3.exceptions import (
     ConnectTimeoutError,
@@ -37,6 +38,8 @@ from clusterproof.streaming import ExecResult as ExecResult
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
+IN_CLUSTER = "in-cluster"
+"""Said in place of a kubeconfig's path: the cluster is that of the pod this process runs in, as its service account."""
 
 
 class Event(NamedTuple):
@@ -132,8 +135,15 @@ class Client:
 
     @classmethod
     def from_kubeconfig(cls, path: str | Path, context: str = "") -> Client:
-        """The user of a kubeconfig's context, its current one by default: certificate, token or exec plugin."""
+        """The user of a kubeconfig's context, its current one by default: certificate, token or exec plugin.
+
+        For the path `in-cluster` the pod's own service account, whose token is read again as it is renewed.
+        """
         configuration = Configuration()
+        if str(path) == IN_CLUSTER:
+            load_in_cluster: Any = load_incluster_config  # without types
+            load_in_cluster(configuration)
+            return cls(configuration)
         load: Any = load_kube_config  # without types
         load(str(path), context or None, configuration, persist_config=False)
         return cls(configuration)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -12,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 from cryptography import x509
-from kubernetes.config import ConfigException
+from kubernetes.config import ConfigException, incluster_config
 
 from clusterproof import kinds
-from clusterproof.client import Client, Response
+from clusterproof.client import IN_CLUSTER, Client, Response
 from clusterproof.cluster import schedulable
 from clusterproof.errors import SurroundingsError
 from clusterproof.objects import Object
@@ -46,7 +47,7 @@ LENT_RIGHTS = (
 
 
 class External:
-    """Finds a cluster by kubeconfig; neither creates nor deletes one."""
+    """Finds a cluster by kubeconfig, or from inside of it; neither creates nor deletes one."""
 
     def create(self, shape: Shape) -> Access:
         """Check within seconds that promises can be proven there; UsageError says what is in the way."""
@@ -88,8 +89,15 @@ def connect(kubeconfig: Path | None, context: str) -> tuple[Client, Path, str]:
 
 
 def _named(shape: Shape) -> tuple[Path, str]:
-    if not shape.kubeconfig and not shape.context:
-        raise pytest.UsageError("--cluster=external needs --kubeconfig or --context: no cluster is chosen silently")
+    if not shape.kubeconfig and not shape.context and not _in_a_pod():
+        raise pytest.UsageError(
+            "--cluster=external needs --kubeconfig or --context, or a pod with a service account's token to run in: "
+            "no cluster is chosen silently"
+        )
+    if str(shape.kubeconfig) == IN_CLUSTER or not (shape.kubeconfig or shape.context):
+        if shape.context not in ("", IN_CLUSTER):
+            raise pytest.UsageError(f"--context={shape.context}: in a pod there is only its own cluster, no contexts")
+        return Path(IN_CLUSTER), IN_CLUSTER
     path = (shape.kubeconfig or Path("~/.kube/config")).expanduser().absolute()
     try:
         raw = yaml.safe_load(path.read_text())
@@ -105,12 +113,20 @@ def _named(shape: Shape) -> tuple[Path, str]:
     return path, context
 
 
+def _in_a_pod() -> bool:
+    """Whether this runs in a pod of the cluster that it is to prove, and may speak to it."""
+    token = Path(incluster_config.SERVICE_TOKEN_FILENAME)
+    return bool(os.environ.get(incluster_config.SERVICE_HOST_ENV_NAME)) and token.is_file()
+
+
 def _client(path: Path, context: str) -> Client:
     logger, complaints = logging.getLogger(), _Complaints()
     logger.addHandler(complaints)
     try:
         client = Client.from_kubeconfig(path, context)
     except (ConfigException, ValueError, OSError, TypeError, AttributeError) as error:
+        if str(path) == IN_CLUSTER:
+            raise pytest.UsageError(f"--kubeconfig={path}: this is no pod with a service account: {error}") from error
         # The two last: a file that has something else where the official client expects a list or a mapping.
         raise pytest.UsageError(f"{path}: context {context!r} cannot be used: {_one_line(error)}") from error
     finally:

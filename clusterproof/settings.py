@@ -152,7 +152,13 @@ OPTIONS = (
         "cluster",
         "where the cluster comes from: embedded (default), external, kind, k3d, minikube, or another provider",
     ),
-    Option("kubeconfig", "kubeconfig file of an external cluster", Path, "FILE"),
+    Option(
+        "kubeconfig",
+        "kubeconfig file of an external cluster; in-cluster: that of the pod this runs in, by its service account, "
+        "which is also the default where there is one",
+        Path,
+        "FILE",
+    ),
     Option("context", "context in the kubeconfig (default: its current one)"),
     Option("cluster_name", "name of the cluster to create (default: after the run)", metavar="NAME", check=_label),
     Option(

@@ -10,8 +10,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from kubernetes.config import incluster_config
 
-from clusterproof.external import External
+from clusterproof.certificates import self_signed
+from clusterproof.external import External, connect
 from clusterproof.provider import Shape
 
 from .fake_api import NODE, FakeApi
@@ -34,8 +36,67 @@ def test_a_fit_cluster_is_found(kubeconfig: Path) -> None:
     External().delete(access)
 
 
+@pytest.fixture
+def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The token of a service account, where a pod has it; the environment is not that of a pod yet."""
+    token, authority = tmp_path / "token", tmp_path / "ca.crt"
+    token.write_text("secret")
+    authority.write_text(self_signed("kubernetes").certificate)
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(token))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(authority))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    return token
+
+
+@pytest.fixture
+def pod(account: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same in a pod, told of a server that does not answer; real ones are in tests/incluster."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "9")
+    return account
+
+
+@pytest.mark.usefixtures("account")
 def test_no_cluster_is_chosen_silently() -> None:
-    assert refusal() == "--cluster=external needs --kubeconfig or --context: no cluster is chosen silently"
+    assert refusal() == (
+        "--cluster=external needs --kubeconfig or --context, or a pod with a service account's token to run in: "
+        "no cluster is chosen silently"
+    )
+
+
+@pytest.mark.usefixtures("account")
+def test_no_pod() -> None:
+    assert "in-cluster: this is no pod with a service account: Service host/port" in refusal(Path("in-cluster"))
+
+
+def test_a_pod_without_a_token(pod: Path) -> None:
+    pod.unlink()
+    assert refusal().startswith("--cluster=external needs --kubeconfig or --context, or a pod with a service account")
+
+
+@pytest.mark.usefixtures("pod")
+@pytest.mark.parametrize("named", [None, Path("in-cluster")])
+def test_a_pod_proves_its_own_cluster(named: Path | None) -> None:
+    assert refusal(named).startswith("cluster of context 'in-cluster': https://127.0.0.1:9: cannot connect")
+
+
+@pytest.mark.usefixtures("pod")
+def test_a_pods_own_cluster_has_no_contexts() -> None:
+    assert refusal(Path("in-cluster"), "other").startswith("--context=other: in a pod there is only its own cluster")
+
+
+def test_the_token_of_a_pod_is_read_again(pod: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, path, context = connect(Path("in-cluster"), "")
+    assert (str(path), context) == ("in-cluster", "in-cluster")
+    assert client.configuration.auth_settings()["BearerToken"]["value"] == "bearer secret"
+    pod.write_text("renewed")
+    later = datetime.datetime.now() + datetime.timedelta(minutes=2)
+    monkeypatch.setattr(incluster_config.datetime, "datetime", type("Later", (), {"now": staticmethod(lambda: later)}))
+    assert client.configuration.auth_settings()["BearerToken"]["value"] == "bearer renewed"
+
+
+def test_a_kubeconfig_goes_before_the_pods_own_cluster(pod: Path, kubeconfig: Path) -> None:
+    assert External().create(shape(kubeconfig)).kubeconfig == str(kubeconfig)
 
 
 def test_unreadable(tmp_path: Path) -> None:
