@@ -22,10 +22,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Thread
 
+from clusterproof import debian
 from clusterproof.errors import SurroundingsError
 from clusterproof.parts import Progress
-
-from . import debian
 
 PREFIX = "clusterproof-docker-"
 WHERE = Path("/var/tmp")

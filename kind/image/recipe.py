@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from clusterproof import images, parts
+from clusterproof import debian, images, parts
 from clusterproof.parts import Progress
 
-from .. import debian, docker
+from .. import docker
 
 HERE = Path(__file__).parent
 
@@ -76,7 +76,7 @@ def ensure(kubernetes_version: str, progress: Progress) -> NodeImage:
     version = made.version(kubernetes_version)
     programs = made.programs(version, progress)
     files = made.source("kind", version, progress) / "images/base/files"
-    rootfs = _rootfs(progress)
+    rootfs = debian.rootfs("kind", SUITE, PACKAGES, progress)
 
     def make(draft: Path) -> None:
         started = time.monotonic()
@@ -105,25 +105,6 @@ def ensure(kubernetes_version: str, progress: Progress) -> NodeImage:
     }
     entry = made.obtain("kind", f"node-v{version}", ingredients, make, progress)
     return NodeImage(name_of(version), (entry / "node.tar", entry / "load-balancer.tar"))
-
-
-def _rootfs(progress: Progress) -> Path:
-    """Debian's root file system with all packages, as a tar file."""
-
-    def make(draft: Path) -> None:
-        started = time.monotonic()
-        tool = debian.unpacked("mmdebstrap", ("mmdebstrap", "debian-archive-keyring"), progress)
-        progress(f"kind: making a root file system of Debian {SUITE}")
-        keys = tool / "usr/share/keyrings/debian-archive-keyring.gpg"
-        command = ["perl", str(tool / "usr/bin/mmdebstrap"), "--quiet", "--variant=minbase", f"--keyring={keys}"]
-        command += [f"--include={','.join(PACKAGES)}", SUITE, str(draft / "rootfs.tar")]
-        if mirror := os.environ.get("CLUSTERPROOF_DEBIAN_MIRROR"):
-            command.append(mirror)
-        debian.run(command, f"the root file system of Debian {SUITE} cannot be made", help="is a mirror in reach?")
-        progress(f"kind: root file system made in {time.monotonic() - started:.0f} s")
-
-    ingredients = {"suite": SUITE, "packages": PACKAGES, "machine": os.uname().machine}
-    return parts.load().obtain("kind", "rootfs", ingredients, make, progress) / "rootfs.tar"
 
 
 def _base(folder: Path, rootfs: Path, files: Path, programs: Mapping[str, Path]) -> None:
