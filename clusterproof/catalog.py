@@ -30,6 +30,8 @@ class Promise:
     capabilities: tuple[str, ...]
     source: str
     """URL of the documentation that makes the promise; empty without one."""
+    pod_security: tuple[str, ...] = ()
+    """Pod Security levels that its cases demand of their namespaces; empty for the usual one, restricted."""
 
 
 def root() -> Path:
@@ -137,6 +139,7 @@ def _promises(file: Path) -> Iterator[Promise]:
             next((tier for tier in _names(marks) if tier in TIERS), "normal"),
             tuple(_required(marks)),
             source(ast.get_docstring(node)),
+            tuple(_demanded(marks)),
         )
 
 
@@ -152,17 +155,25 @@ def _names(marks: Iterable[ast.expr]) -> Iterator[str]:
                 yield node.attr
 
 
+def _arguments(marks: Iterable[ast.expr], name: str) -> Iterator[ast.expr]:
+    """What is handed to the marks of a name among these expressions."""
+    for mark in marks:
+        for call in ast.walk(mark):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == name:
+                yield from call.args
+
+
 def _required(marks: Iterable[ast.expr]) -> Iterator[str]:
     from clusterproof import capabilities
 
-    for mark in marks:
-        for call in ast.walk(mark):
-            if not (
-                isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "requires"
-            ):
-                continue
-            for argument in call.args:
-                constant = argument.attr if isinstance(argument, ast.Attribute) else getattr(argument, "id", "")
-                found = getattr(capabilities, constant, None)
-                if isinstance(found, capabilities.Capability):
-                    yield found.name
+    for argument in _arguments(marks, "requires"):
+        constant = argument.attr if isinstance(argument, ast.Attribute) else getattr(argument, "id", "")
+        found = getattr(capabilities, constant, None)
+        if isinstance(found, capabilities.Capability):
+            yield found.name
+
+
+def _demanded(marks: Iterable[ast.expr]) -> Iterator[str]:
+    for argument in _arguments(marks, "pod_security"):
+        if isinstance(argument, ast.Constant):
+            yield str(argument.value)

@@ -44,6 +44,7 @@ def test_marks_are_read_from_the_source(tmp_path: Path, monkeypatch: pytest.Monk
         "pytestmark = [pytest.mark.requires(capabilities.INGRESS)]\n"
         "@pytest.mark.smoke\n"
         "@pytest.mark.requires(METRICS)\n"
+        '@pytest.mark.pod_security("privileged")\n'
         'def test_one(): "It MUST."\n'
         'def test_two(): "It MUST."\n'
         "def helper(): pass\n"
@@ -55,6 +56,7 @@ def test_marks_are_read_from_the_source(tmp_path: Path, monkeypatch: pytest.Monk
         {"network.ingress", "scale.metrics"},
     )
     assert (two.tier, two.capabilities) == ("normal", ("network.ingress",))
+    assert (one.pod_security, two.pod_security) == (("privileged",), ())
 
 
 def test_a_file_that_is_not_python_is_named(tmp_path: Path) -> None:
