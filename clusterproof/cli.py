@@ -166,7 +166,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _commands() -> dict[str, Command]:
-    from clusterproof.doctor_command import Examine
+    from clusterproof.doctor.command import Examine
 
     commands: dict[str, Command] = {"doctor": Examine(), "sweep": Sweep(), "images": ListImages(), "version": Version()}
     for point in entry_points(group=COMMANDS):
@@ -215,8 +215,8 @@ def _sweep_cluster(args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[str
     import pytest
     from kubernetes.config import ConfigException
 
-    from clusterproof import ledger
     from clusterproof.client import Client
+    from clusterproof.running import ledger
 
     try:
         client = Client.from_kubeconfig(args.kubeconfig, args.context)

@@ -21,12 +21,12 @@ from clusterproof.errors import ApiError, NeverHappened, SurroundingsError
 from clusterproof.machine import Machine, Unseen
 from clusterproof.objects import Object
 from clusterproof.outcome import ClusterFacts, NodeFact, Step
-from clusterproof.proving import Unsupported
+from clusterproof.running.proving import Unsupported
 from clusterproof.wait import eventually
 
 if TYPE_CHECKING:
     from clusterproof.cluster import Cluster
-    from clusterproof.run import RunFolder
+    from clusterproof.running.run import RunFolder
 
 RECORD = "machines.json"
 """File of the run's folder: how machines are reached, and what the first look at them found."""

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from clusterproof import catalog, hookspecs, marks, proving, resume, retry, settings
-from clusterproof.run import RunFolder
-from clusterproof.session import Conductor
+from clusterproof import catalog, marks, settings
+from clusterproof.running import hookspecs, proving, resume, retry
+from clusterproof.running.run import RunFolder
+from clusterproof.running.session import Conductor
 
 pytest_plugins = [
     "clusterproof.fixtures.cluster",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from clusterproof.doctor.needs import is_missing_right
 from clusterproof.errors import ApiError
-from clusterproof.needs import is_missing_right
 
 
 class Refusal:

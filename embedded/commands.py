@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from clusterproof.run import cluster_name
+from clusterproof.running.run import cluster_name
 
 from . import addons, cluster, process, state
 from .components import DEFAULT_KUBERNETES

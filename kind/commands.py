@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from clusterproof import parts
-from clusterproof.run import cluster_name
+from clusterproof.running.run import cluster_name
 
 from . import docker, state
 from .image import recipe

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from clusterproof import admission, manifests, needs
+from clusterproof import manifests
+from clusterproof.doctor import admission, needs
 from clusterproof.errors import ApiError
 
 LABELS = {"kubernetes.io/metadata.name": "cp-0", "team": "a"}

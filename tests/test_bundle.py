@@ -10,9 +10,9 @@ import pytest
 import yaml
 from kubernetes.client import Configuration
 
-from clusterproof import bundle
 from clusterproof.client import Client
 from clusterproof.outcome import Attachment
+from clusterproof.running import bundle
 
 from .fake_api import FakeApi
 

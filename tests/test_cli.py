@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from clusterproof import cli, ledger
+from clusterproof import cli
 from clusterproof.errors import ApiError, NeverHappened, SurroundingsError
+from clusterproof.running import ledger
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from clusterproof import journal
 from clusterproof.outcome import Result
+from clusterproof.running import journal
 
 from .reports import samples
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from clusterproof import ledger
 from clusterproof.client import Client
 from clusterproof.errors import SurroundingsError
 from clusterproof.hold import HOLD
 from clusterproof.namespace import RUN_LABEL
+from clusterproof.running import ledger
 
 from .fake_api import FakeApi
 

@@ -20,7 +20,7 @@ from clusterproof.errors import SurroundingsError
 from clusterproof.machine import Machine, Program, Unseen
 from clusterproof.machines import Machines
 from clusterproof.objects import Object
-from clusterproof.proving import Unsupported
+from clusterproof.running.proving import Unsupported
 from clusterproof.settings import Settings
 
 from .fake_api import NODE

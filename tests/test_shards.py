@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterproof import shards
+from clusterproof.running import shards
 
 SECONDS = {f"area/thing/{number}": float(number % 17) for number in range(101)}
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from clusterproof import external, ledger
+from clusterproof import external
 from clusterproof.errors import SurroundingsError
+from clusterproof.running import ledger
 
 from .folder import Folder
 

@@ -10,7 +10,7 @@ import pytest
 
 from clusterproof import Cluster, Images, Namespace, Object, Timeouts, eventually, inside, kinds, manifests
 from clusterproof.conditions import gone, ready
-from clusterproof.proving import Unsupported
+from clusterproof.running.proving import Unsupported
 
 
 def test_names(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from clusterproof import catalog, journal
+from clusterproof import catalog
 from clusterproof.outcome import Result
-from clusterproof.proving import PLAN
+from clusterproof.running import journal
+from clusterproof.running.proving import PLAN
 
 LONGEST_SECONDS = 420.0
 """For all promises of one run."""

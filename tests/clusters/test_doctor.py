@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from clusterproof.reports import result
 
-from clusterproof import eventually, kinds, ledger, manifests
+from clusterproof import eventually, kinds, manifests
 from clusterproof.client import Client
 from clusterproof.objects import Object
+from clusterproof.running import ledger
 
 from .machine import Cluster, Machine
 

@@ -18,11 +18,12 @@ import pytest
 from clusterproof.embedded.pki import Authority
 from clusterproof.reports import result
 
-from clusterproof import catalog, kinds, ledger, manifests
+from clusterproof import catalog, kinds, manifests
 from clusterproof.client import Client
 from clusterproof.namespace import RUN_LABEL
 from clusterproof.objects import Object, Selection
 from clusterproof.outcome import Outcome
+from clusterproof.running import ledger
 
 from ..fake_api import NODE, FakeApi, serve
 from .machine import Cluster, Machine, Started

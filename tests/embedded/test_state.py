@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from clusterproof.embedded import commands, state
 
-from clusterproof.run import cluster_name
+from clusterproof.running.run import cluster_name
 
 
 @pytest.fixture(autouse=True)

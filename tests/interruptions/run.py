@@ -23,9 +23,10 @@ from pathlib import Path
 from clusterproof.embedded import cluster
 from clusterproof.reports import result
 
-from clusterproof import catalog, journal, ledger
+from clusterproof import catalog
 from clusterproof.client import Client
 from clusterproof.outcome import Outcome, Run
+from clusterproof.running import journal, ledger
 
 NAME = "interruptions"
 SELECTION = (

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from clusterproof import catalog, journal, outcome, profiles, proving, resume, settings
-from clusterproof.forks import Forks
+from clusterproof import catalog, outcome, profiles, settings
 from clusterproof.outcome import ClusterFacts, Outcome, Result, Run
-from clusterproof.run import RunFolder
+from clusterproof.running import journal, proving, resume
+from clusterproof.running.forks import Forks
+from clusterproof.running.run import RunFolder
 from clusterproof.settings import Settings
 
 if TYPE_CHECKING:
     from clusterproof.client import Client
-    from clusterproof.ledger import Ledger
+    from clusterproof.running.ledger import Ledger
 
 
 class Conductor:
@@ -86,7 +87,7 @@ class Conductor:
             with self._terminal():
                 self.run.acquire(self.settings)
             self._journal = journal.Journal(self.settings.reports_dir)
-        from clusterproof import ledger
+        from clusterproof.running import ledger
 
         cluster = proving.the_cluster(self.config)
         # With a client of its own: the forked processes inherit the cluster's, and must not share a connection.
@@ -95,7 +96,7 @@ class Conductor:
 
     def _resume(self, earlier: resume.Earlier) -> bool:
         """Get the run its cluster back, free of what the interrupted part left; False when nothing is left to prove."""
-        from clusterproof import ledger
+        from clusterproof.running import ledger
 
         planned = {planned["id"] for planned in self.plan.values()}
         if planned:  # pytest-xdist's workers have not collected yet
@@ -271,7 +272,7 @@ class Conductor:
         return machines.facts(facts, self.run)
 
     def _leaks(self, client: Client) -> tuple[str, ...]:
-        from clusterproof import ledger
+        from clusterproof.running import ledger
 
         namespaces = [name for result in self.results for name in result.namespaces]
         kept = self._kept()

@@ -18,7 +18,7 @@ import pytest
 
 from clusterproof.outcome import Attachment, Availability, ClusterFacts, Outcome, Result, Rights, Step, to_json
 from clusterproof.provider import Access
-from clusterproof.run import access_of, facts_of
+from clusterproof.running.run import access_of, facts_of
 
 NAME = "journal.jsonl"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from clusterproof.doctor import Examination, Finding
+    from clusterproof.doctor.examine import Examination, Finding
 
 _WIDTH = 120
 
@@ -42,7 +42,8 @@ class Examine:
         """0: nothing hinders a run; 1: something does; UsageError, which exits with 4, where nothing can be said."""
         import pytest
 
-        from clusterproof import cli, doctor, external
+        from clusterproof import cli, external
+        from clusterproof.doctor import examine
         from clusterproof.errors import SurroundingsError
         from clusterproof.provider import Access
 
@@ -51,7 +52,7 @@ class Examine:
         access = Access(provider="external", name=context, kubeconfig=str(path), context=context)
         try:
             external.check_version(client)
-            found = doctor.examine(client, access)
+            found = examine.examine(client, access)
         except SurroundingsError as error:
             raise pytest.UsageError(f"cluster of context {context!r}: {error}") from error
         seconds = time.monotonic() - started
@@ -64,7 +65,7 @@ class Examine:
 
 
 def _text(found: Examination, seconds: float) -> Iterator[str]:
-    from clusterproof.doctor import Weight
+    from clusterproof.doctor.examine import Weight
 
     headings = {
         Weight.HINDERS: "In the way of promises",
@@ -86,7 +87,7 @@ def _text(found: Examination, seconds: float) -> Iterator[str]:
 
 
 def _lines(finding: Finding) -> Iterator[str]:
-    from clusterproof.doctor import Weight
+    from clusterproof.doctor.examine import Weight
 
     yield from _wrapped(f"  {finding.topic}: ", finding.what)
     if finding.weight in (Weight.FINE, Weight.TOLD):

@@ -18,7 +18,7 @@ from clusterproof.wait import eventually
 
 if TYPE_CHECKING:
     from clusterproof.cluster import Cluster
-    from clusterproof.run import RunFolder
+    from clusterproof.running.run import RunFolder
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
 _PATIENCE = 600.0

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from clusterproof import proving, retry
+from clusterproof.running import proving, retry
 
 ENDING = 30.0
 """Seconds that an interrupted process has for its clean-up."""

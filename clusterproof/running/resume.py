@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from clusterproof import catalog, journal
+from clusterproof import catalog
 from clusterproof.outcome import ClusterFacts, Outcome, Result
+from clusterproof.running import journal
 from clusterproof.settings import Settings
 
 if TYPE_CHECKING:
-    from clusterproof.run import RunFolder
+    from clusterproof.running.run import RunFolder
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol  # what pytest's own loop and pytest-xdist run; there is no public name
 
-from clusterproof import journal, proving, settings
+from clusterproof import settings
 from clusterproof.outcome import Outcome, Result
+from clusterproof.running import journal, proving
 
 FLAKY = "clusterproof_flaky"
 """Attribute of the reports of a flaky promise; it travels from the workers to the controller."""

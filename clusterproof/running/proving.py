@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from _pytest.outcomes import Skipped  # `pytest.skip.Exception` is the same class, but no type
 
-from clusterproof import catalog, journal, settings, shards, steps
+from clusterproof import catalog, settings, steps
 from clusterproof.errors import ApiError, SurroundingsError
 from clusterproof.marks import TIERS
 from clusterproof.outcome import Attachment, Outcome, Result
-from clusterproof.run import RunFolder
+from clusterproof.running import journal, shards
+from clusterproof.running.run import RunFolder
 
 if TYPE_CHECKING:
     from clusterproof.cluster import Cluster
@@ -212,7 +213,7 @@ class Prover:
 
     def _keep_evidence(self, notes: Notes) -> None:
         """Now: the fixtures' clean-up removes what there is to see."""
-        from clusterproof import bundle
+        from clusterproof.running import bundle
 
         if CLUSTER not in self.config.stash:
             return
@@ -317,7 +318,7 @@ def _lacking(config: pytest.Config, error: BaseException) -> str:
     """The right that somebody lacks who has some namespaces only, and that the server confirms they lack."""
     if CLUSTER not in config.stash or not settings.of(config).namespaces:
         return ""
-    from clusterproof import needs
+    from clusterproof.doctor import needs
 
     try:
         return str(needs.missing(config.stash[CLUSTER].client, str(error)) or "")

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from clusterproof import admission, catalog, facts, images, kinds, manifests, needs
+from clusterproof import catalog, facts, images, kinds, manifests
 from clusterproof.client import Client
 from clusterproof.cluster import schedulable
+from clusterproof.doctor import admission, needs
 from clusterproof.errors import ApiError, SurroundingsError
 from clusterproof.external import lacking
 from clusterproof.namespace import RUN_LABEL

@@ -1,0 +1,1 @@
+"""`clusterproof doctor`: what is in the way of a run, told before it."""
