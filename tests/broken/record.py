@@ -119,7 +119,7 @@ def _numbers(signs: list[str], sign: str) -> str:
 
 def _readable(reason: str) -> str:
     """A reason without what differs from run to run."""
-    return re.sub(r"\bcp-[0-9a-f]{5}-([a-z0-9-]*?)-(?:w\d+|m\w*)-\d+", r"\1", reason)
+    return re.sub(r"\bcp-[0-9a-f]{5,8}-([a-z0-9-]*?)-(?:w\d+|m\w*)-\d+", r"\1", reason)
 
 
 def _cell(text: str) -> str:

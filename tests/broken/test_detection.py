@@ -25,8 +25,12 @@ def test_every_promise_exists(prover: Prover) -> None:
 
 
 def test_sound_cluster(sound: list[Result]) -> None:
-    """Before anything is broken, the same promises are all kept: what is noticed later is the breakage."""
-    noticed = [f"{result.id} is {result.outcome}: {result.reason}" for result in sound if not _kept(result)]
+    """Before anything is broken, the same promises are all kept: what is noticed later is the breakage.
+
+    Those that this cluster does not support are declared by the breakages that claim what they need.
+    """
+    fine = (Outcome.KEPT, Outcome.UNSUPPORTED)
+    noticed = [f"{result.id} is {result.outcome}: {result.reason}" for result in sound if result.outcome not in fine]
 
     assert not noticed, "on the sound cluster:\n" + "\n".join(noticed)
 

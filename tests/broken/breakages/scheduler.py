@@ -85,13 +85,13 @@ plugin_off(
     "InterPodAffinity",
     breaks={
         "scheduling/pod_affinity": r"Pod \S+/(guest-of-\w+ gets|lonely waits for a node) .*it got",
-        "scheduling/pod_anti_affinity": r"they all have a node",
+        "scheduling/pod_anti_affinity": r"they all have a node|pods that keep apart are on",
     },
     keeps=["scheduling/gates", "scheduling/node_affinity"],
 )
 plugin_off(
     "PodTopologySpread",
-    breaks={"scheduling/topology_spread": r"its pods are spread with maxSkew 1: not at moment"},
+    breaks={"scheduling/topology_spread": r"with a maxSkew of 1 .* have \[\d+, \d+\] of its pods"},
     keeps=["scheduling/gates", "scheduling/pod_anti_affinity"],
 )
 plugin_off(
