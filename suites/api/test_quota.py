@@ -22,7 +22,7 @@ def test_limit(namespace: Namespace, timeouts: Timeouts) -> None:
     quota = namespace.create(_quota("tight", **{COUNTED: "1", "services": "1"}))
     eventually(quota, _uses(COUNTED, 0), within=timeouts.object)
 
-    first = _let_in(namespace, _lease("first"), timeouts)
+    first = _counted(namespace, quota, timeouts)
     with refused(f"a second Lease in {namespace} under {quota}") as refusal:
         namespace.create(_lease("second"))
     told = f"exceeded quota: tight, requested: {COUNTED}=1, used: {COUNTED}=1, limited: {COUNTED}=1"
@@ -44,7 +44,7 @@ def test_race(namespace: Namespace, timeouts: Timeouts) -> None:
     room, tries = 3, 12
     quota = namespace.create(_quota("tight", **{COUNTED: str(room + 1)}))
     eventually(quota, _uses(COUNTED, 0), within=timeouts.object)
-    _let_in(namespace, _lease("first"), timeouts)
+    _counted(namespace, quota, timeouts)
 
     clients = [namespace.cluster.new_client() for _ in range(tries)]
     with ThreadPoolExecutor(tries) as pool:
@@ -67,19 +67,18 @@ def test_resources(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
     quota = namespace.create(_quota("tight", **{"requests.cpu": "500m", "pods": "10"}))
     eventually(quota, _uses("pods", 0), within=timeouts.object)
 
-    fits = {"requests": {"cpu": "500m"}}
+    # Whoever admits pods follows quotas by a watch, so the first may come too early.
     eventually(
-        lambda: _dry_pod(namespace, images, fits),
-        _requests("500m"),
+        lambda: _refusal(namespace, images, {"requests": {"cpu": "600m"}}),
+        _says("exceeded quota: tight, requested: requests.cpu=600m"),
         within=timeouts.propagation,
-        describe=f"a pod that fits {quota}",
+        describe=f"a pod that requests 600m of CPU under {quota} with 500m",
     )
+    missing = _requests("500m")(_dry_pod(namespace, images, {"requests": {"cpu": "500m"}}))
+    assert missing is None, f"a pod that fits {quota}: {missing}"
     with refused(f"a pod without a request for CPU under {quota}") as refusal:
         _dry_pod(namespace, images, None)
     assert "must specify requests.cpu" in refusal.message, refusal.message
-    with refused(f"a pod that requests 600m of CPU under {quota} with 500m") as refusal:
-        _dry_pod(namespace, images, {"requests": {"cpu": "600m"}})
-    assert "exceeded quota: tight, requested: requests.cpu=600m" in refusal.message, refusal.message
 
 
 def test_limit_range(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -137,6 +136,23 @@ def _let_in(namespace: Namespace, manifest: dict[str, Any], timeouts: Timeouts) 
     )
 
 
+def _counted(namespace: Namespace, quota: Object, timeouts: Timeouts) -> Object:
+    """A first Lease, which `quota` counts. One that comes before its admission knows the quota is let in uncounted."""
+
+    def create() -> tuple[Object, str | None]:
+        first = namespace.create(_lease("first"))
+        missing = _uses(COUNTED, 1)(quota.read())
+        if missing:
+            first.delete()
+        return first, missing
+
+    def is_counted(made: tuple[Object, str | None]) -> str | None:
+        """The quota counts what was let in."""
+        return made[1]
+
+    return eventually(create, is_counted, within=timeouts.propagation, describe=f"the first Lease under {quota}")[0]
+
+
 def _create(client: Client, namespace: Namespace, number: int) -> bool:
     """Whether one more Lease was let in."""
     try:
@@ -152,6 +168,25 @@ def _dry_pod(namespace: Namespace, images: Images, resources: dict[str, Any] | N
     """What would be stored of a pod; nothing is."""
     manifest = manifests.pod("pod", images.agnhost, args=["pause"], resources=resources)
     return namespace.client.post(kinds.POD.path(namespace.name), manifest, DRY)
+
+
+def _refusal(namespace: Namespace, images: Images, resources: dict[str, Any]) -> str:
+    """What the server says to such a pod; empty when it is let in."""
+    try:
+        _dry_pod(namespace, images, resources)
+    except ApiError as refusal:
+        if refusal.status != 403:
+            raise
+        return refusal.message
+    return ""
+
+
+def _says(expected: str) -> Callable[[str], str | None]:
+    def is_refused(told: str) -> str | None:
+        """The refusal tells why."""
+        return None if expected in told else f"it MUST be refused with {expected!r}, but {told or 'it is let in'!r}"
+
+    return is_refused
 
 
 def _requests(cpu: str) -> Callable[[dict[str, Any]], str | None]:

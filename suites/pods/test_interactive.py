@@ -154,7 +154,7 @@ def test_debug_container(namespace: Namespace, images: Images, timeouts: Timeout
 
     Source: https://kubernetes.io/docs/tasks/debug/debug-application/debug-running-pod/#ephemeral-container
     """
-    pod = namespace.create(manifests.pod("runs", images.agnhost, args=["netexec"], env={"WHO": "target"}))
+    pod = namespace.create(manifests.pod("runs", images.agnhost, args=["netexec"], readiness=manifests.http_probe()))
     eventually(pod, ready, within=timeouts.pod)
 
     debugger = manifests.container("debugger", images.agnhost, args=["pause"], targetContainerName="main")
