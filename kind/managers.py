@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,9 @@ class Manager(AClusterManager):  # type: ignore[misc]  # pytest-kubernetes has n
         self, arguments: list[str], additional_env: dict[str, str] | None = None, timeout: int | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run the program; SurroundingsError with its last lines when it fails or takes too long."""
-        words = [str(self._exec_path), *arguments]
+        # It ends with a run that is killed: otherwise it would go on making what was swept already.
+        with_us = ["setpriv", "--pdeathsig=KILL"] if sys.platform == "linux" else []
+        words = [*with_us, str(self._exec_path), *arguments]
         called = " ".join([self.get_binary_name(), *arguments[:2]])
         within = timeout or self._cluster_options.cluster_timeout
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from clusterproof.errors import SurroundingsError
 from clusterproof.provider import Access, Shape
 
 from . import managers, preflight, shapes, state
+
+LAST_REQUEST = 3.0
+"""Seconds after which Docker has done what a program asked for just before it was killed."""
 
 
 class InContainers:
@@ -58,7 +62,12 @@ class InContainers:
 
     def remove(self, record: state.Record) -> None:
         """Delete a cluster by its record; SurroundingsError when that fails, and the record stays."""
-        self._of(record).delete()
+        manager = self._of(record)
+        manager.delete()
+        if record.abandoned:  # what was killed on its way may have asked Docker for one container more
+            time.sleep(LAST_REQUEST)
+            if manager.exists():
+                manager.delete()
         record.forget()
 
     def _layout(self, shape: Shape) -> shapes.Layout:
