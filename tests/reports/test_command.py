@@ -15,14 +15,6 @@ from clusterproof import cli
 
 from . import samples
 
-ALLURE = """#!/bin/sh
-# Does what Allure's does as far as the command cares.
-[ "$1" = --version ] && echo 3.18.0 && exit
-[ -z "$BROKEN" ] || { echo "no history" >&2; exit 3; }
-[ "$1 $3 $5" = "generate --output --config" ] && [ -e "$6" ] || exit 9
-mkdir "$4" && ls "$2" > "$4/index.html"
-"""
-
 
 @pytest.fixture
 def document(tmp_path: Path) -> Path:
@@ -38,13 +30,6 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
     return folder
-
-
-@pytest.fixture
-def allure(programs: Path) -> None:
-    """A program that is called as Allure's is."""
-    (programs / "allure").write_text(ALLURE)
-    (programs / "allure").chmod(0o755)
 
 
 def names(folder: Path) -> set[str]:
@@ -65,33 +50,6 @@ def test_only_what_was_asked_for_goes_where_it_was_asked(document: Path, tmp_pat
     assert cli.main(["report", str(document), "--output", str(tmp_path / "new" / "place"), "--formats=html"]) == 0
     assert names(tmp_path / "new" / "place") == {"report.html"}
     assert names(document.parent) == {"result.json"}
-
-
-@pytest.mark.usefixtures("allure")
-def test_the_allure_site_replaces_an_earlier_one(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    site = document.parent / "allure-report"
-    site.mkdir()
-    (site / "old").touch()
-
-    assert cli.main(["report", str(document), "--formats=allure"]) == 0
-    assert names(site) == {"index.html"}
-    assert "-result.json" in (site / "index.html").read_text()
-    assert names(document.parent) == {"result.json", "allure", "allure-report"}
-    assert capsys.readouterr().out.splitlines()[-1] == f"wrote {site}"
-
-
-@pytest.mark.usefixtures("allure")
-def test_a_site_that_cannot_be_made_is_one_sentence_and_the_earlier_one_stays(
-    document: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    site = document.parent / "allure-report"
-    site.mkdir()
-    (site / "old").touch()
-    monkeypatch.setenv("BROKEN", "yes")
-
-    assert cli.main(["report", str(document), "--formats=allure"]) == 1
-    assert capsys.readouterr().err == "no Allure site: `allure generate` ended with 3 and said: no history\n"
-    assert names(site) == {"old"}
 
 
 @pytest.mark.parametrize(
