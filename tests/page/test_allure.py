@@ -30,7 +30,7 @@ def allure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name in "package.json", "package-lock.json":
         shutil.copy(LOCKED / name, folder)
     install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    subprocess.run(install, cwd=folder, check=True, timeout=240)
+    subprocess.run(install, cwd=folder, check=True, timeout=600)
     programs = folder / "node_modules" / ".bin"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
