@@ -6,6 +6,7 @@ The entry point is in group `clusterproof.parts`; what it names is called withou
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,21 @@ GROUP = "clusterproof.parts"
 
 Progress = Callable[[str], None]
 """Takes one finished line at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """An image of layers that are there already."""
+
+    reference: str
+    layers: tuple[Path, ...]
+    """The lowest first; each a tar file, or a folder whose files are to be root's."""
+    environment: Mapping[str, str]
+    """PATH among them where it is to be another than the usual one."""
+    folder: str
+    """Where a container starts."""
+    user: str
+    command: tuple[str, ...]
 
 
 class Parts(Protocol):
@@ -35,6 +51,9 @@ class Parts(Protocol):
 
         `script` is what an image for `kindnetd` runs.
         """
+
+    def pack(self, into: Path, image: Packing, progress: Progress) -> None:
+        """Write an archive with one image, for `docker load` and `ctr images import`; other programs are not needed."""
 
     def recipe(self) -> str:
         """Changes with how `archive` makes images, whatever they are made of."""

@@ -1,4 +1,4 @@
-"""The embedded room's commands: `clusterproof up`, `down`, `status`, `logs` and `kubeconfig`."""
+"""The embedded room's commands: `clusterproof up`, `down`, `status`, `load`, `logs` and `kubeconfig`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import argparse
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from clusterproof.running.run import cluster_name
 
-from . import addons, cluster, process, state
+from . import addons, cluster, operate, process, state
 from .components import DEFAULT_KUBERNETES
 from .network import processes_in
 
@@ -111,6 +112,24 @@ class Logs:
         return 0
 
 
+class Load:
+    """Puts images on the nodes of an embedded cluster."""
+
+    help = "put the images of an archive (OCI, or made by docker save) on every node of an embedded cluster"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        _add_name(parser)
+        parser.add_argument("archive", type=Path, help="a tar file")
+
+    def run(self, args: argparse.Namespace) -> int:
+        if not args.archive.is_file():
+            raise pytest.UsageError(f"{args.archive}: is no file")
+        known = state.load(args.name)
+        operate.load(known, args.archive)
+        print(f"cluster {known.name} has it on {len(known.nodes)} nodes")
+        return 0
+
+
 class Kubeconfig:
     """Shows where the administrator's kubeconfig is."""
 
@@ -170,4 +189,4 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-up, down, status, logs, kubeconfig = Up(), Down(), Status(), Logs(), Kubeconfig()
+up, down, status, load, logs, kubeconfig = Up(), Down(), Status(), Load(), Logs(), Kubeconfig()

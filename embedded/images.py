@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tarfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -26,7 +27,8 @@ from .releases import platform
 from .rootfs import Entry, File, Folder, Link
 from .state import EmbeddedError
 
-Layer = tuple[Entry, ...]
+Layer = tuple[Entry, ...] | Path
+"""What is in a layer, or the tar file that it is already."""
 _Contents = Sequence[tuple["Image", list[Layer]]]
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -52,6 +54,10 @@ class Image:
     command: tuple[str, ...] = ()
     user: str = ""
     ports: tuple[int, ...] = ()
+    folder: str = "/"
+    """Where a container starts."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """PATH among them where it is to be another than the usual one."""
 
 
 def archive(name: str, artifacts: Artifacts, progress: Progress) -> Path:
@@ -106,7 +112,7 @@ def _ingredients(contents: _Contents) -> dict[str, Any]:
         "format": _FORMAT,
         "platform": platform(),
         "images": [
-            [_settings(image), [[_identity(entry) for entry in layer] for layer in layers]]
+            [_settings(image), [[_identity(entry) for entry in _entries(layer)] for layer in layers]]
             for image, layers in contents
         ],
     }
@@ -122,8 +128,8 @@ def components(names: Iterable[str]) -> list[str]:
 def _settings(image: Image) -> dict[str, Any]:
     """The `config` of an image: how a container of it runs."""
     settings: dict[str, Any] = {
-        "Env": [f"PATH={_PATH}"],
-        "WorkingDir": "/",
+        "Env": [f"{name}={value}" for name, value in {"PATH": _PATH, **image.environment}.items()],
+        "WorkingDir": image.folder,
         # Tells two images of the same layers apart, so that each keeps its own digest and name.
         "Labels": {"org.opencontainers.image.ref.name": image.reference},
     }
@@ -233,7 +239,14 @@ def _fill(tar: tarfile.TarFile, contents: _Contents, scratch: Path) -> list[dict
     return listed
 
 
+def _entries(layer: Layer) -> tuple[Entry, ...]:
+    return (File("", layer),) if isinstance(layer, Path) else layer
+
+
 def _pack(layer: Layer, into: Path) -> Path:
+    if isinstance(layer, Path):
+        shutil.copyfile(layer, into)
+        return into
     with tarfile.open(into, "w", format=tarfile.GNU_FORMAT) as tar:
         for entry in layer:
             _add(tar, entry)

@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 from clusterproof import kinds
 from clusterproof.client import Client
 
 from . import process
-from .process import Component
+from .node import SOCKET, link
+from .process import BIN, Component
 from .state import ClusterState, EmbeddedError, Program
 
 LEADERS = ("kube-controller-manager", "kube-scheduler")
@@ -68,6 +70,18 @@ def run_on(state: ClusterState, place: str, *command: str) -> str:
     if done.returncode:
         raise EmbeddedError(f"{' '.join(command)} on {place} exited with {done.returncode}: {done.stderr.strip()}")
     return done.stdout
+
+
+def load(state: ClusterState, archive: Path) -> None:
+    """Put the images of an archive on every node, as `ctr images import` does. EmbeddedError where it fails."""
+    for node in state.nodes:
+        copy = state.node_folder(node) / "tmp" / f"images-{os.getpid()}.tar"  # which the node has as /tmp
+        try:
+            link(archive, copy)
+            given = [f"{BIN}/ctr", "--address", SOCKET, "--namespace", "k8s.io", "images", "import", "--local"]
+            run_on(state, node.name, *given, f"/tmp/{copy.name}")
+        finally:
+            copy.unlink(missing_ok=True)
 
 
 def replacing(*pairs: tuple[str, str]) -> Callable[[list[str]], list[str]]:

@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from clusterproof.parts import Packing
+
 from . import cache, images, rootfs
 from .builder import Artifacts, ensure
 from .cache import Progress
@@ -52,6 +54,19 @@ class Parts:
         known = _templates(script)
         wanted = [dataclasses.replace(_template(known, reference), reference=reference) for reference in references]
         images.docker_archive(into, wanted, self._artifacts(kubernetes_version, progress), progress)
+
+    def pack(self, into: Path, image: Packing, progress: Progress) -> None:
+        """Write an archive with one image of layers that are there."""
+        packed = Image(
+            image.reference,
+            lambda _: [layer if layer.is_file() else tuple(rootfs.tree(layer)) for layer in image.layers],
+            (),
+            command=image.command,
+            user=image.user,
+            folder=image.folder,
+            environment=image.environment,
+        )
+        images.docker_archive(into, [packed], Artifacts({}, {}, {}), progress)
 
     def recipe(self) -> str:
         """Changes with how `archive` makes images, whatever they are made of."""

@@ -67,6 +67,18 @@ class File:
 Entry = Folder | Link | File
 
 
+def tree(folder: Path) -> Iterator[Entry]:
+    """Everything in a folder of this machine, as root's, in an order that is always the same."""
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            yield Link(name, str(path.readlink()))
+        elif path.is_dir():
+            yield Folder(name)
+        else:
+            yield File(name, path, 0o755 if path.stat().st_mode & 0o100 else 0o644)
+
+
 def missing_packages() -> list[str]:
     """Debian packages that must be installed before images can be made; empty if all is there."""
     missing = {package for program, package in PROGRAMS.items() if _which(program) is None}

@@ -13,7 +13,18 @@ from .fake_api import NODE, FakeApi, serve
 
 pytest_plugins = ["pytester"]
 
-NEED_MORE = ("broken", "clusters", "docs", "interruptions", "kind", "page", "playbooks", "upgrade", "upstream")
+NEED_MORE = (
+    "broken",
+    "clusters",
+    "docs",
+    "incluster",
+    "interruptions",
+    "kind",
+    "page",
+    "playbooks",
+    "upgrade",
+    "upstream",
+)
 """Folders of tests that need clusters, a Docker or a browser, and minutes: they run when they are named."""
 
 

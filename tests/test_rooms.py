@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("suites", "fixtures", "reports", "embedded", "kind", "upgrade")
+ROOMS = ("suites", "fixtures", "reports", "embedded", "kind", "upgrade", "incluster")
 
 
 def imports(file: Path) -> set[str]:
