@@ -25,8 +25,10 @@ TOOLS = {
 
 _INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 CONTROLLERS = {"cpu", "cpuset", "memory", "pids"}
-DISK = 6 << 30
-"""Bytes that a first build and its clusters need; a warm cache needs a tenth."""
+BUILD_DISK = 6 << 30
+"""Bytes that a first build needs where its results are kept."""
+CLUSTER_DISK = 1 << 30
+"""Bytes that a cluster needs for its nodes' containers, logs and volumes."""
 
 
 class PreflightError(CannotStart):
@@ -57,8 +59,9 @@ def problems(nodes: int, *, addons: bool) -> Iterator[str]:
         yield from _kernel_problems(packages)
         yield from _inotify_problems(15 + nodes * (15 if addons else 10))
     yield from _cgroup_problems(writable=root)
-    for folder in {cache.root(), state.root()}:
-        yield from _disk_problems(folder)
+    if not os.path.exists(cache.root() / "programs"):
+        yield from _disk_problems(cache.root(), BUILD_DISK)
+    yield from _disk_problems(state.root(), CLUSTER_DISK)
 
 
 def _kernel_problems(missing: set[str]) -> Iterator[str]:
@@ -115,10 +118,9 @@ def _cgroup_problems(*, writable: bool) -> Iterator[str]:
         yield "cgroups cannot be written: in a container, run it --privileged --cgroupns=host"
 
 
-def _disk_problems(folder: Path) -> Iterator[str]:
+def _disk_problems(folder: Path, wanted: int) -> Iterator[str]:
     # os.path says no where Path would complain: others than root may not look into the folder.
     there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
-    free = shutil.disk_usage(there).free
-    if free < DISK and not os.path.exists(folder / "programs"):
+    if (free := shutil.disk_usage(there).free) < wanted:
         help = "free some, or point CLUSTERPROOF_CACHE and CLUSTERPROOF_STATE elsewhere"
-        yield f"{folder} has {free >> 30} GiB free and {DISK >> 30} are needed: {help}"
+        yield f"{folder} has {free / 2**30:.1f} GiB free and {wanted >> 30} are needed: {help}"

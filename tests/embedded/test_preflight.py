@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from clusterproof.embedded import preflight
@@ -38,3 +39,38 @@ def test_counting_holds_nothing() -> None:
     before = len(os.listdir("/proc/self/fd"))
     assert preflight._can_watch(3) == 3
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Bytes free under each root of an empty machine; tests change them."""
+    bytes_free = {"cache": 100 * GIB, "state": 100 * GIB}
+    for root in (preflight.cache, preflight.state):
+        folder = tmp_path / root.__name__.rpartition(".")[2]
+        folder.mkdir()
+        monkeypatch.setattr(root, "root", lambda folder=folder: folder)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: SimpleNamespace(free=bytes_free[path.name]))
+    return bytes_free
+
+
+def disk_problems() -> list[str]:
+    return [problem for problem in preflight.problems(1, addons=False) if "GiB free" in problem]
+
+
+def test_disk_for_a_first_build(free: dict[str, int]) -> None:
+    assert disk_problems() == []
+    free["cache"] = 5 * GIB + GIB // 2
+    (problem,) = disk_problems()
+    assert "cache has 5.5 GiB free and 6 are needed: free some, or point CLUSTERPROOF_CACHE" in problem
+
+
+def test_disk_once_everything_is_built(free: dict[str, int], tmp_path: Path) -> None:
+    (tmp_path / "cache" / "programs").mkdir()
+    free.update(cache=0, state=2 * GIB)
+    assert disk_problems() == []
+    free["state"] = GIB // 2
+    (problem,) = disk_problems()
+    assert "state has 0.5 GiB free and 1 are needed" in problem
