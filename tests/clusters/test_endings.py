@@ -33,7 +33,7 @@ def test_everything_that_is_missing_is_said_at_once(shared: Machine) -> None:
     assert len(reasons) == 3
     assert "you are not root: run it again with sudo" in reasons[0]
     assert "packages are missing: apt-get install --no-install-recommends -y bash" in reasons[1]
-    assert f"{small} has 0 GiB free and 6 are needed: free some, or point" in reasons[2]
+    assert f"{small} has 0.0 GiB free and 1 are needed: free some, or point" in reasons[2]
 
 
 @pytest.mark.parametrize("ending", ["by down", "by killing all of its processes"])
