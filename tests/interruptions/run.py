@@ -1,9 +1,10 @@
 """Kills runs with SIGKILL at random moments: `--resume` proves only what is missing and ends with the same outcomes.
 
 A fast selection is proven once undisturbed, then once for each round with a kill in between: of the runner alone, or of
-the runner and all its processes. After each round `clusterproof sweep` is run, and every object of every kind, the
-cluster-scoped included, is compared with what there was before. Exit code 0 when all rounds are as they must be.
-    python tests/interruptions/run.py [--rounds N] [--first N] [--seed N] [--kubeconfig FILE]
+the runner and all its processes. `clusterproof sweep` is run right after the kill, or only after the resumed run, and
+then every object of every kind, the cluster-scoped included, is compared with what there was before. Exit code 0 when
+all rounds are as they must be.
+    python tests/interruptions/run.py [--rounds N] [--first N] [--seed N] [--kubeconfig FILE] [--folder FOLDER]
 """
 
 from __future__ import annotations
@@ -30,12 +31,30 @@ from clusterproof.running import journal, ledger
 
 NAME = "interruptions"
 SELECTION = (
-    "access/test_rbac.py",
+    "access/test_credentials.py::test_automount",
+    "access/test_credentials.py::test_certificates",
+    "access/test_rbac.py::test_aggregation",
+    "access/test_rbac.py::test_escalation",
+    "access/test_rbac.py::test_non_resource_urls",
+    "access/test_rbac.py::test_revocation",
+    "access/test_rbac.py::test_scope",
+    "api/test_admission_policies.py",
+    "api/test_admission_webhooks.py::test_validating",
     "api/test_namespaces.py",
+    "apps/test_deployment.py::test_recreate",
+    "apps/test_deployment.py::test_self_heal",
+    "apps/test_job.py::test_completion",
+    "extend/test_aggregation.py::test_identity",
+    "extend/test_conversion.py::test_webhook",
     "extend/test_crd.py",
-    "health",
+    "health/test_health.py::test_livez",
+    "health/test_health.py::test_readyz",
+    "network/test_service.py::test_cluster_ip",
+    "storage/test_storage.py::test_dynamic",
 )
-"""Of the suites: namespaced and cluster-scoped objects, pods, and promises that only look."""
+"""Of the suites: pods, volumes, objects of all scopes, kinds and webhooks of their own, and promises that only look."""
+REFERENCE = "whole"
+"""The run that nothing disturbs."""
 PATIENCE = 300.0
 """Seconds for one run on a busy machine."""
 GOING = 120.0
@@ -67,7 +86,7 @@ class Bench:
     def command(self, into: Path, *options: str) -> list[str]:
         paths = [str(catalog.root() / each) for each in SELECTION]
         external = ["--cluster=external", f"--kubeconfig={self.kubeconfig}", f"--reports-dir={into}"]
-        quiet = ["-q", "-p", "no:cacheprovider", "--report-formats=json", "--workers=6", "-m", "smoke"]
+        quiet = ["-q", "-p", "no:cacheprovider", "--report-formats=json", "--workers=6"]
         return [sys.executable, "-m", "pytest", *paths, *external, *quiet, *options]
 
     def prove(self, into: Path, *options: str) -> tuple[int, float, str]:
@@ -77,6 +96,16 @@ class Bench:
             self.command(into, *options), capture_output=True, text=True, timeout=PATIENCE, check=False
         )
         return done.returncode, time.monotonic() - began, done.stdout + done.stderr
+
+    def undisturbed(self, before: ledger.Ledger) -> tuple[float, dict[str, str]]:
+        """A run that nothing disturbs, where none was kept: its seconds, and the outcome of each promise."""
+        into, took = self.folder / REFERENCE, self.folder / "seconds"
+        if not took.exists():
+            code, seconds, said = self.prove(into, f"--run-id={REFERENCE}")
+            assert code in (0, 1), said
+            assert not (left := self.left(before, REFERENCE)), left
+            took.write_text(str(seconds))
+        return float(took.read_text()), _outcomes(result.read(into / result.NAME))
 
     def kill(self, into: Path, after: float, *, everything: bool, run: str) -> None:
         """Start a run, and kill it after so many seconds, or when it has ended."""
@@ -113,19 +142,22 @@ class Bench:
         return sum(line.startswith("removed ") for line in done.stdout.splitlines())
 
     def one_round(self, number: int, after: float, expected: dict[str, str], before: ledger.Ledger) -> Round:
-        """Kill a run, resume it, sweep, and compare."""
+        """Kill a run, sweep what it left in half of the rounds, resume it, sweep in all of them, and compare."""
         run, into = f"kill-{number}", self.folder / f"{number}"
         self.kill(into, after, everything=bool(number % 2), run=run)
         _, lines, complete = journal.read(into / journal.NAME)
         proven = {each.id for _, each in lines if each.outcome is not Outcome.ERROR}
-        problems = []
+        problems, swept = [], 0
+        if number % 4 > 1:
+            swept = self.sweep(run)
+            problems += [f"left in the cluster after the kill: {one}" for one in self.left(before, run)]
         code, seconds, said = self.prove(into, "--resume")
         if not proven or complete:
             if code != 4 or "--resume: nothing to resume" not in said:
                 problems.append(f"there was nothing to resume, but it exited with {code}: {said[-300:]}")
         else:
             problems += _compared(into, code, said, proven, expected)
-        swept = self.sweep(run)
+        swept += self.sweep(run)
         problems += [f"left in the cluster: {one}" for one in self.left(before, run)]
         return Round(after, len(proven), seconds, swept, problems)
 
@@ -156,40 +188,42 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, metavar="N", help="number of the first round (default: 0)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the moments (default: 1)")
     parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="cluster to use (default: one of its own)")
+    parser.add_argument(
+        "--folder", type=Path, metavar="FOLDER", help="keeps all results; the undisturbed run is not repeated"
+    )
     args = parser.parse_args()
-    if args.kubeconfig:
-        return _rounds(args, args.kubeconfig)
-    made = cluster.up(cluster.Plan(NAME, owner=os.getpid()), print)
-    try:
-        return _rounds(args, made.kubeconfig)
-    finally:
-        cluster.down(NAME)
+    with contextlib.ExitStack() as ended:
+        kubeconfig, folder = args.kubeconfig, args.folder
+        if not kubeconfig:
+            kubeconfig = cluster.up(cluster.Plan(NAME, owner=os.getpid()), print).kubeconfig
+            ended.callback(cluster.down, NAME)
+        if not folder:
+            folder = Path(ended.enter_context(tempfile.TemporaryDirectory(prefix="clusterproof-interruptions-")))
+        bench = Bench(kubeconfig, folder)
+        wrong = _rounds(bench, args.seed, range(args.first, args.first + args.rounds))
+    print(f"{args.rounds} rounds, {wrong} wrong")
+    return 1 if wrong else 0
 
 
-def _rounds(args: argparse.Namespace, kubeconfig: Path) -> int:
-    with tempfile.TemporaryDirectory(prefix="clusterproof-interruptions-") as folder:
-        bench = Bench(kubeconfig, Path(folder))
-        before = ledger.snapshot(Client.from_kubeconfig(kubeconfig))
-        code, whole, said = bench.prove(bench.folder / "whole", "--run-id=whole")
-        assert code in (0, 1), said
-        expected = _outcomes(result.read(bench.folder / "whole" / result.NAME))
-        bench.left(before, "whole")
-        print(f"one run: {len(expected)} promises in {whole:.1f} s", flush=True)
-        wrong = 0
-        for number in range(args.first, args.first + args.rounds):
-            # Each round has its moment, whichever round is the first.
-            after = random.Random(f"{args.seed}-{number}").uniform(0.1, 1.0) * whole
-            done = bench.one_round(number, after, expected, before)
-            wrong += bool(done.problems)
-            print(
-                f"round {number}: killed after {done.killed:.1f} s with {done.proven} proven; resumed in "
-                f"{done.seconds:.1f} s, {done.killed + done.seconds - whole:+.1f} s in all; {done.swept} swept",
-                *done.problems,
-                sep="\n  ",
-                flush=True,
-            )
-        print(f"{args.rounds} rounds, {wrong} wrong")
-        return 1 if wrong else 0
+def _rounds(bench: Bench, seed: int, numbers: range) -> int:
+    """How many of the rounds are not as they must be."""
+    before = ledger.snapshot(Client.from_kubeconfig(bench.kubeconfig))
+    whole, expected = bench.undisturbed(before)
+    print(f"one run: {len(expected)} promises in {whole:.1f} s", flush=True)
+    wrong = 0
+    for number in numbers:
+        # Each round has its moment, whichever round is the first.
+        after = random.Random(f"{seed}-{number}").uniform(0.1, 1.0) * whole
+        done = bench.one_round(number, after, expected, before)
+        wrong += bool(done.problems)
+        print(
+            f"round {number}: killed after {done.killed:.1f} s with {done.proven} proven; resumed in "
+            f"{done.seconds:.1f} s, {done.killed + done.seconds - whole:+.1f} s in all; {done.swept} swept",
+            *done.problems,
+            sep="\n  ",
+            flush=True,
+        )
+    return wrong
 
 
 if __name__ == "__main__":
