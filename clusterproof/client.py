@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import socket
 import tempfile
 import weakref
 from collections import deque
@@ -40,6 +41,15 @@ CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
 IN_CLUSTER = "in-cluster"
 """Said in place of a kubeconfig's path: the cluster is that of the pod this process runs in, as its service account."""
+KEEPALIVE = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), seconds)
+        for name, seconds in {"TCP_NODELAY": 1, "TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3}.items()
+        if hasattr(socket, name)  # macOS has other names for some
+    ),
+]
+"""Options of every connection: the end of a watch that became silent because the network is cut shows within 14 s."""
 
 
 class Event(NamedTuple):
@@ -126,6 +136,7 @@ class Client:
 
     def __init__(self, configuration: Configuration, *, user: str = "") -> None:
         self.configuration = configuration
+        self.configuration.socket_options = KEEPALIVE
         self.user = user
         """Who it speaks as, for messages; empty for the kubeconfig's user."""
         self.requests = 0
@@ -344,6 +355,7 @@ class Client:
             case NewConnectionError():
                 return f"{self.server}: cannot connect: {text.rpartition(': ')[2]}"
             case ConnectTimeoutError() | ReadTimeoutError():
-                return f"{self.server}: no answer in time: {text}"
+                # urllib3 also shows the connection, or the pool, it speaks of.
+                return f"{self.server}: no answer in time: {str(cause.args[-1]).rpartition('): ')[2]}"
             case _:
                 return f"{self.server}: the connection was lost: {text}"

@@ -68,6 +68,9 @@ class Cluster:
             made = self._created.pop()
             try:
                 made.delete()
+            except SurroundingsError:
+                self._created.append(made)  # it may well be there: tried again after the next promise
+                raise
             except ApiError as error:
                 if error.status != 404:
                     raise

@@ -24,6 +24,7 @@ from clusterproof.running.run import RunFolder
 
 if TYPE_CHECKING:
     from clusterproof.cluster import Cluster
+    from clusterproof.running.heartbeat import Heartbeat
 
 RUN = pytest.StashKey[RunFolder]()
 PLAN = "plan.json"
@@ -54,11 +55,15 @@ class Notes:
     """What was raised, skips included, with the phase."""
     evidence: tuple[Attachment, ...] = ()
     image_trouble: str = ""
+    lost: str = ""
+    """Whether the connection to the API server was lost while it ran or shortly before."""
 
 
 NOTES = pytest.StashKey[Notes]()
 CLUSTER: pytest.StashKey[Cluster] = pytest.StashKey()
 """The cluster as this process sees it, once a promise has asked for it."""
+HEARTBEAT: pytest.StashKey[Heartbeat] = pytest.StashKey()
+"""Of this process, once it has proven a promise."""
 
 
 class Unsupported(Skipped):
@@ -169,8 +174,21 @@ class Prover:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None]:
         """What cannot be tried for lack of a right is unsupported."""
+        self._listen()
         with self._rights(item):
             yield
+
+    def _listen(self) -> None:
+        """Notice from now on when the API server is out of reach."""
+        if CLUSTER not in self.config.stash:
+            return
+        if HEARTBEAT not in self.config.stash:
+            from clusterproof.running.heartbeat import Heartbeat
+
+            heartbeat = Heartbeat(self.config.stash[CLUSTER].client, self.config.stash[RUN])
+            self.config.stash[HEARTBEAT] = heartbeat
+            self.config.add_cleanup(heartbeat.stop)
+        self.config.stash[HEARTBEAT].ensure()
 
     @contextlib.contextmanager
     def _rights(self, item: pytest.Item) -> Iterator[None]:
@@ -205,11 +223,19 @@ class Prover:
         notes.reports[call.when] = report
         if call.excinfo is not None:
             notes.failures.append((call.when, call.excinfo.value))
+            # What a disruptive promise does to the API server is its own doing.
+            if report.failed and not item.get_closest_marker("disruptive"):
+                notes.lost = notes.lost or self._lost(notes)
             if report.failed and call.when != "teardown":
                 self._keep_evidence(notes)
         if call.when == "teardown":
             setattr(report, CARRIED, journal.dumps(result_of(item)))
         return report
+
+    def _lost(self, notes: Notes) -> str:
+        if HEARTBEAT not in self.config.stash:
+            return ""
+        return self.config.stash[HEARTBEAT].loss(notes.started, settings.of(self.config).timeouts.recovery)
 
     def _keep_evidence(self, notes: Notes) -> None:
         """Now: the fixtures' clean-up removes what there is to see."""
@@ -276,8 +302,11 @@ def judge(notes: Notes) -> tuple[Outcome, str]:
             return Outcome.UNSUPPORTED, one_line(error)
         if isinstance(error, pytest.skip.Exception):
             return Outcome.SKIPPED, one_line(error)
-        if phase != "call":
-            return Outcome.ERROR, f"{phase}: {one_line(error)}"
+        where = "" if phase == "call" else f"{phase}: "
+        if notes.lost:
+            return Outcome.ERROR, _shortened(f"{notes.lost}, so nothing was learned from: {where}{one_line(error)}")
+        if where:
+            return Outcome.ERROR, f"{where}{one_line(error)}"
         if notes.image_trouble and not isinstance(error, SurroundingsError):
             return Outcome.ERROR, notes.image_trouble
         return _blame(error)
@@ -293,7 +322,10 @@ def has_failed(item: pytest.Item) -> bool:
 
 def one_line(error: BaseException) -> str:
     """The first line of what an exception says, not too long."""
-    text = " ".join((str(error).strip() or type(error).__name__).partition("\n")[0].split())
+    return _shortened(" ".join((str(error).strip() or type(error).__name__).partition("\n")[0].split()))
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 4] + " ..."
 
 

@@ -259,6 +259,8 @@ class Conductor:
         facts = self._with_machines(facts)
         client = Client.from_kubeconfig(access.kubeconfig, access.context)
         try:
+            if any(result.outcome is Outcome.ERROR for result in self.results):
+                self._clean_up(client)
             return facts, self._leaks(client)
         except (ApiError, SurroundingsError) as error:
             return facts, (f"unknown: the cluster could not be inspected: {error}",)
@@ -270,6 +272,17 @@ class Conductor:
         from clusterproof import machines
 
         return machines.facts(facts, self.run)
+
+    def _clean_up(self, client: Client) -> None:
+        """Remove what promises that could not be proven could not remove either, once the API server answers."""
+        from clusterproof.running import ledger
+        from clusterproof.wait import eventually
+
+        if self._ends_with_run() or self.settings.namespaces:
+            return
+        limits = self.settings.timeouts
+        eventually(lambda: client.request("GET", "/version").status, lambda status: None, within=limits.recovery)
+        ledger.sweep(client, self.run.id, within=limits.namespace, spare=self._kept())
 
     def _leaks(self, client: Client) -> tuple[str, ...]:
         from clusterproof.running import ledger

@@ -198,11 +198,11 @@ class Machine:
             eventually(look, lambda seen: "; ".join(seen) or None, within=10)
         return left
 
-    def kill(self, word: str) -> None:
-        """End the processes whose command line has that word."""
+    def kill(self, word: str, signal: str = "KILL") -> None:
+        """End the processes whose command line has that word, or signal them."""
         pids = [line.partition(":")[0] for line in _processes(self.root / "proc") if word in line]
         assert pids, f"nothing with {word} runs"
-        self.run("kill", "-9", *pids)
+        self.run("kill", f"-{signal}", *pids)
 
     def kill_everything(self) -> None:
         """What a machine does that has run out of memory, only more thoroughly."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import json
+import re
 import shlex
 import signal
 import socket
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from clusterproof.embedded.pki import Authority
@@ -70,6 +72,30 @@ def test_endless(cluster, namespace, case):
     pathlib.Path(f"endless-{case}").touch()
     threading.Event().wait(300)
 '''
+
+UNSEEN = '''
+"""A promise that is not kept, however well the connection is."""
+import pathlib
+from clusterproof import eventually
+from clusterproof.manifests import config_map, cluster_role
+
+def test_unseen(cluster, namespace):
+    """It MUST get data from somewhere."""
+    cluster.create(cluster_role(namespace.name, []))
+    one = namespace.create(config_map("one"))
+    pathlib.Path("waiting").touch()
+    eventually(one, lambda seen: None if "data" in seen.raw else "no data", within=20)
+'''
+
+
+RESTART = """
+import sys, time
+from clusterproof.embedded import operate, state
+made = state.load(sys.argv[1])
+operate.stop(made, "kube-apiserver")
+time.sleep(float(sys.argv[2]))
+operate.start(made, "kube-apiserver")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -338,6 +364,48 @@ def test_sweep_removes_what_a_killed_run_left(owned: Cluster, tmp_path: Path) ->
     assert owned.machine.must("status").startswith(f"{owned.name}: running")
     again = owned.machine.must("sweep", "--kubeconfig", str(owned.kubeconfig))
     assert again.endswith("\nnothing was left\n")
+
+
+@pytest.mark.parametrize(
+    "trouble", ["nothing", "the network is cut", "the API server hangs", "the API server restarts"]
+)
+def test_a_lost_connection_is_not_blamed_on_the_cluster(owned: Cluster, tmp_path: Path, trouble: str) -> None:
+    """What fails while the API server is out of reach MUST be an error, and what it made be removed afterwards."""
+    (tmp_path / "test_own.py").write_text(UNSEEN)
+    with owned.machine.start(*_pytest("."), "--kubeconfig", owned.kubeconfig, at=tmp_path) as running:
+        running.reaches((tmp_path / "waiting").exists)
+        _make_trouble(owned, trouble, 15)
+        code = running.wait()
+
+    assert code == 1, running.output
+    run = result.read(tmp_path / "reports/out/result.json")
+    (unseen,) = run.results
+    assert run.complete
+    assert run.leaks == ()
+    assert _left(owned) == []
+    if trouble == "nothing":
+        assert (unseen.outcome, "no data" in unseen.reason) == (Outcome.BROKEN, True), unseen.reason
+    else:
+        assert unseen.outcome is Outcome.ERROR
+        lost = r"the connection to the API server was lost for \d+ s while it was proven .*, so nothing was learned"
+        assert re.match(lost, unseen.reason), unseen.reason
+
+
+def _make_trouble(cluster: Cluster, trouble: str, seconds: float) -> None:
+    """Have the API server out of reach for some seconds."""
+    machine = cluster.machine
+    if trouble == "the API server hangs":
+        machine.kill("kube-apiserver", "STOP")
+        time.sleep(seconds)
+        machine.kill("kube-apiserver", "CONT")
+    elif trouble == "the API server restarts":
+        done = machine.run(machine.program("python"), "-c", RESTART, cluster.name, str(seconds / 2))
+        assert done.returncode == 0, done.stderr
+    elif trouble == "the network is cut":
+        rule = ["OUTPUT", "-d", str(urlsplit(cluster.server).hostname), "-j", "DROP"]
+        assert machine.run("iptables", "-I", *rule).returncode == 0
+        time.sleep(seconds)
+        assert machine.run("iptables", "-D", *rule).returncode == 0
 
 
 def _pytest(*arguments: str | Path) -> list[str | Path]:
