@@ -23,6 +23,7 @@ import urllib3
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.config.incluster_config import load_incluster_config
 from kubernetes.config.kube_config import load_kube_config
+from urllib3.connection import HTTPConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -42,10 +43,11 @@ READ_SECONDS = 30.0
 IN_CLUSTER = "in-cluster"
 """Said in place of a kubeconfig's path: the cluster is that of the pod this process runs in, as its service account."""
 KEEPALIVE = [
+    *HTTPConnection.default_socket_options,
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     *(
-        (socket.IPPROTO_TCP, getattr(socket, name), seconds)
-        for name, seconds in {"TCP_NODELAY": 1, "TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3}.items()
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3}.items()
         if hasattr(socket, name)  # macOS has other names for some
     ),
 ]
