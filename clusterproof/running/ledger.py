@@ -115,14 +115,24 @@ def compare(before: Ledger, after: Ledger, run_id: str, namespaces: Iterable[str
 
     `namespaces` are names of the run's namespaces that may be gone by now: volumes that were claimed from them are its.
     """
-    ours_too = {*namespaces, *_namespaces(before, run_id), *_namespaces(after, run_id)}
-    ours, appeared = [], []
-    for uid, entry in after.entries.items():
-        if entry.run == run_id or entry.namespace in ours_too or entry.claimed_from in ours_too:
-            ours.append(str(entry))
-        elif uid not in before.entries and str(entry.kind) not in before.unread:
-            appeared.append(str(entry))
-    return Leaks(tuple(sorted(ours)), tuple(sorted(appeared)))
+    ours = left(after, run_id, [*namespaces, *_namespaces(before, run_id)])
+    appeared = (
+        str(entry)
+        for uid, entry in after.entries.items()
+        if uid not in before.entries and str(entry.kind) not in before.unread
+    )
+    return Leaks(ours, tuple(sorted(set(appeared) - set(ours))))
+
+
+def left(ledger: Ledger, run_id: str, namespaces: Iterable[str] = ()) -> tuple[str, ...]:
+    """What is still there of a run, as `compare` finds it: the labels on objects tell without a ledger of before."""
+    ours_too = {*namespaces, *_namespaces(ledger, run_id)}
+    ours = (
+        str(entry)
+        for entry in ledger.entries.values()
+        if entry.run == run_id or entry.namespace in ours_too or entry.claimed_from in ours_too
+    )
+    return tuple(sorted(ours))
 
 
 def sweep(client: Client, run_id: str = "", *, within: float = 120.0, spare: Iterable[str] = ()) -> Swept:

@@ -21,7 +21,6 @@ from clusterproof.settings import Settings
 
 if TYPE_CHECKING:
     from clusterproof.client import Client
-    from clusterproof.running.ledger import Ledger
 
 
 class Conductor:
@@ -39,7 +38,8 @@ class Conductor:
         self.crashed = False
         self.refused = False
         """The interrupted run cannot be resumed: what it left on disk stays as it is."""
-        self.before: Ledger | None = None
+        self.on_cluster = False
+        """Whether the run came as far as its cluster; before that, it can have left nothing."""
         self._journal: journal.Journal | None = None
         self._handler = signal.getsignal(signal.SIGTERM)
 
@@ -87,11 +87,8 @@ class Conductor:
             with self._terminal():
                 self.run.acquire(self.settings)
             self._journal = journal.Journal(self.settings.reports_dir)
-        from clusterproof.running import ledger
-
-        cluster = proving.the_cluster(self.config)
-        # With a client of its own: the forked processes inherit the cluster's, and must not share a connection.
-        self.before = ledger.snapshot(cluster.new_client())
+        proving.the_cluster(self.config)
+        self.on_cluster = True
         return Forks(self.settings.workers).prove(session) if self._free_to_fork() else None
 
     def _resume(self, earlier: resume.Earlier) -> bool:
@@ -293,8 +290,8 @@ class Conductor:
         goes_along = [*namespaces, "PersistentVolume "] if self._ends_with_run() else []
         # Whoever was lent namespaces makes none.
         left = [] if goes_along or self.settings.namespaces else self._namespaces_left(client, kept)
-        if self.before is not None:
-            leaks = ledger.compare(self.before, ledger.snapshot(client), self.run.id, namespaces).ours
+        if self.on_cluster:
+            leaks = ledger.left(ledger.snapshot(client), self.run.id, namespaces)
             left += [leak for leak in leaks if not any(name in leak for name in (*kept, *left, *goes_along))]
         return tuple(left)
 
