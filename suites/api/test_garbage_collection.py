@@ -92,8 +92,9 @@ def test_finalizers(namespace: Namespace, timeouts: Timeouts) -> None:
 
     with held(item):
         item.delete(grace=0)
+        assert item.exists(), f"{item} is gone although {HOLD} and {second} hold it"
         item.patch({"metadata": {"finalizers": [second]}})
-        assert item.read().deleting, f"{item} was deleted, but is not marked as being deleted"
+        assert item.deleting, f"{item} was deleted, but is not marked as being deleted"
         item.patch({"metadata": {"labels": {"still": "here"}}})
         assert item.labels["still"] == "here", f"{item} MUST take changes while {second} holds it"
 

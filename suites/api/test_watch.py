@@ -57,9 +57,10 @@ def test_initial_events(namespace: Namespace, timeouts: Timeouts) -> None:
     try:
         for event in namespace.client.watch(kinds.CONFIG_MAP.path(namespace.name), query, within=timeouts.request):
             metadata = event.object["metadata"]
-            if event.type == "BOOKMARK" and "k8s.io/initial-events-end" in metadata.get("annotations", {}):
+            if event.type != "BOOKMARK":
+                seen[metadata["uid"]] = metadata["name"]
+            elif "k8s.io/initial-events-end" in metadata.get("annotations", {}):
                 break
-            seen[metadata["uid"]] = metadata["name"]
         else:
             raise AssertionError(f"no bookmark marked the end of the initial events of {namespace}, after {seen}")
     except ApiError as refusal:

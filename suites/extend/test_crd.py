@@ -89,7 +89,8 @@ def test_served(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> N
     happened = [("MODIFIED", size) for size in [*range(2, 12), 11]] + [("DELETED", 11)]
     assert told == happened, f"a watch of {red} MUST tell each change once and in order, but told {told}"
     assert '"painter"' in refusal.message, f"the refusal does not name the owner: {refusal.message}"
-    assert [each["name"] for each in table["columnDefinitions"]] == ["Name", "Size"], f"columns of {kind}: {table}"
+    printed = [each["name"] for each in table["columnDefinitions"]]
+    assert printed == ["Name", "Size"], f"{kind} MUST be printed in the columns Name and Size, not {printed}"
     assert [row["cells"] for row in table["rows"]] == [["blue", 7], ["red", 11]], (
         f"{kind} is printed as {table['rows']}"
     )

@@ -171,15 +171,19 @@ def test_reclaim(namespace: Namespace, cluster: Cluster, images: Images, timeout
     eventually(claim, phase("Bound"), within=timeouts.volume)
     volume = cluster.get(kinds.PERSISTENT_VOLUME, claim.spec["volumeName"])
     try:
+        seen = volume.spec["persistentVolumeReclaimPolicy"]
+        assert seen == policy, f"{volume} has the reclaim policy {seen}, its class {own.name} {policy}"
         eventually(pod, succeeded, within=timeouts.pod)
         pod.delete()
         claim.delete()
         eventually(claim, gone, within=timeouts.pod_end)
         if policy == "Retain":
             eventually(volume, phase("Released"), within=timeouts.object)
+            # A volume that goes with its claim is Released for a moment, too.
+            consistently(volume, phase("Released"), during=timeouts.steady)
     finally:
         # Otherwise the storage behind a kept volume would be left for ever.
-        if policy == "Retain":
+        if policy == "Retain" and volume.exists():
             volume.patch({"spec": {"persistentVolumeReclaimPolicy": "Delete"}})
     eventually(volume, gone, within=timeouts.volume)
 
