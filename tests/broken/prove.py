@@ -57,7 +57,7 @@ class Proof:
     def __init__(self, nodes: Sequence[str], arguments: Sequence[str], scale: float, folder: Path) -> None:
         self._folder, self._log = folder, folder / "output.txt"
         command = [sys.executable, "-m", "pytest", *nodes, *arguments, f"--timeout-scale={scale}"]
-        command += [f"--reports-dir={folder}", "--report-formats=json", "-q", "-p", "no:cacheprovider"]
+        command += [f"--reports-dir={folder}", "--report-formats=json", "--disruptive", "-q", "-pno:cacheprovider"]
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
                 command,

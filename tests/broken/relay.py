@@ -53,6 +53,10 @@ def _unchanged(request: Request, line: bytes) -> bytes | None:
     return line
 
 
+def _as_asked(request: Request) -> None:
+    """Changes nothing."""
+
+
 @dataclass(slots=True)
 class Relay:
     """Where it listens, whom it stands in front of, and what it distorts."""
@@ -65,6 +69,8 @@ class Relay:
     """Answers a request, usually with the help of the second argument, which asks the server behind."""
     line: Callable[[Request, bytes], bytes | None] = _unchanged
     """A line of a stream; None drops it."""
+    asked: Callable[[Request], None] = _as_asked
+    """Changes whatever is asked for, streams included, before anything else is done with it."""
     tls: ssl.SSLContext | None = None
     """How it serves TLS; None: it does not."""
     towards: ssl.SSLContext | None = None
@@ -133,6 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
             headers.pop("Host", None)
         headers.update(self._identity() if self.served.speaks_for_clients else {})
         request = Request(self.command, self.path, headers, self.rfile.read(size))
+        self.served.asked(request)
         if "Upgrade" in headers:
             self._tunnel(request)
         elif request.is_stream:

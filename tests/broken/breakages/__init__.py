@@ -1,7 +1,9 @@
 """All breakages, by the part of the cluster that is broken."""
 
+from . import answers as answers
 from . import apis as apis
 from . import controllers as controllers
+from . import definitions as definitions
 from . import ingress as ingress
 from . import machines as machines
 from . import metrics as metrics
@@ -11,3 +13,4 @@ from . import pods as pods
 from . import scheduler as scheduler
 from . import server as server
 from . import storage as storage
+from . import workloads as workloads

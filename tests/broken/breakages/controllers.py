@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+from clusterproof import kinds
 
 from ..registry import Damage, breakage
 from ..subject import MANAGER, Subject
@@ -274,3 +277,48 @@ rewritten(
     keeps=["api/labels/selectors"],
     scale=0.3,
 )
+controller_off(
+    "ephemeral-volume-controller",
+    breaks={"storage/ephemeral": r"Pod \S+/user succeeded: not within"},
+    keeps=["storage/binding"],
+)
+rewritten(
+    "budgets_allow_nothing",
+    "Disruption budgets keep every pod where it is.",
+    "policy/v1/poddisruptionbudgets",
+    '[JSONPatch{op: "replace", path: "/spec/minAvailable", value: "100%"}]',
+    patch="JSONPatch",
+    breaks={"scheduling/taints/drain": r"not within .*429"},
+    keeps=["scheduling/taints/no_schedule"],
+)
+rewritten(
+    "nothing_is_privileged",
+    "Namespaces that are to let everything in keep to the level baseline.",
+    "v1/namespaces",
+    'object.metadata.?labels["pod-security.kubernetes.io/enforce"] == optional.of("privileged") ? ['
+    'JSONPatch{op: "replace", path: "/metadata/labels/pod-security.kubernetes.io~1enforce", value: "baseline"}] : []',
+    patch="JSONPatch",
+    breaks={"access/pod_security/privileged": r"403 Forbidden: .* violates PodSecurity .baseline"},
+    keeps=["access/pod_security/enforce"],
+)
+
+
+@breakage(breaks={"health/control_plane": r"Lease kube-system/kube-scheduler .*not within"}, keeps=["health/livez"])
+def scheduler_ended(subject: Subject) -> Damage:
+    """The scheduler has ended, and its Lease still names it as the leader."""
+    with subject.stopped("kube-scheduler"):
+        yield []
+
+
+@breakage(
+    breaks={"api/events": r"Scheduled.*not within|not within .*Scheduled"},
+    keeps=["apps/deployment/self_heal"],
+)
+def scheduler_tells_nothing(subject: Subject) -> Damage:
+    """The scheduler lacks the right to record events."""
+
+    def change(role: dict[str, Any]) -> None:
+        role["rules"] = [rule for rule in role["rules"] if "events" not in rule.get("resources", [])]
+
+    with subject.changed(kinds.CLUSTER_ROLE, "system:kube-scheduler", "", change):
+        yield []

@@ -211,3 +211,25 @@ def etcd_open(subject: Subject) -> Damage:
     )
     with subject.restarted("etcd", *open_):
         yield []
+
+
+@breakage(
+    breaks={"nodes/versions": r"node-2 runs operating system 'Broken 1', but its kubelet reports"},
+    keeps=["nodes/kubelet/running"],
+)
+def system_changed_under_the_kubelet(subject: Subject) -> Damage:
+    """The operating system of one node was exchanged, and its kubelet has not noticed."""
+    with shown(subject, subject.nodes[1], "/etc/os-release", 'PRETTY_NAME="Broken 1"\n'):
+        yield []
+
+
+@breakage(
+    breaks={
+        "apps/daemonset/log_agent": r"have found the line of the writer on their node, one on each node: not within"
+    },
+    keeps=["apps/daemonset/every_node"],
+)
+def logs_elsewhere(subject: Subject) -> Damage:
+    """The kubelet of one node keeps the logs of its containers in a folder of its own choice."""
+    with subject.kubelet_config(subject.nodes[1], podLogsDir="/var/log/elsewhere"):
+        yield []

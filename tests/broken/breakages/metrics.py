@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from clusterproof.embedded.pki import Authority
+from clusterproof.embedded.pki import Authority, Pair
 
 from clusterproof import kinds
 from clusterproof.conditions import has_condition
@@ -24,6 +24,7 @@ from ..relay import Answer, Relay, Request, serving, speaking
 from ..subject import SYSTEM, Subject
 
 Metric = dict[str, Any]
+Ask = Callable[[Request], Answer]
 PORT = 10250
 """Where the metrics server listens in its pod."""
 
@@ -32,38 +33,51 @@ PORT = 10250
 def _telling(subject: Subject, distort: Callable[[Metric], Metric]) -> Iterator[None]:
     """Everybody is told what `distort` makes of the metrics of a node or pod."""
 
-    def exchange(request: Request, ask: Callable[[Request], Answer]) -> Answer:
+    def exchange(request: Request, ask: Ask) -> Answer:
         if "/v1beta1/" in request.path:
             request.headers["Accept"] = "application/json"
         answer = ask(request)
         if "/v1beta1/" in request.path and answer.status == 200:
-            told.append(request.path)
             found = json.loads(answer.body)
             distorted = [distort(item) for item in found["items"]] if "items" in found else distort(found)
             answer.body = json.dumps({**found, "items": distorted} if "items" in found else distorted).encode()
         return answer
 
-    told: list[str] = []
-    (pod,) = Selection(subject.client, kinds.POD, SYSTEM, "k8s-app=metrics-server").read()
-    host = str(subject.state.host_address)
     authority = Authority(subject.state.pki, "ca")
     with tempfile.TemporaryDirectory() as folder:
-        identity = authority.issue("relay", user="relay", groups=["system:masters"], server=[host], folder=Path(folder))
+        identity = authority.issue("teller", user="teller", groups=["system:masters"], folder=Path(folder))
+        with _in_between(subject, exchange, identity):
+            yield
+
+
+@contextlib.contextmanager
+def _in_between(subject: Subject, exchange: Callable[[Request, Ask], Answer], identity: Pair) -> Iterator[None]:
+    """The metrics API is answered by `exchange`, which asks the metrics server with an identity of its own."""
+
+    def noticed(request: Request, ask: Ask) -> Answer:
+        asked.append(request.path)
+        return exchange(request, ask)
+
+    asked: list[str] = []
+    (pod,) = Selection(subject.client, kinds.POD, SYSTEM, "k8s-app=metrics-server").read()
+    host = str(subject.state.host_address)
+    with tempfile.TemporaryDirectory() as folder:
+        served = Authority(subject.state.pki, "ca").issue("relay", user="relay", server=[host], folder=Path(folder))
         target = f"{pod.status['podIP']}:{PORT}"
-        relay = Relay(host, target, exchange, tls=serving(identity), towards=speaking(identity))
+        relay = Relay(host, target, noticed, tls=serving(served), towards=speaking(identity))
         with (
             relay.running(),
             subject.having(*_service("broken-metrics", host, relay.port)),
             subject.changed(kinds.API_SERVICE, "v1beta1.metrics.k8s.io", "", _served_by("broken-metrics")),
         ):
-            _await(subject, told)
+            _await(subject, asked)
             yield
     eventually(_api_service(subject), has_condition("Available"), within=30)
 
 
-def _await(subject: Subject, told: list[str]) -> None:
+def _await(subject: Subject, asked: list[str]) -> None:
     deadline = time.monotonic() + 30
-    while not told:
+    while not any("/v1beta1/" in path for path in asked):
         assert time.monotonic() < deadline, "nobody asks the relay for metrics"
         subject.client.request("GET", kinds.NODE_METRICS.path())
         time.sleep(0.2)
@@ -144,4 +158,34 @@ def metrics_doubled(subject: Subject) -> Damage:
         return metric
 
     with _telling(subject, doubled):
+        yield []
+
+
+@breakage(breaks={"scale/hpa/memory": r"HorizontalPodAutoscaler \S+/worker"}, keeps=["network/pod_to_pod"], scale=0.3)
+def memory_never_used(subject: Subject) -> Damage:
+    """Nothing seems to use any memory."""
+
+    def forgotten(metric: Metric) -> Metric:
+        metric = copy.deepcopy(metric)
+        for part in metric.get("containers") or [metric]:
+            part["usage"]["memory"] = "0"
+        return metric
+
+    with _telling(subject, forgotten):
+        yield []
+
+
+@breakage(
+    breaks={"extend/aggregation/identity[Group]": r"the metrics granted to \S+ are allowed: not within"},
+    keeps=["extend/aggregation/identity[User]", "api/labels/selectors"],
+)
+def groups_not_passed_on(subject: Subject) -> Damage:
+    """The server behind the metrics API learns who calls, but not in which groups."""
+
+    def exchange(request: Request, ask: Ask) -> Answer:
+        request.headers = {key: value for key, value in request.headers.items() if key.lower() != "x-remote-group"}
+        return ask(request)
+
+    pki = subject.state.pki
+    with _in_between(subject, exchange, Pair(pki / "front-proxy-client.crt", pki / "front-proxy-client.key")):
         yield []

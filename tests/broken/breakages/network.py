@@ -158,10 +158,18 @@ def dns_unreachable_from_a_node(subject: Subject) -> Damage:
         yield []
 
 
-def service_rewritten(name: str, meaning: str, expression: str, *, breaks: dict[str, str], patch: str = "") -> None:
+def service_rewritten(
+    name: str,
+    meaning: str,
+    expression: str,
+    *,
+    breaks: dict[str, str],
+    keeps: str = "network/service/cluster_ip",
+    patch: str = "",
+) -> None:
     """Register a breakage: something that users ask for of a Service is not done."""
 
-    @breakage(name=name, meaning=meaning, breaks=breaks, keeps=["network/service/cluster_ip"])
+    @breakage(name=name, meaning=meaning, breaks=breaks, keeps=[keeps])
     def rewrite(subject: Subject) -> Damage:
         with subject.mutating("v1/services", expression, patch=patch or "ApplyConfiguration"):
             yield []
@@ -195,6 +203,39 @@ service_rewritten(
     'JSONPatch{op: "replace", path: "/spec/externalTrafficPolicy", value: "Cluster"}] : []',
     breaks={"network/service/external_traffic_policy": r"should give near, but gave far"},
     patch="JSONPatch",
+)
+service_rewritten(
+    "selectors_never_change",
+    "Services keep the selector that they had first.",
+    "oldObject != null && has(oldObject.spec.selector) ? ["
+    'JSONPatch{op: "replace", path: "/spec/selector", value: oldObject.spec.selector}] : []',
+    breaks={"apps/deployment/blue_green": r"Service \S+/web sends 20 requests to green: not within"},
+    patch="JSONPatch",
+)
+
+
+@breakage(
+    breaks={"network/service/manual": r"is answered: not within .* should give two, but gave never two"},
+    keeps=["network/service/cluster_ip"],
+)
+def slices_by_hand_never_change(subject: Subject) -> Damage:
+    """EndpointSlices that no controller manages keep the addresses that they had first."""
+    managed = 'has(object.metadata.labels) && "endpointslice.kubernetes.io/managed-by" in object.metadata.labels'
+    keep = 'JSONPatch{op: "replace", path: "/endpoints", value: oldObject.endpoints}'
+    expression = f"oldObject != null && !({managed}) ? [{keep}] : []"
+    with subject.mutating("discovery.k8s.io/v1/endpointslices", expression, patch="JSONPatch"):
+        yield []
+
+
+service_rewritten(
+    "clients_stay",
+    "Services send each client to one and the same pod.",
+    'Object{spec: Object.spec{sessionAffinity: "ClientIP"}}',
+    breaks={
+        "apps/deployment/canary": r"Service \S+/web knows its pods: not within",
+        "network/service/cluster_ip": r"is answered: not within .* should give web-0, web-1, but gave never web-\d",
+    },
+    keeps="network/pod_to_pod",
 )
 service_rewritten(
     "session_timeout_ignored",

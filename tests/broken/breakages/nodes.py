@@ -19,7 +19,10 @@ AHEAD = timedelta(seconds=30)
 
 
 @breakage(
-    breaks={"health/nodes": r"kubelet|healthz"},
+    breaks={
+        "health/nodes": r"kubelet|healthz",
+        "nodes/ports/kubelet": r"node-2 has nothing that listens at its address \S+ on port 10250",
+    },
     keeps=["health/livez", "health/control_plane"],
 )
 def kubelet_stopped(subject: Subject) -> Damage:

@@ -36,6 +36,7 @@ REQUEST_HEADER = (
         "access/rbac/escalation": r"MUST be refused with 403, but it was accepted",
         "access/rbac/impersonation": r"may impersonate nobody, but is answered",
         "access/rbac/unbound": r"was granted nothing, but is answered",
+        "nodes/ports/api_server": r"control-plane runs its API server with --authorization-mode=AlwaysAllow",
     },
     keeps=["api/crud_conflict/stale_write", "health/livez"],
 )
@@ -197,3 +198,16 @@ def certificate_about_to_expire(subject: Subject) -> Damage:
         )
         with subject.restarted(SERVER, *files):
             yield []
+
+
+@breakage(
+    breaks={"access/rbac/defaults[view]": r"view MUST NOT allow this in"},
+    keeps=["access/rbac/scope", "access/rbac/defaults[admin]"],
+)
+def viewers_read_secrets(subject: Subject) -> Damage:
+    """The default role view has been given the right to read Secrets."""
+    rule = manifests.rbac_rule(["get", "list", "watch"], ["secrets"])
+    role = manifests.cluster_role("broken", [rule])
+    role["metadata"]["labels"] = {"rbac.authorization.k8s.io/aggregate-to-view": "true"}
+    with subject.having(role):
+        yield []

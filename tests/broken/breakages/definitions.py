@@ -1,0 +1,170 @@
+"""What users define, custom kinds, policies and storage classes, loses one thing on its way to the API server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .apis import rewritten_on_the_way
+
+
+def _without_finalizers(item: dict[str, Any]) -> None:
+    item["metadata"].pop("finalizers", None)
+
+
+def _first_owner_only(item: dict[str, Any]) -> None:
+    if owners := item["metadata"].get("ownerReferences"):
+        item["metadata"]["ownerReferences"] = owners[:1]
+
+
+def _without_subresources(definition: dict[str, Any]) -> None:
+    for version in definition["spec"]["versions"]:
+        version.pop("subresources", None)
+
+
+def _without_columns(definition: dict[str, Any]) -> None:
+    for version in definition["spec"]["versions"]:
+        version.pop("additionalPrinterColumns", None)
+
+
+def _without_selectable_fields(definition: dict[str, Any]) -> None:
+    for version in definition["spec"]["versions"]:
+        version.pop("selectableFields", None)
+
+
+def _all_served(definition: dict[str, Any]) -> None:
+    for version in definition["spec"]["versions"]:
+        version["served"] = True
+
+
+def _everywhere(binding: dict[str, Any]) -> None:
+    binding["spec"].pop("matchResources", None)
+
+
+def _immediate(storage_class: dict[str, Any]) -> None:
+    storage_class["volumeBindingMode"] = "Immediate"
+
+
+def _deleted(storage_class: dict[str, Any]) -> None:
+    storage_class["reclaimPolicy"] = "Delete"
+
+
+def _mutable(item: dict[str, Any]) -> None:
+    item.pop("immutable", None)
+
+
+def _without_owners(item: dict[str, Any]) -> None:
+    item["metadata"].pop("ownerReferences", None)
+
+
+def _divided(pod: dict[str, Any]) -> None:
+    shared = {each["name"] for each in pod["spec"].get("volumes", []) if "persistentVolumeClaim" in each}
+    for container in pod["spec"]["containers"]:
+        for mount in container.get("volumeMounts", []):
+            if mount["name"] in shared:
+                mount["subPath"] = pod["metadata"]["name"]
+
+
+rewritten_on_the_way(
+    "finalizers_lost",
+    "Nothing holds a deleted ConfigMap.",
+    "configmaps",
+    _without_finalizers,
+    breaks={
+        "api/garbage_collection/finalizers": r"ConfigMap \S+/item is gone although .* hold it",
+        "api/namespaces/finalizers": r"NamespaceFinalizersRemaining.*: not within",
+    },
+    keeps=["api/garbage_collection/background"],
+)
+rewritten_on_the_way(
+    "second_owners_forgotten",
+    "An object belongs to the first of its owners alone.",
+    "configmaps",
+    _first_owner_only,
+    breaks={"api/garbage_collection/second_owner": r"ConfigMap \S+/child .*(second|gone)"},
+    keeps=["api/garbage_collection/background"],
+)
+rewritten_on_the_way(
+    "status_written_with_spec",
+    "Custom objects have no subresources.",
+    "customresourcedefinitions",
+    _without_subresources,
+    breaks={"extend/crd/subresources": r"the status of \S+ \S+/mine MUST NOT be written with it"},
+    keeps=["extend/crd/schema"],
+)
+rewritten_on_the_way(
+    "columns_forgotten",
+    "Custom objects are printed without the columns of their definition.",
+    "customresourcedefinitions",
+    _without_columns,
+    breaks={"extend/crd/served": r"printed in the columns Name and Size, not .*Age"},
+    keeps=["extend/crd/schema"],
+)
+rewritten_on_the_way(
+    "selectable_fields_forgotten",
+    "Custom objects are selected by no field of their own.",
+    "customresourcedefinitions",
+    _without_selectable_fields,
+    breaks={"extend/crd/selectable_fields": r"400 BadRequest: .*spec\.color"},
+    keeps=["extend/crd/schema"],
+)
+rewritten_on_the_way(
+    "every_version_served",
+    "Custom objects are served in versions that are not to be.",
+    "customresourcedefinitions",
+    _all_served,
+    breaks={"extend/crd/versions": r"\S+/v3 MUST NOT be served"},
+    keeps=["extend/crd/schema"],
+)
+rewritten_on_the_way(
+    "policies_everywhere",
+    "Admission policies are bound to all namespaces.",
+    "validatingadmissionpolicybindings",
+    _everywhere,
+    breaks={"api/admission_policies/scope": r"red is not allowed"},
+    keeps=["api/crud_conflict/validation"],
+)
+rewritten_on_the_way(
+    "volumes_made_at_once",
+    "Claims get their volumes before any pod needs them.",
+    "storageclasses",
+    _immediate,
+    breaks={"storage/wait_for_first_consumer": r"WaitForFirstConsumer.*not within|has a volume although no pod"},
+    keeps=["storage/binding"],
+)
+rewritten_on_the_way(
+    "volumes_never_kept",
+    "Volumes go with their claims, whatever their class says.",
+    "storageclasses",
+    _deleted,
+    breaks={"storage/reclaim[Retain]": r"PersistentVolume \S+ has the reclaim policy Delete, its class \S+ Retain"},
+    keeps=["storage/binding"],
+)
+rewritten_on_the_way(
+    "nothing_immutable",
+    "ConfigMaps can be changed that are said to be immutable.",
+    "configmaps",
+    _mutable,
+    breaks={
+        "api/crud_conflict/immutable": r"sealed, which is immutable, MUST be refused with 422, but it was accepted"
+    },
+    keeps=["api/crud_conflict/validation"],
+)
+rewritten_on_the_way(
+    "custom_objects_without_owners",
+    "Custom objects belong to nobody.",
+    "gadgets",
+    _without_owners,
+    breaks={"extend/crd/ownership": r"/(child|grandchild) gone: not within"},
+    keeps=["extend/crd/schema"],
+)
+rewritten_on_the_way(
+    "volumes_divided",
+    "Each pod has a folder of its own in a volume that it shares with others.",
+    "pods",
+    _divided,
+    breaks={
+        "storage/data_survives": r"Pod \S+/reader",
+        "storage/shared_by_pods": r"Pod \S+/reader succeeded: not within",
+    },
+    keeps=["storage/binding"],
+)
