@@ -6,6 +6,7 @@ see exactly what the server said.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
@@ -33,6 +34,7 @@ from urllib3.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
+from urllib3.util import create_urllib3_context
 
 from clusterproof import streaming
 from clusterproof.errors import ApiError, SurroundingsError
@@ -80,6 +82,25 @@ class Response:
         """The body as JSON; ValueError when it is something else."""
         parsed: dict[str, Any] = json.loads(self.body)
         return parsed
+
+
+def _connections(configuration: Configuration) -> urllib3.PoolManager:
+    """The official client's connections; what they know about TLS is loaded once, and not for each of them."""
+    pool: urllib3.PoolManager = ApiClient(configuration).rest_client.pool_manager
+    given = pool.connection_pool_kw
+    context = create_urllib3_context(cert_reqs=given["cert_reqs"])
+    # What cannot be loaded is left to whoever connects, who then says so.
+    with contextlib.suppress(OSError):
+        if given.get("ca_certs"):
+            context.load_verify_locations(given["ca_certs"])
+        else:
+            context.load_default_certs()
+        if given.get("cert_file"):
+            context.load_cert_chain(given["cert_file"], given["key_file"], password="")  # never ask for one
+        given["ssl_context"] = context
+        for name in ("ca_certs", "cert_file", "key_file"):
+            given.pop(name, None)
+    return pool
 
 
 class _Folder:
@@ -143,7 +164,7 @@ class Client:
         """Who it speaks as, for messages; empty for the kubeconfig's user."""
         self.requests = 0
         """Requests made so far, watches and commands included."""
-        self._pool: urllib3.PoolManager = ApiClient(configuration).rest_client.pool_manager
+        self._pool = _connections(configuration)
         self._files: _Folder | None = None
 
     @classmethod
