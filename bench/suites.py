@@ -28,6 +28,7 @@ from clusterproof.client import Client
 from clusterproof.errors import SurroundingsError
 
 NAME = "bench-suites"
+SCHEDULER = "system:kube-scheduler"
 WALL_TARGET, RATIO_TARGET, CPU_TARGET, START_TARGET = 150.0, 1.5, 0.060, 1.5
 
 PAIRS = {
@@ -53,6 +54,8 @@ class Cost:
     """Seconds of processor time of the command and its children."""
     requests: int
     """API requests of its user."""
+    pods: int
+    """Pods that the scheduler gave a node meanwhile."""
 
 
 def main() -> int:
@@ -106,7 +109,7 @@ def _print_costs(results: list[dict[str, Any]], idle: Cost, full: Cost) -> None:
         "client CPU per promise", f"{1000 * (full.cpu - idle.cpu) / count:.0f} ms", f"target {CPU_TARGET * 1000:g} ms"
     )
     _print("API requests per promise", f"{full.requests / count:.1f}")
-    _print("pods per promise", f"{sum(result['pods'] for result in results) / count:.1f}")
+    _print("pods per promise", f"{full.pods / count:.1f}")
 
 
 def _compare(meter: _Meter, tests: builder.Artifacts, ours: list[str], folder: Path) -> None:
@@ -138,7 +141,15 @@ class _Meter:
             "apiVersion": "audit.k8s.io/v1",
             "kind": "Policy",
             "omitStages": ["ResponseStarted", "ResponseComplete", "Panic"],
-            "rules": [{"level": "Metadata", "users": ["bench-suites", "bench-upstream"]}, {"level": "None"}],
+            "rules": [
+                {"level": "Metadata", "users": ["bench-suites", "bench-upstream"]},
+                {
+                    "level": "Metadata",
+                    "users": [SCHEDULER],
+                    "resources": [{"group": "", "resources": ["pods/binding"]}],
+                },
+                {"level": "None"},
+            ],
         }
         path = made.folder / "audit-policy.json"
         path.write_text(json.dumps(policy))
@@ -160,18 +171,19 @@ class _Meter:
         )
 
     def measure(self, who: str, run: Any) -> Cost:
-        """What a run costs, and how many requests its user made."""
+        """What a run costs, how many requests its user made, and how many pods were started for it."""
         before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        requests = self._requests(who)
+        requests, pods = self._requests(f"bench-{who}"), self._requests(SCHEDULER)
         run()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return Cost(time.monotonic() - started, cpu, self._requests(who) - requests)
+        wall = time.monotonic() - started
+        return Cost(wall, cpu, self._requests(f"bench-{who}") - requests, self._requests(SCHEDULER) - pods)
 
-    def _requests(self, who: str) -> int:
+    def _requests(self, user: str) -> int:
         if not self._log.exists():
             return 0
-        return sum(f'"username":"bench-{who}"' in line for line in self._log.read_text().splitlines())
+        return sum(f'"username":"{user}"' in line for line in self._log.read_text().splitlines())
 
 
 def _pytest(*arguments: str, reports: Path) -> int:

@@ -34,6 +34,14 @@ class Namespace:
         """Create an object in this namespace, labelled with the run; ApiError when it is refused."""
         kind = kinds.of(manifest)
         with step(f"create {kind} {manifest['metadata'].get('name', '')}"):
+            try:
+                return create(self.client, kind, manifest, self.cluster.run_id, self.name)
+            except ApiError as refused:
+                if f"error looking up service account {self.name}/default:" not in refused.message:
+                    raise
+            # The API server itself waits for it for a second or two, which is too short for a busy cluster.
+            account = Object(self.cluster.client, kinds.SERVICE_ACCOUNT, "default", self.name)
+            eventually(account, exists, within=self.cluster.settings.timeouts.object)
             return create(self.client, kind, manifest, self.cluster.run_id, self.name)
 
     def object(self, kind: Kind, name: str) -> Object:
@@ -75,38 +83,34 @@ def create(client: Client, kind: Kind, manifest: dict[str, Any], run_id: str, na
 
 
 def open_namespace(cluster: Cluster, name: str, pod_security: str) -> Namespace:
-    """Create a namespace of the run that enforces a Pod Security level, ready to take pods.
+    """Create a namespace of the run that enforces a Pod Security level.
 
-    SurroundingsError when its service account does not appear, without which no pod can be created.
+    Its service account, without which no pod can be created, may come a moment later: `Namespace.create` knows that.
     """
     labels = {"pod-security.kubernetes.io/enforce": pod_security}
     manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
     with step(f"create Namespace {name}"):
         create(cluster.client, kinds.NAMESPACE, manifest, cluster.run_id)
-        account = Object(cluster.client, kinds.SERVICE_ACCOUNT, "default", name)
-        try:
-            eventually(account, exists, within=cluster.settings.timeouts.object)
-        except NeverHappened as error:
-            raise SurroundingsError(f"no pod can be created in Namespace {name}: {error}") from error
         if cluster.settings.image_pull_secret:
-            _copy_pull_secret(cluster, account)
+            _copy_pull_secret(cluster, name)
     return Namespace(name, cluster, cluster.client)
 
 
-def close_namespace(namespace: Namespace, *, keep: bool) -> int:
-    """Ask for a namespace's deletion, unless it is to be kept; the number of pods that were scheduled in it."""
-    client = namespace.cluster.client
-    scheduled = client.get(kinds.EVENT.path(namespace.name), {"fieldSelector": "reason=Scheduled"})["items"]
-    if not keep:
-        try:
-            Object(client, kinds.NAMESPACE, namespace.name).delete()
-        except ApiError as error:
-            if error.status != 404:  # a promise may have deleted it itself
-                raise
-    return len(scheduled)
+def close_namespace(namespace: Namespace) -> None:
+    """Ask for a namespace's deletion."""
+    try:
+        Object(namespace.cluster.client, kinds.NAMESPACE, namespace.name).delete()
+    except ApiError as error:
+        if error.status != 404:  # a promise may have deleted it itself
+            raise
 
 
-def _copy_pull_secret(cluster: Cluster, account: Object) -> None:
+def _copy_pull_secret(cluster: Cluster, fresh: str) -> None:
+    account = Object(cluster.client, kinds.SERVICE_ACCOUNT, "default", fresh)
+    try:
+        eventually(account, exists, within=cluster.settings.timeouts.object)
+    except NeverHappened as error:
+        raise SurroundingsError(f"no image can be pulled in Namespace {fresh}: {error}") from error
     namespace, _, name = cluster.settings.image_pull_secret.partition("/")
     try:
         original = cluster.get(kinds.SECRET, name, namespace).raw

@@ -114,8 +114,6 @@ class Result:
     attachments: tuple[Attachment, ...] = ()
     requests: int = 0
     """API requests this promise made."""
-    pods: int = 0
-    """Pods that ran in its namespaces."""
     cluster: str = ""
     """UID of the cluster it was proven on; a run that was resumed may have had two."""
     tries: int = 1

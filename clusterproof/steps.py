@@ -21,8 +21,6 @@ class Record:
     namespaces: list[str] = field(default_factory=list)
     requests_before: int = 0
     """Requests of this process before the promise began."""
-    pods: int = 0
-    """Pods that were scheduled in its namespaces."""
 
 
 current = Record()

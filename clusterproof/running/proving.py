@@ -272,7 +272,6 @@ def result_of(item: pytest.Item) -> Result:
         measurements=record.measurements,
         attachments=notes.evidence,
         requests=_requests() - record.requests_before,
-        pods=record.pods,
         availability=tuple(record.availability),
         rights=tuple(record.rights),
     )

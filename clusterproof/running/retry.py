@@ -51,7 +51,6 @@ def judge(first: Result, second: Result) -> Result:
         availability=first.availability + second.availability,
         rights=second.rights if flaky else first.rights,
         requests=first.requests + second.requests,
-        pods=first.pods + second.pods,
         tries=2,
     )
 

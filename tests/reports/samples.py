@@ -60,7 +60,6 @@ def result(result_id: str, outcome: Outcome = Outcome.KEPT, reason: str = "", **
             else ()
         ),
         requests=12,
-        pods=3,
     )
     return replace(made, **more)  # type: ignore[arg-type]
 
