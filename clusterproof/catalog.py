@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -121,7 +122,17 @@ def _module(name: str) -> Path | None:
     return Path(found.origin or "").resolve()
 
 
-def _promises(file: Path) -> Iterator[Promise]:
+def _promises(file: Path) -> tuple[Promise, ...]:
+    return _parsed(file, file.stat().st_mtime_ns)
+
+
+@cache
+def _parsed(file: Path, written: int) -> tuple[Promise, ...]:
+    """The promises of a file as it was written then: a run asks for them again and again."""
+    return tuple(_parse(file))
+
+
+def _parse(file: Path) -> Iterator[Promise]:
     try:
         tree = ast.parse(file.read_text(), str(file))
     except SyntaxError as error:
