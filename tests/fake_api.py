@@ -256,7 +256,6 @@ class _Handler(BaseHTTPRequestHandler):
             folder == collection
             and all(labels.get(each) == value for each, value in wanted.items())
             and (not field.startswith("metadata.name=") or field == f"metadata.name={name}")
-            and not field.startswith("reason=")
         )
 
 
