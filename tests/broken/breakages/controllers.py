@@ -295,6 +295,16 @@ rewritten(
     keeps=["scheduling/taints/no_schedule"],
 )
 rewritten(
+    "static_pods_unseen",
+    "What kubelets tell of the static pods that they run is refused.",
+    "v1/pods",
+    'has(object.metadata.annotations) && "kubernetes.io/config.mirror" in object.metadata.annotations ? '
+    '[JSONPatch{op: "replace", path: "/spec/restartPolicy", value: "Sometimes"}] : []',
+    patch="JSONPatch",
+    breaks={"pods/host/static": r"Pod \S+/static-\S+ ready: not within .* it does not exist"},
+    keeps=["pods/host/names"],
+)
+rewritten(
     "nothing_is_privileged",
     "Namespaces that are to let everything in keep to the level baseline.",
     "v1/namespaces",

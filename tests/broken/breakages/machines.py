@@ -233,3 +233,17 @@ def logs_elsewhere(subject: Subject) -> Damage:
     """The kubelet of one node keeps the logs of its containers in a folder of its own choice."""
     with subject.kubelet_config(subject.nodes[1], podLogsDir="/var/log/elsewhere"):
         yield []
+
+
+@breakage(
+    breaks={"nodes/runtime/cgroups": r"node-2 has containers of both drivers: systemd's in \S+broken\.scope"},
+    keeps=["nodes/runtime/cri", SOUND],
+)
+def containers_of_another_driver(subject: Subject) -> Damage:
+    """The runtime of one node has put a container where another driver of control groups would."""
+    inside = "broken/kubepods.slice/kubepods-podbroken.slice/cri-containerd-broken.scope"
+    enter = f"cd /sys/fs/cgroup; [ ! -d pids ] || cd pids; place={inside}"
+    do = f"{enter}; mkdir -p $place; sleep 600 > /dev/null 2>&1 & echo $! > $place/cgroup.procs"
+    undo = f"{enter}; kill $(cat $place/cgroup.procs); until rmdir -p $place 2> /dev/null; do sleep 0.1; done"
+    with subject.commanded(subject.nodes[1], f"sh -c {shlex.quote(do)}", f"sh -c {shlex.quote(undo)}"):
+        yield []
