@@ -14,7 +14,7 @@ from clusterproof.objects import Object
 from clusterproof.wait import eventually
 
 from . import surface, workloads
-from .context import Context
+from .context import PATIENCE, Context
 from .prepare import last_words
 from .verdict import UNSUPPORTED, Check, check
 
@@ -106,7 +106,14 @@ def _volumes(context: Context) -> Iterator[str]:
 
 
 def _of_pod(context: Context, name: str) -> str:
-    done = Object(context.client, kinds.POD, name, context.before.namespace).exec(["sh", "-c", workloads.SUM])
+    pod = Object(context.client, kinds.POD, name, context.before.namespace)
+    # A kubelet that has just been started knows nothing of its pods for a moment.
+    done = eventually(
+        lambda: pod.exec(["sh", "-c", workloads.SUM]),
+        lambda _: None,
+        within=min(PATIENCE, context.left),
+        describe=f"{pod} can be asked",
+    )
     return done.stdout.split()[0] if done.code == 0 else (done.stderr or done.stdout).strip()
 
 

@@ -15,6 +15,9 @@ from clusterproof.wait import eventually
 from . import surface
 from .folder import Before
 
+PATIENCE = 10.0
+"""Seconds for what may fail for a moment, once everything else has come to rest."""
+
 
 @dataclass(slots=True)
 class Context:

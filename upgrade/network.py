@@ -11,13 +11,11 @@ from clusterproof.objects import Object
 from clusterproof.wait import eventually
 
 from . import vantage
-from .context import Context
+from .context import PATIENCE, Context
 from .verdict import Check, check
 
 MOST = 20
 """Nodes between which every way is tried; of a larger cluster, the first ones by name."""
-PATIENCE = 10.0
-"""Seconds for a way to be found again, once everything else has come to rest."""
 
 
 def ways(context: Context) -> list[Check]:
