@@ -165,7 +165,7 @@ def test_all(namespace, number):
     assert result["promise"] == "A map MUST be stored."
     assert (result["tier"], result["source"]) == ("smoke", "https://kubernetes.io/docs/")
     assert result["measurements"] == {"time (s)": 1.5}
-    assert result["requests"] == 5  # Namespace, its ServiceAccount, the map, the events, the deletion
+    assert result["requests"] == 3  # Namespace, the map, the deletion
     assert [step["name"] for step in result["steps"]][-2:] == ["create ConfigMap one", "look"]
     assert len(result["namespaces"]) == 1
     assert suite.document["expected"] == ["apps/thing/all[one]"]

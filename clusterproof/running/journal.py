@@ -47,7 +47,7 @@ class Journal:
         """UsageError when the directory cannot be written to, or another run is writing there."""
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            self._file = (directory / NAME).open("a", encoding="utf-8")
+            self._file = (directory / NAME).open("ab", buffering=0)
         except OSError as error:
             raise pytest.UsageError(f"--reports-dir={directory}: cannot be written to: {error.strerror}") from error
         try:
@@ -56,9 +56,10 @@ class Journal:
         except OSError as error:
             self._file.close()
             raise pytest.UsageError(f"--reports-dir={directory}: another run is writing there") from error
-        if resume:
-            self._file.write("\n")  # the last line may have been cut off
-        else:
+        self._unwritten = b"\n" if resume else b""  # the last line may have been cut off
+        self.trouble = ""
+        """Why something is not written yet: no reason to prove nothing more. Empty when everything is."""
+        if not resume:
             self._file.truncate(0)
 
     def open(self, opened: Opened) -> None:
@@ -66,7 +67,7 @@ class Journal:
         self._write({"opened": dataclasses.asdict(opened)})
 
     def add(self, result: Result) -> None:
-        """Append a result; it is handed to the operating system before this returns."""
+        """Append a result; it is handed to the operating system before this returns, unless the disk is full."""
         self._write(to_json(result))
 
     def end(self, *, complete: bool) -> None:
@@ -78,8 +79,13 @@ class Journal:
         self._file.close()
 
     def _write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        self._unwritten += json.dumps(line).encode() + b"\n"
+        try:
+            while self._unwritten:
+                self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
+            self.trouble = ""
+        except OSError as error:
+            self.trouble = error.strerror or str(error)
 
 
 def read(path: Path) -> tuple[tuple[Opened, ...], list[tuple[int, Result]], bool]:

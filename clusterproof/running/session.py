@@ -149,14 +149,21 @@ class Conductor:
             elif self.results or (self.plan and not self.refused and (self.run.ready or self._all_proven())):
                 self._finish(exitstatus)
         finally:
-            if self._journal is not None:
-                self._journal.close()
+            self._close_journal()
             try:
                 with self._terminal():
                     self._give_back()
             finally:
                 self.run.remove()
                 signal.signal(signal.SIGTERM, self._handler)
+
+    def _close_journal(self) -> None:
+        if self._journal is None:
+            return
+        self._journal.close()
+        if why := self._journal.trouble:
+            where = f"{journal.NAME} to {self.settings.reports_dir}"
+            self._print(f"\ncannot write {where}: {why}; --resume would prove again what it lacks")
 
     def _all_proven(self) -> bool:
         return self.earlier is not None and len(self.earlier.results) == len(self.earlier.first.expected)
