@@ -23,9 +23,12 @@ for program; do
 done
 """
 _PLACES = "grep -hs kubepods /proc/[0-9]*/cgroup | cut -d: -f3- | sort -u"
-BY_SYSTEMD = re.compile(r".*?kubepods[^/:]*\.slice(/[^/:]+\.slice)*/[^/:]+\.scope")
-BY_CGROUPFS = re.compile(r".*?/kubepods(/(burstable|besteffort))?/pod[^/:.]+/[^/:]+")
-"""Where each driver puts a container; what it has below that is its own business."""
+BY_SYSTEMD = re.compile(r".*?kubepods[^/:]*\.slice(/[^/:]+\.slice)*(/[^/:]+\.scope|$)")
+BY_CGROUPFS = re.compile(r".*?/kubepods(/(burstable|besteffort))?/pod[^/:.]+(/[^/:]+|$)")
+"""Where each driver puts a container; what it has below that is its own business.
+
+Under version 1 a runtime's own processes may be where the pod is.
+"""
 
 
 def test_cri(machines: Machines) -> None:

@@ -75,13 +75,24 @@ def kept(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     assert kubeconfig.read_text() == MINE
 
 
-def test_the_smoke_tier_is_kept(kept: Path) -> None:
-    run = json.loads((kept / "result.json").read_text())
+def check_kept(reports: Path, most: int) -> None:
+    """The run is complete, left nothing, and more than so many promises are kept, none broken."""
+    run = json.loads((reports / "result.json").read_text())
     wrong = [(each["id"], each["message"]) for each in run["results"] if each["outcome"] in ("broken", "error")]
     assert not wrong
-    assert [each["outcome"] for each in run["results"]].count("kept") > 10
+    assert [each["outcome"] for each in run["results"]].count("kept") > most
     assert run["complete"]
     assert not run["leaks"]
+
+
+def test_the_smoke_tier_is_kept(kept: Path) -> None:
+    check_kept(kept, 40)
+
+
+def test_what_is_promised_of_nodes_is_kept(kept: Path, tmp_path: Path) -> None:
+    """Seen from inside, through Docker: files, kernel, runtime, ports and clocks of both nodes."""
+    run_suites("suites/nodes", "--cluster=kind", "--reuse", f"--cluster-name={NAME}", f"--reports-dir={tmp_path}")
+    check_kept(tmp_path, 15)
 
 
 def test_nodes_and_dns_are_ready(kept: Path) -> None:
