@@ -90,6 +90,16 @@ class Subject:
             self._restart(program, lambda _: before)
 
     @contextlib.contextmanager
+    def prepared(self, program: str, script: str) -> Iterator[None]:
+        """A program before each start of which a shell script is run in its place."""
+        before = list(self.state.programs[program].command)
+        try:
+            self._restart(program, lambda command: ["sh", "-c", f'{script} && exec "$@"', program, *command])
+            yield
+        finally:
+            self._restart(program, lambda _: before)
+
+    @contextlib.contextmanager
     def kubelet_config(self, node: str, **changes: Any) -> Iterator[None]:
         """A node whose kubelet has another configuration."""
         path = self.state.node_folder(self.state.node(node)) / "lib/kubelet/config.json"

@@ -211,3 +211,22 @@ def viewers_read_secrets(subject: Subject) -> Damage:
     role["metadata"]["labels"] = {"rbac.authorization.k8s.io/aggregate-to-view": "true"}
     with subject.having(role):
         yield []
+
+
+@breakage(
+    breaks={"health/etcd/loss": r"20 ConfigMaps were stored before etcd was lost; after it there is no"}, keeps=[]
+)
+def etcd_from_a_backup(subject: Subject) -> Damage:
+    """Whenever etcd starts it has what it had some time ago."""
+    (data,) = (part.partition("=")[2] for part in subject.state.programs["etcd"].command if "--data-dir=" in part)
+    with subject.stopped("etcd"):
+        subject.run_on("control-plane", f"cp -a {data} {data}.backup")
+    try:
+        with subject.prepared("etcd", f"rm -rf {data} && cp -a {data}.backup {data}"):
+            # Only its provider can end the programs of a cluster.
+            yield ["--cluster=embedded", "--reuse", f"--cluster-name={subject.state.name}"]
+    finally:
+        subject.run_on("control-plane", f"rm -rf {data}.backup")
+        # Everybody knows of versions that etcd has forgotten.
+        with subject.restarted(SERVER):
+            pass
