@@ -52,11 +52,11 @@ def page(run: Run) -> str:
     """The whole page."""
     run = text.clean(run)
     results = (*run.results, *text.untried(run))
-    drawn = {
-        "timeline": charts.timeline(run),
-        "seen": [Seen(each, charts.availability(each)) for each in text.by_id(run.results) if each.availability],
-        "rights": charts.rights(text.by_id(run.results)),
-    }
+    timeline = charts.timeline(run)
+    seen = [Seen(each, charts.availability(each)) for each in text.by_id(run.results) if each.availability]
+    rights = charts.rights(text.by_id(run.results))
+    drawn = [chart for each in seen for chart in each.charts] + [matrix.chart for matrix in rights]
+    charts.draw([timeline, *drawn] if timeline else drawn)
     made = ""
     for clip in _CLIPS:
         made = _template().render(
@@ -77,8 +77,10 @@ def page(run: Run) -> str:
             text=text,
             script=_part("page.js"),
             style=_part("page.css"),
+            timeline=timeline,
+            seen=seen,
+            rights=rights,
             script_hash=base64.b64encode(hashlib.sha256(_part("page.js").encode()).digest()).decode(),
-            **drawn,
         )
         if len(made.encode()) <= LARGEST:
             break

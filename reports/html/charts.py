@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -21,7 +21,10 @@ from .. import text
 
 _VEGA_LITE = "6.1"
 # In a process of its own: a JavaScript engine leaves threads behind, after which nobody should fork, and may crash.
-_DRAW = "import json, sys, vl_convert; print(vl_convert.vegalite_to_svg(json.load(sys.stdin), vl_version=sys.argv[1]))"
+_DRAW = """
+import json, sys, vl_convert
+json.dump([vl_convert.vegalite_to_svg(spec, vl_version=sys.argv[1]) for spec in json.load(sys.stdin)], sys.stdout)
+"""
 _STYLE = {
     "background": None,
     "font": "sans-serif",
@@ -46,14 +49,17 @@ _GRANTED, _REFUSED, _SURPLUS, _LACKING = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Chart:
     """A picture with its words."""
 
     title: str
     told: str
     """What is to be seen on it, in a sentence."""
-    svg: Markup
+    spec: dict[str, Any]
+    """What Vega-Lite draws."""
+    svg: Markup = field(default_factory=Markup)
+    """Empty until it is drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,22 @@ class Matrix:
     rows: tuple[tuple[str, tuple[tuple[str, int | None], ...]], ...]
     """For each resource: what each verb on it came to, and its HTTP status; None where it was not tried."""
     chart: Chart
+
+
+def draw(charts: Sequence[Chart]) -> None:
+    """Draw charts all at once: to start the JavaScript engine takes longer than any of them."""
+    if not charts:
+        return
+    drawn = subprocess.run(
+        [sys.executable, "-c", _DRAW, _VEGA_LITE],
+        input=json.dumps([{**chart.spec, "config": _STYLE} for chart in charts]),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+    for chart, svg in zip(charts, json.loads(drawn), strict=True):
+        label = escape(f"{chart.title}. {chart.told}")
+        chart.svg = Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))
 
 
 def timeline(run: Run) -> Chart | None:
@@ -104,7 +126,7 @@ def timeline(run: Run) -> Chart | None:
             "description": {"field": "told"},
         },
     }
-    return _draw("Timeline of the run", told, spec)
+    return Chart("Timeline of the run", told, spec)
 
 
 def availability(result: Result) -> tuple[Chart, ...]:
@@ -165,7 +187,7 @@ def _availability(seen: Availability, result: Result) -> Chart:
         f"{text.plural(sum(seen.answered) + failed, 'request')} in {text.duration(span)}, "
         f"{failed or 'none'} failed, longest gap {seen.longest_gap:.2f} s."
     )
-    return _draw(f"{seen.url} asked from {seen.asked_from}", told, spec)
+    return Chart(f"{seen.url} asked from {seen.asked_from}", told, spec)
 
 
 def _matrix(result: Result, tried: Rights) -> Matrix:
@@ -210,7 +232,7 @@ def _matrix(result: Result, tried: Rights) -> Matrix:
             "description": {"field": "told"},
         },
     }
-    return Matrix(result, tried.who, verbs, rows, _draw(f"{result.id}: {tried.who}", told, spec))
+    return Matrix(result, tried.who, verbs, rows, Chart(f"{result.id}: {tried.who}", told, spec))
 
 
 def _cell(what: str, granted: set[str], answers: dict[str, int]) -> tuple[str, int | None]:
@@ -222,18 +244,6 @@ def _cell(what: str, granted: set[str], answers: dict[str, int]) -> tuple[str, i
     if what in granted:
         return (_GRANTED if allowed else _LACKING), status
     return (_SURPLUS if allowed else _REFUSED), status
-
-
-def _draw(title: str, told: str, spec: dict[str, Any]) -> Chart:
-    drawn = subprocess.run(
-        [sys.executable, "-c", _DRAW, _VEGA_LITE],
-        input=json.dumps({**spec, "config": _STYLE}),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    ).stdout
-    label = escape(f"{title}. {told}")
-    return Chart(title, told, Markup(drawn.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)))
 
 
 def _colour(outcome: Outcome) -> str:
