@@ -49,8 +49,8 @@ def test_catch_up(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
 
     Source: https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/#starting-deadline
     """
-    strict, due = _overdue(namespace, images, "strict", startingDeadlineSeconds=60)
-    patient, _ = _overdue(namespace, images, "patient")
+    strict, _ = _overdue(namespace, images, "strict", startingDeadlineSeconds=60)
+    patient, due = _overdue(namespace, images, "patient")
 
     for cron in (strict, patient):
         _resume(cron)
@@ -81,9 +81,9 @@ def test_concurrency(namespace: Namespace, images: Images, timeouts: Timeouts) -
 
     Source: https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/#concurrency-policy
     """
-    crons = {}
+    crons, due = {}, {}  # a minute may begin between two of them
     for policy in ("Forbid", "Replace", "Allow"):
-        cron, due = _overdue(namespace, images, policy.lower(), concurrencyPolicy=policy)
+        cron, due[policy] = _overdue(namespace, images, policy.lower(), concurrencyPolicy=policy)
         running = namespace.create(_job_of(cron, f"{cron.name}-running", images.agnhost, spec=manifests.PARKED))
         cron.patch({"status": {"active": [_reference(running)]}}, subresource="status")
         crons[policy] = cron
@@ -92,12 +92,12 @@ def test_concurrency(namespace: Namespace, images: Images, timeouts: Timeouts) -
     for cron in crons.values():
         _resume(cron)
     jobs = namespace.select(kinds.JOB)
-    eventually(jobs, _exactly(allow, "allow-running", f"allow-{due}"), within=timeouts.object)
-    eventually(jobs, _exactly(replace, f"replace-{due}"), within=timeouts.object)
+    eventually(jobs, _exactly(allow, "allow-running", f"allow-{due['Allow']}"), within=timeouts.object)
+    eventually(jobs, _exactly(replace, f"replace-{due['Replace']}"), within=timeouts.object)
     eventually(jobs, _exactly(forbid, "forbid-running"), within=timeouts.object)
 
     namespace.object(kinds.JOB, "forbid-running").delete()
-    eventually(jobs, _exactly(forbid, f"forbid-{due}"), within=timeouts.object)
+    eventually(jobs, _exactly(forbid, f"forbid-{due['Forbid']}"), within=timeouts.object)
 
 
 def test_history(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
