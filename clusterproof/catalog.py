@@ -93,7 +93,7 @@ def are_suites(arguments: Iterable[str], *, by_module: bool, start: Path) -> boo
 def scan(paths: Iterable[Path]) -> list[Promise]:
     """The promises of these files and folders of the suites."""
     files = {file for path in paths for file in ([path] if path.is_file() else path.rglob("test_*.py"))}
-    return [promise for file in sorted(files) for promise in _promises(file)]
+    return [promise for file in sorted(files) for promise in _promises(file, file.stat().st_mtime_ns)]
 
 
 def check(promises: Iterable[Promise]) -> None:
@@ -122,12 +122,8 @@ def _module(name: str) -> Path | None:
     return Path(found.origin or "").resolve()
 
 
-def _promises(file: Path) -> tuple[Promise, ...]:
-    return _parsed(file, file.stat().st_mtime_ns)
-
-
 @cache
-def _parsed(file: Path, written: int) -> tuple[Promise, ...]:
+def _promises(file: Path, written: int) -> tuple[Promise, ...]:
     """The promises of a file as it was written then: a run asks for them again and again."""
     return tuple(_parse(file))
 

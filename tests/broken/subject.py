@@ -81,20 +81,21 @@ class Subject:
     @contextlib.contextmanager
     def restarted(self, program: str, *arguments: tuple[str, str]) -> Iterator[None]:
         """A program with other arguments: each that starts with the first of a pair becomes the second, or nothing."""
-        before = list(self.state.programs[program].command)
         change = operate.replacing(*arguments)
-        try:
-            self._restart(program, lambda command: [part for part in change(command) if part])
+        with self._command_changed(program, lambda command: [part for part in change(command) if part]):
             yield
-        finally:
-            self._restart(program, lambda _: before)
 
     @contextlib.contextmanager
     def prepared(self, program: str, script: str) -> Iterator[None]:
         """A program before each start of which a shell script is run in its place."""
+        with self._command_changed(program, lambda command: ["sh", "-c", f'{script} && exec "$@"', program, *command]):
+            yield
+
+    @contextlib.contextmanager
+    def _command_changed(self, program: str, change: Callable[[list[str]], list[str]]) -> Iterator[None]:
         before = list(self.state.programs[program].command)
         try:
-            self._restart(program, lambda command: ["sh", "-c", f'{script} && exec "$@"', program, *command])
+            self._restart(program, change)
             yield
         finally:
             self._restart(program, lambda _: before)
