@@ -20,7 +20,7 @@ def test_loss(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> Non
 
     Source: https://kubernetes.io/docs/reference/using-api/health-checks/
     """
-    made = [namespace.create(manifests.config_map(f"item-{n}")) for n in range(OBJECTS)]
+    before = {(made := namespace.create(manifests.config_map(f"item-{n}"))).uid: made for n in range(OBJECTS)}
     with cluster.without("etcd"):
         failing = equals((500, ["etcd"]))
         eventually(lambda: _health(cluster), failing, within=timeouts.propagation, describe="/readyz names etcd")
@@ -32,7 +32,7 @@ def test_loss(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> Non
     assert livez == 200, f"etcd is back and /readyz is well, but /livez is answered with {livez}"
     measure("time to recover (s)", monotonic() - started)
     # One by one: a list may come from what the API server remembers, and not from etcd.
-    lost = [str(each) for each in made if not each.exists()]
+    lost = [str(each) for uid, each in before.items() if not each.exists() or each.uid != uid]
     assert not lost, f"{OBJECTS} ConfigMaps were stored before etcd was lost; after it there is no {', no '.join(lost)}"
     namespace.create(manifests.config_map("after"))
 
