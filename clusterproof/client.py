@@ -127,6 +127,7 @@ class _Lines(Iterator[str]):
     """The lines of an answer that is still arriving. Its connection is closed when nobody reads any more."""
 
     def __init__(self, answer: urllib3.BaseHTTPResponse, explain: Callable[[Exception], str]) -> None:
+        self._connection = answer.connection
         self._chunks = answer.stream(65536)
         self._explain = explain
         self._whole: deque[bytes] = deque()
@@ -149,6 +150,31 @@ class _Lines(Iterator[str]):
                 self._close()
                 raise SurroundingsError(self._explain(error)) from error
         return self._whole.popleft().decode(errors="replace")
+
+    def patience(self, seconds: float) -> None:
+        """From now on, so many seconds of silence are the end."""
+        if (sock := getattr(self._connection, "sock", None)) is not None:
+            sock.settimeout(seconds)
+
+
+class Events(Iterator[Event]):
+    """The events of a watch as they arrive, until it ends."""
+
+    def __init__(self, lines: _Lines, path: str) -> None:
+        self._lines = lines
+        self._path = path
+
+    def __next__(self) -> Event:
+        event = Event(**json.loads(next(self._lines)))
+        if event.type == "ERROR":
+            status = event.object
+            message, reason = status.get("message", ""), status.get("reason", "Unknown")
+            raise ApiError(status.get("code", 500), reason, message, "WATCH", self._path, status.get("details") or {})
+        return event
+
+    def patience(self, seconds: float) -> None:
+        """From now on, so many seconds without an event are the end."""
+        self._lines.patience(seconds)
 
 
 class Client:
@@ -257,18 +283,20 @@ class Client:
         """DELETE; `body` may hold DeleteOptions."""
         return self._checked("DELETE", path, body=body, query=query)
 
-    def watch(self, path: str, query: Mapping[str, Any] | None = None, *, within: float) -> Iterator[Event]:
+    def watch(self, path: str, query: Mapping[str, Any] | None = None, *, within: float) -> Events:
         """Changes as they happen, for at most about `within` seconds. The request is made before this returns.
 
         ApiError when the watch is refused or ended by the server (410: its start is too old); SurroundingsError when
         the connection is lost.
         """
         asked = {"watch": True, "timeoutSeconds": math.ceil(within), "allowWatchBookmarks": True, **(query or {})}
-        lines = self.stream(path, asked, within=within)
-        return self._events(lines, path)
+        return Events(self._lines(path, asked, within), path)
 
     def stream(self, path: str, query: Mapping[str, Any] | None = None, *, within: float) -> Iterator[str]:
         """Lines of an answer as they arrive, until it ends or nothing came for `within` seconds."""
+        return self._lines(path, query, within)
+
+    def _lines(self, path: str, query: Mapping[str, Any] | None, within: float) -> _Lines:
         answer = self._send("GET", self._url(path, query), self._headers("*/*"), None, within, stream=True)
         if answer.status >= 400:
             self._raise(Response(answer.status, answer.headers, answer.data), "GET", path)
@@ -351,15 +379,6 @@ class Client:
             )
         except HTTPError as error:
             raise SurroundingsError(self._sentence(error)) from error
-
-    def _events(self, lines: Iterator[str], path: str) -> Iterator[Event]:
-        for line in lines:
-            event = Event(**json.loads(line))
-            if event.type == "ERROR":
-                status = event.object
-                message, reason = status.get("message", ""), status.get("reason", "Unknown")
-                raise ApiError(status.get("code", 500), reason, message, "WATCH", path, status.get("details") or {})
-            yield event
 
     def _sentence(self, error: Exception) -> str:
         cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error

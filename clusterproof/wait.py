@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
 from clusterproof import steps
-from clusterproof.client import Client, Event
+from clusterproof.client import Event, Events
 from clusterproof.conditions import gone
 from clusterproof.errors import ApiError, Hopeless, NeverHappened, SurroundingsError
 from clusterproof.objects import Object, Selection
@@ -26,6 +26,14 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
 """Seconds between two readings of what cannot be watched; the pause grows from one to the other."""
 SETTLED = 0.05
 """Seconds before a deadline at which no new watch is opened: it could not tell anything any more."""
+
+BEGINNING = 5.0
+"""Seconds for a watch to tell of the objects there are; they are listed where it does not."""
+
+_FROM_THE_BEGINNING = {"sendInitialEvents": True, "resourceVersionMatch": "NotOlderThan"}
+_INITIAL_EVENTS_END = "k8s.io/initial-events-end"
+_TELLS_CHANGES_ONLY: set[str] = set()
+"""Servers, each with an apiVersion, whose watches cannot begin with the objects there are: off, or another server's."""
 
 
 @overload
@@ -118,8 +126,7 @@ def watching(selection: Selection, *, within: float = 600.0) -> Iterator[History
     """
     deadline = time.monotonic() + within
     feed = _Feed(selection)
-    feed.read()
-    events = feed.watch(deadline)
+    events = feed.start(deadline) or feed.watch(deadline)
     history = History([feed.state()])
     yield history
     end = _Feed(selection)
@@ -139,41 +146,73 @@ class _Feed:
         self.source = source
         self.items: dict[tuple[str, str], dict[str, Any]] = {}
         self.version = ""
+        """The resourceVersion up to which the state is known; empty when it must be read anew."""
 
     @property
     def versions(self) -> dict[tuple[str, str], str]:
         return {key: raw["metadata"]["resourceVersion"] for key, raw in self.items.items()}
 
     @property
-    def _where(self) -> tuple[Client, str, dict[str, str]]:
+    def _where(self) -> tuple[str, dict[str, str]]:
         source = self.source
         if isinstance(source, Selection):
-            return source.client, source.path, source.query
-        return source.client, source.kind.path(source.namespace), {"fieldSelector": f"metadata.name={source.name}"}
+            return source.path, source.query
+        return source.kind.path(source.namespace), {"fieldSelector": f"metadata.name={source.name}"}
 
-    def start(self) -> None:
-        """Take over the answer to our own last write where there is one, else read."""
-        source = self.source
+    def start(self, deadline: float) -> Events | None:
+        """Make sure of the state as it is now; the events from there on, where they were asked for to know it.
+
+        It is the answer to our own last write where there is one, else it is told by a watch, or read where the server
+        cannot do that.
+        """
+        source, events = self.source, None
         if isinstance(source, Object) and source.last_word:
             # Only once: by the next wait it may be stale.
             source.last_word = False
             self.version = source.resource_version
             self._put(source.raw)
-        else:
+        if not self.version and (events := self._stream(deadline)) is None:
             self.read()
+        return events
+
+    def watch(self, deadline: float) -> Events:
+        """The events from the state on."""
+        return self._watch({"resourceVersion": self.version}, _left(deadline))
 
     def read(self) -> None:
-        client, path, query = self._where
-        answer = client.get(path, query)
-        self.version = answer["metadata"]["resourceVersion"]
+        path, query = self._where
+        answer = self.source.client.get(path, query)
         self.items.clear()
+        self.version = answer["metadata"]["resourceVersion"]
         for raw in answer.get("items") or []:
             self._put(raw)
 
-    def watch(self, deadline: float) -> Iterator[Event]:
-        client, path, query = self._where
-        left = max(0.01, deadline - time.monotonic())
-        return client.watch(path, {**query, "resourceVersion": self.version}, within=left)
+    def _stream(self, deadline: float) -> Events | None:
+        """A watch that has told of every object there is, up to the bookmark that says so; None where there is none."""
+        told = f"{self.source.client.server} {self.source.kind.api_version}"
+        if told in _TELLS_CHANGES_ONLY:
+            return None
+        fresh, end = _Feed(self.source), time.monotonic() + BEGINNING
+        try:
+            events = self._watch(_FROM_THE_BEGINNING, max(BEGINNING, _left(deadline)))
+            events.patience(BEGINNING)
+            for event in events:
+                fresh.apply(event)
+                if time.monotonic() > end:
+                    break
+                if event.type == "BOOKMARK" and _INITIAL_EVENTS_END in event.object["metadata"].get("annotations", {}):
+                    self.items, self.version = fresh.items, fresh.version
+                    events.patience(_left(deadline))
+                    return events
+        except ApiError as refused:
+            if refused.status not in (400, 422):
+                return None  # whoever may not watch, or not now, may still read
+        _TELLS_CHANGES_ONLY.add(told)
+        return None
+
+    def _watch(self, query: dict[str, Any], within: float) -> Events:
+        path, chosen = self._where
+        return self.source.client.watch(path, {**chosen, **query}, within=within)
 
     def apply(self, event: Event) -> bool:
         """Take over an event; False when it changed nothing."""
@@ -224,13 +263,10 @@ def _watched(source: Object | Selection, deadline: float) -> Iterator[tuple[Any,
     feed, pause, started = _Feed(source), FIRST_PAUSE, False
     while (left := deadline - time.monotonic()) > SETTLED or not started:
         try:
-            if not started:
-                feed.start()
-            elif not feed.version:
-                feed.read()
+            events = feed.start(deadline)
             started = True
             yield feed.state(), None
-            for event in feed.watch(deadline):
+            for event in events or feed.watch(deadline):
                 pause = FIRST_PAUSE
                 if feed.apply(event):
                     yield feed.state(), None
@@ -249,6 +285,10 @@ def _watched(source: Object | Selection, deadline: float) -> Iterator[tuple[Any,
             time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
             pause = min(pause * 1.5, LONGEST_PAUSE)
     time.sleep(max(0.0, deadline - time.monotonic()))
+
+
+def _left(deadline: float) -> float:
+    return max(0.01, deadline - time.monotonic())
 
 
 def _judge(condition: Callable[[Any], str | None], seen: Any) -> str | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 import yaml
@@ -47,6 +47,8 @@ class FakeApi:
     version: int = 100
     oldest: int = 0
     """Watches from before this version get 410."""
+    initial_events: Literal["told", "refused", "endless"] = "told"
+    """What becomes of a watch that asks for the objects there are: `endless` lacks the bookmark after them."""
     git_version: str = "v1.37.2"
     denied: set[tuple[str, str]] = field(default_factory=set)
     """(verb, resource) that access reviews refuse."""
@@ -184,7 +186,10 @@ class _Handler(BaseHTTPRequestHandler):
         if path.endswith("selfsubjectaccessreviews"):
             asked = self.body["spec"]["resourceAttributes"]
             resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
-            self.answer(201, {"status": {"allowed": (asked["verb"], resource) not in self.fake.denied}})
+            allowed = (
+                not self.fake.denied if asked["verb"] == "*" else (asked["verb"], resource) not in self.fake.denied
+            )
+            self.answer(201, {"status": {"allowed": allowed}})
             return
         name = self.body["metadata"]["name"]
         target = f"{path}/{name}"
@@ -212,7 +217,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.answer(200, self.fake.remove(path))
 
     def _watch(self, path: str) -> None:
-        since = int(self.query["resourceVersion"])
+        begins_with_all = "sendInitialEvents" in self.query
+        if begins_with_all and self.fake.initial_events == "refused":
+            self.fail(422, "Invalid", "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch")
+            return
+        since = int(self.query.get("resourceVersion", self.fake.version))
         end = time.monotonic() + float(self.query["timeoutSeconds"])
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
@@ -222,6 +231,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._chunk({"type": "ERROR", "object": gone})
             self._chunk(None)
             return
+        if begins_with_all:
+            since = self._tell_of_all(path)
         while (left := end - time.monotonic()) > 0:
             with self.fake.changed:
                 news = [
@@ -236,6 +247,17 @@ class _Handler(BaseHTTPRequestHandler):
             except OSError:
                 return
         self._chunk(None)
+
+    def _tell_of_all(self, path: str) -> int:
+        with self.fake.changed:
+            items = [raw for key, raw in sorted(self.fake.objects.items()) if self._selected(path, key, raw)]
+            version = self.fake.version
+        for raw in items:
+            self._chunk({"type": "ADDED", "object": raw})
+        if self.fake.initial_events == "told":
+            metadata = {"resourceVersion": str(version), "annotations": {"k8s.io/initial-events-end": "true"}}
+            self._chunk({"type": "BOOKMARK", "object": {"metadata": metadata}})
+        return version
 
     def _chunk(self, value: JSON | None) -> None:
         data = b"" if value is None else json.dumps(value).encode() + b"\n"

@@ -120,6 +120,42 @@ def test_a_selection_follows_additions_changes_and_removals(api: FakeApi, client
     assert len(wait.eventually(maps, are_b_and_c, within=5)) == 2
 
 
+def test_what_is_there_and_what_comes_is_one_request(api: FakeApi, client: Client) -> None:
+    api.put(f"{MAPS}/a", config_map("a"))
+    later(lambda: api.put(f"{MAPS}/b", config_map("b")))
+    before = len(api.requests)
+    wait.eventually(Selection(client, kinds.CONFIG_MAP, "ns"), conditions.count(2), within=5)
+    assert len(api.requests) == before + 1
+
+
+@pytest.mark.parametrize("answer", ["refused", "endless"])
+def test_a_server_that_cannot_tell_what_is_there_is_asked_for_a_list(
+    answer: Any, api: FakeApi, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wait, "BEGINNING", 0.5)
+    api.initial_events = answer
+    api.put(f"{MAPS}/a", config_map("a"))
+    maps = Selection(client, kinds.CONFIG_MAP, "ns")
+    later(lambda: api.put(f"{MAPS}/b", config_map("b")), 1)
+    before = len(api.requests)
+    wait.eventually(maps, conditions.count(2), within=5)
+    assert ["sendInitialEvents" in line for line in api.requests[before:]] == [True, False, False]
+    before = len(api.requests)
+    wait.eventually(maps, conditions.count(2), within=5)
+    assert len(api.requests) == before + 1, "it is not asked in vain again"
+
+
+def test_who_may_not_watch_may_still_read(api: FakeApi, client: Client) -> None:
+    def refuse(handler: Any) -> bool:
+        if "watch" in handler.query:
+            handler.fail(403, "Forbidden")
+        return "watch" in handler.query
+
+    api.overrides[f"GET {MAPS}"] = refuse
+    api.put(f"{MAPS}/a", config_map("a"))
+    wait.eventually(Selection(client, kinds.CONFIG_MAP, "ns"), conditions.count(1), within=5)
+
+
 def test_an_expired_version_is_listed_again(api: FakeApi, client: Client) -> None:
     made = create(client, kinds.CONFIG_MAP, config_map(), "run", "ns")
     api.put(f"{MAPS}/one", config_map(word="yes"))
