@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from clusterproof import kinds
+from clusterproof import kinds, steps
 from clusterproof.client import Client
 from clusterproof.errors import ApiError, Hopeless, NeverHappened, SurroundingsError
 from clusterproof.objects import Object
@@ -81,6 +81,7 @@ class Credentials:
 
     def _request(self, user: str, pem: bytes) -> Object:
         kind = kinds.CERTIFICATE_SIGNING_REQUEST
+        steps.current.outside.add(kind)
         try:
             return Object.of(self.client, self.client.post(kind.path(), self._manifest(pem)), kind)
         except ApiError as refused:

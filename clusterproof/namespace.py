@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from clusterproof import kinds
+from clusterproof import kinds, steps
 from clusterproof.client import Client
 from clusterproof.conditions import exists
 from clusterproof.errors import ApiError, NeverHappened, SurroundingsError
@@ -77,6 +77,8 @@ def create(client: Client, kind: Kind, manifest: dict[str, Any], run_id: str, na
     metadata = manifest["metadata"]
     labelled = {**metadata, "labels": {**metadata.get("labels", {}), RUN_LABEL: run_id}}
     raw = client.post(kind.path(namespace), {**manifest, "metadata": labelled}, {"fieldManager": MANAGER})
+    if namespace not in steps.current.namespaces:
+        steps.current.outside.add(kind)
     made = Object.of(client, raw, kind)
     made.last_word = True
     return made

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from clusterproof.kinds import Kind
 from clusterproof.outcome import Availability, Rights, Step
 
 
@@ -19,6 +20,8 @@ class Record:
     availability: list[Availability] = field(default_factory=list)
     rights: list[Rights] = field(default_factory=list)
     namespaces: list[str] = field(default_factory=list)
+    outside: set[Kind] = field(default_factory=set)
+    """Kinds of what it created outside of its namespaces, which does not go with them."""
     requests_before: int = 0
     """Requests of this process before the promise began."""
 

@@ -11,6 +11,7 @@ import pytest
 from clusterproof.client import Client
 from clusterproof.errors import SurroundingsError
 from clusterproof.hold import HOLD
+from clusterproof.kinds import CLUSTER_ROLE, custom
 from clusterproof.namespace import RUN_LABEL
 from clusterproof.running import ledger
 
@@ -197,6 +198,29 @@ class TestCompare:
         before = ledger.snapshot(client)
         del stocked.overrides[f"GET {RBAC}/clusterroles"]
         assert ledger.compare(before, ledger.snapshot(client), "r1").appeared == ()
+
+
+class TestRemains:
+    def test_are_labelled_objects_of_the_kinds_it_created_and_volumes_claimed_from_its_namespaces(
+        self, stocked: FakeApi, client: Client
+    ) -> None:
+        put(stocked, f"{RBAC}/clusterroles/ours", run="r1")
+        put(stocked, f"{RBAC}/clusterroles/of-another-run", run="r2")
+        put(stocked, f"{CORE}/namespaces/default/configmaps/never-created-by-it", run="r1")
+        volume(stocked, "pv-1", "gone-by-now")
+        volume(stocked, "pv-2", "default")
+        remains = ledger.remains(client, [CLUSTER_ROLE], "r1", ["gone-by-now"])
+        assert remains == ("ClusterRole ours", "PersistentVolume pv-1")
+
+    def test_cost_a_request_for_each_kind_and_one_for_volumes(self, stocked: FakeApi, client: Client) -> None:
+        before = len(stocked.requests)
+        ledger.remains(client, [CLUSTER_ROLE], "r1", [])
+        assert len(stocked.requests) == before + 2
+
+    def test_of_a_kind_that_is_gone_are_none(self, stocked: FakeApi, client: Client) -> None:
+        gone = custom("example.com", "v1", "Gadget", "gadgets")
+        stocked.overrides[f"GET {gone.path()}"] = lambda handler: _answers(handler, 404, {"reason": "NotFound"})
+        assert ledger.remains(client, [gone], "r1", []) == ()
 
 
 class TestSweep:

@@ -135,6 +135,16 @@ def left(ledger: Ledger, run_id: str, namespaces: Iterable[str] = ()) -> tuple[s
     return tuple(sorted(ours))
 
 
+def remains(client: Client, served: Iterable[Kind], run_id: str, namespaces: Iterable[str]) -> tuple[str, ...]:
+    """What is still there of a run that created objects of these kinds, if its namespaces are gone.
+
+    All that was in them went with them, but for volumes that were claimed from there.
+    """
+    volumes = _read(client, [kinds.PERSISTENT_VOLUME], "")
+    labelled = _read(client, served, f"{RUN_LABEL}={run_id}")
+    return left(Ledger({**labelled.entries, **volumes.entries}), run_id, namespaces)
+
+
 def sweep(client: Client, run_id: str = "", *, within: float = 120.0, spare: Iterable[str] = ()) -> Swept:
     """Remove every object that carries the label of a run, or of any run, and wait at most `within` seconds in all.
 
@@ -165,7 +175,7 @@ def sweep(client: Client, run_id: str = "", *, within: float = 120.0, spare: Ite
 def kinds_of(client: Client) -> list[Kind]:
     """Every kind whose objects can be listed, once, at the version the server prefers."""
     served: dict[tuple[str, str], Kind] = {}
-    for api_version, resource in discovery.resources(client):
+    for api_version, resource in discovery.resources(discovery.groups(client)):
         if "list" in resource["verbs"]:
             namespaced = resource["scope"] == "Namespaced"
             kind = Kind(api_version, resource["responseKind"]["kind"], resource["resource"], namespaced)

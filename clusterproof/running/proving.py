@@ -229,6 +229,7 @@ class Prover:
             if report.failed and call.when != "teardown":
                 self._keep_evidence(notes)
         if call.when == "teardown":
+            self.config.stash[RUN].note_kinds(steps.current.outside)
             setattr(report, CARRIED, journal.dumps(result_of(item)))
         return report
 

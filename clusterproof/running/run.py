@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,13 @@ from filelock import FileLock
 
 from clusterproof import provider
 from clusterproof.errors import ApiError, SurroundingsError
+from clusterproof.kinds import Kind
 from clusterproof.outcome import CapabilityFact, ClusterFacts, NodeFact
 from clusterproof.provider import Access, Shape
 from clusterproof.settings import Settings
 
+KINDS = "kinds"
+"""File of the run's folder: kinds of what it created outside of its namespaces, each on a line."""
 REUSED = "clusterproof"
 """What the cluster is called that runs with --reuse share, when they give it no name."""
 
@@ -133,6 +138,19 @@ class RunFolder:
             sentence = str(error) if isinstance(error, pytest.UsageError) else f"--cluster={settings.cluster}: {error}"
             (self.path / "failure").write_text(sentence)
             raise pytest.UsageError(sentence) from error
+
+    def note_kinds(self, kinds: Iterable[Kind]) -> None:
+        """Remember kinds of which the run has created objects that do not go with its namespaces."""
+        if lines := "".join(f"{json.dumps(dataclasses.asdict(kind))}\n" for kind in kinds):
+            self._exist()
+            with (self.path / KINDS).open("a") as file:
+                file.write(lines)  # at once, so that what several processes write is not mixed
+
+    def noted_kinds(self) -> set[Kind]:
+        """Every kind that a process of the run has noted."""
+        with contextlib.suppress(FileNotFoundError):
+            return {Kind(**json.loads(line)) for line in (self.path / KINDS).read_text().splitlines()}
+        return set()
 
     def read(self, name: str) -> dict[str, Any]:
         """A value that a process has shared; OSError when none has."""

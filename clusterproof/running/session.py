@@ -214,15 +214,16 @@ class Conductor:
         )
 
     def _finish(self, exitstatus: int) -> None:
-        facts, leaks = self._inspect()
         earlier, results = self.earlier, self._all_results()
+        complete = self._complete(exitstatus, results)
+        facts, leaks = self._inspect(complete=complete)
         clusters = earlier.clusters() if earlier else ()
         run = Run(
             id=self.run.id,
             suite_version=version("clusterproof"),
             started=earlier.first.started if earlier else self.started,
             seconds=time.time() - self.started + (earlier.seconds if earlier else 0),
-            complete=self._complete(exitstatus, results),
+            complete=complete,
             arguments=earlier.first.arguments if earlier else self._arguments(),
             expected=self._expected(),
             cluster=facts,
@@ -252,7 +253,7 @@ class Conductor:
         known = {promise.id for promise in catalog.scan([catalog.root()])}
         return outcome.Suites(catalog.digest(), tuple(sorted(known)))
 
-    def _inspect(self) -> tuple[ClusterFacts | None, tuple[str, ...]]:
+    def _inspect(self, *, complete: bool) -> tuple[ClusterFacts | None, tuple[str, ...]]:
         """The cluster's facts, and what the run left there."""
         from clusterproof.client import Client
         from clusterproof.errors import ApiError, SurroundingsError
@@ -265,7 +266,8 @@ class Conductor:
         try:
             if any(result.outcome is Outcome.ERROR for result in self.results):
                 self._clean_up(client)
-            return facts, self._leaks(client)
+                complete = False  # where a promise did not end in order, it did not note what it has created
+            return facts, self._leaks(client, everywhere=self.earlier is not None or not complete)
         except (ApiError, SurroundingsError) as error:
             return facts, (f"unknown: the cluster could not be inspected: {error}",)
 
@@ -288,7 +290,8 @@ class Conductor:
         eventually(lambda: client.request("GET", "/version").status, lambda status: None, within=limits.recovery)
         ledger.sweep(client, self.run.id, within=limits.namespace, spare=self._kept())
 
-    def _leaks(self, client: Client) -> tuple[str, ...]:
+    def _leaks(self, client: Client, *, everywhere: bool) -> tuple[str, ...]:
+        """What the run left, looked for among all kinds or among those that it is known to have created."""
         from clusterproof.running import ledger
 
         namespaces = [name for result in self.results for name in result.namespaces]
@@ -298,7 +301,10 @@ class Conductor:
         # Whoever was lent namespaces makes none.
         left = [] if goes_along or self.settings.namespaces else self._namespaces_left(client, kept)
         if self.on_cluster:
-            leaks = ledger.left(ledger.snapshot(client), self.run.id, namespaces)
+            # What is in a namespace that was lent does not go with it.
+            everywhere = everywhere or bool(self.settings.namespaces)
+            served = ledger.kinds_of(client) if everywhere else self.run.noted_kinds()
+            leaks = ledger.remains(client, served, self.run.id, namespaces)
             left += [leak for leak in leaks if not any(name in leak for name in (*kept, *left, *goes_along))]
         return tuple(left)
 
