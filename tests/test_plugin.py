@@ -349,7 +349,7 @@ def test_one_cluster_for_all_workers(suite: Suite, api: FakeApi) -> None:
     suite.run("-n3")
     assert len(suite.outcomes) == 6
     reviews = [line for line in api.requests if line.endswith("selfsubjectaccessreviews")]
-    assert len(reviews) == len(set(reviews)) * 9
+    assert len(reviews) == 1, "whoever may do everything is not asked about each right"
 
 
 def test_every_promise_says_the_same_sentence_when_there_is_no_cluster(suite: Suite, api: FakeApi) -> None:
