@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from clusterproof import dialects, kinds
+from clusterproof import dialects, discovery, kinds
 from clusterproof.client import Client
 from clusterproof.errors import ApiError
 from clusterproof.kinds import Kind
@@ -48,7 +48,12 @@ class Survey:
     @cached_property
     def groups(self) -> set[str]:
         """Every API group that discovery names."""
-        return {group["name"] for group in self.client.get("/apis")["groups"]}
+        return {group["metadata"].get("name", "") for group in self.served}
+
+    @cached_property
+    def served(self) -> list[dict[str, Any]]:
+        """What the API server serves, as `discovery.groups` gives it."""
+        return discovery.groups(self.client)
 
     @cached_property
     def ingress_classes(self) -> list[dict[str, Any]]:
@@ -211,7 +216,11 @@ def _leader_election(survey: Survey) -> Finding:
 
 
 def _resize(survey: Survey) -> Finding:
-    found = "pods/resize" in {each["name"] for each in survey.client.get("/api/v1")["resources"]}
+    found = any(
+        (version, resource["resource"], subresource["subresource"]) == ("v1", "pods", "resize")
+        for version, resource in discovery.resources(survey.served)
+        for subresource in resource.get("subresources") or []
+    )
     return Finding(found, f"{'found' if found else 'no'} subresource resize of pods")
 
 

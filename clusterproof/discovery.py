@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from clusterproof.client import Client
@@ -13,11 +13,12 @@ _AGGREGATED = ",".join(
 )
 
 
-def resources(client: Client) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every resource with its apiVersion, in the server's order: of each group the preferred version first.
+def groups(client: Client) -> list[dict[str, Any]]:
+    """Every group as an APIGroupDiscovery, the core group without a name; one whose server is away has no resources.
 
     SurroundingsError when the server does not answer with aggregated discovery.
     """
+    found: list[dict[str, Any]] = []
     for root in ("/api", "/apis"):
         answer = client.request("GET", root, accept=f"{_AGGREGATED},application/json")
         if answer.status >= 400 or answer.json().get("kind") != "APIGroupDiscoveryList":
@@ -25,16 +26,22 @@ def resources(client: Client) -> Iterator[tuple[str, dict[str, Any]]]:
                 f"{client.server}{root} should answer with aggregated discovery, as every server since Kubernetes 1.27 "
                 f"does, but answered {answer.status}; without it nobody knows which kinds of objects there are"
             )
-        for group in answer.json()["items"]:
-            name = group["metadata"].get("name", "")
-            for version in group["versions"]:
-                api_version = f"{name}/{version['version']}" if name else version["version"]
-                for resource in version.get("resources") or []:
-                    yield api_version, resource
+        found += answer.json()["items"]
+    return found
 
 
-def kinds(client: Client) -> tuple[str, ...]:
-    """Every kind with its apiVersion, sorted: `apps/v1 Deployment`. SurroundingsError as above."""
+def resources(groups: Iterable[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every resource with its apiVersion, in the server's order: of each group the preferred version first."""
+    for group in groups:
+        name = group["metadata"].get("name", "")
+        for version in group["versions"]:
+            api_version = f"{name}/{version['version']}" if name else version["version"]
+            for resource in version.get("resources") or []:
+                yield api_version, resource
+
+
+def kinds(groups: Iterable[dict[str, Any]]) -> tuple[str, ...]:
+    """Every kind with its apiVersion, sorted: `apps/v1 Deployment`."""
     # A resource that has subresources only has no kind of its own.
-    kinds_of = ((version, (each.get("responseKind") or {}).get("kind")) for version, each in resources(client))
+    kinds_of = ((version, (each.get("responseKind") or {}).get("kind")) for version, each in resources(groups))
     return tuple(sorted({f"{version} {kind}" for version, kind in kinds_of if kind}))

@@ -37,7 +37,7 @@ def detect(client: Client, access: Access, declared: Iterable[str] = ()) -> Clus
         uid=uid,
         nodes=tuple(_node(raw) for raw in nodes),
         capabilities=tuple(_claim(each, survey, vouched) for each in capabilities.ALL.values()),
-        kinds=discovery.kinds(client),
+        kinds=discovery.kinds(survey.served),
     )
 
 

@@ -52,4 +52,4 @@ def test_a_server_without_aggregated_discovery_is_named(api: FakeApi, client: Cl
 
     api.overrides["GET /apis"] = answer
     with pytest.raises(SurroundingsError, match="/apis should answer with aggregated discovery"):
-        discovery.kinds(client)
+        discovery.groups(client)

@@ -13,7 +13,9 @@ from clusterproof.objects import Object, Selection
 
 def surface(client: Client) -> list[str]:
     """Every resource that is served, at every version: `v1/pods`, `apps/v1/deployments`; sorted."""
-    return sorted({f"{api_version}/{each['resource']}" for api_version, each in discovery.resources(client)})
+    return sorted(
+        {f"{api_version}/{each['resource']}" for api_version, each in discovery.resources(discovery.groups(client))}
+    )
 
 
 def foreign_groups(client: Client) -> list[str]:

@@ -98,7 +98,7 @@ def _remove(item: Object) -> str:
 
 def _kinds(namespace: Namespace) -> list[Kind]:
     found: dict[tuple[str, str], Kind] = {}
-    for api_version, resource in discovery.resources(namespace.client):
+    for api_version, resource in discovery.resources(discovery.groups(namespace.client)):
         if resource["scope"] == "Namespaced" and {"list", "delete"} <= set(resource["verbs"]):
             kind = Kind(api_version, resource["responseKind"]["kind"], resource["resource"])
             found.setdefault((kind.group, kind.plural), kind)
