@@ -39,8 +39,11 @@ PAIRS = {
     "Service": ("network/service/cluster_ip", "Services should serve (a basic|multiport) endpoint"),
     "DNS": ("network/service/discovery", "DNS should provide DNS for (services|the cluster|pods for|ExternalName)"),
     "CRD": ("extend/crd/lifecycle", "creating/deleting custom resource definition objects works"),
-    "namespace deletion": ("api/namespaces", "Namespaces should ensure that all (pods|services) are removed"),
-    "webhook": ("api/admission_webhooks", "AdmissionWebhook .*should be able to deny pod and configmap creation"),
+    "namespace deletion": ("api/namespaces/deletion", "Namespaces should ensure that all (pods|services) are removed"),
+    "webhook": (
+        "api/admission_webhooks",
+        "AdmissionWebhook .*should (be able to deny pod and configmap|mutate configmap|unconditionally reject)",
+    ),
 }
 """Behaviours that both prove: our promise (an id, or how several begin), upstream's specs (a regular expression)."""
 

@@ -62,7 +62,6 @@ def test_rolling_update(
         manifests.deployment("web", images.agnhost_old, replicas=replicas, strategy=strategy, args=["pause"])
     )
     eventually(web, rolled_out, within=timeouts.rollout)
-    before = eventually(web.pods(), all_ready(replicas), within=timeouts.object)
 
     with watching(web.pods()) as pods, watching(_replica_sets(web)) as replica_sets:
         _set_image(web, images.agnhost)
@@ -70,7 +69,8 @@ def test_rolling_update(
     after = eventually(web.pods(), all_ready(replicas), within=timeouts.pod_end)
 
     assert {pod.spec["containers"][0]["image"] for pod in after} == {images.agnhost}
-    assert not {pod.uid for pod in before} & {pod.uid for pod in after}, "a pod with the old template is still there"
+    old = {pod.uid for pod in pods.states[0]}
+    assert not old & {pod.uid for pod in after}, "a pod with the old template is still there"
     pods.every(_at_least_available(web, least))
     pods.every(_at_most_running(web, most))
     replica_sets.every(_at_most_asked_for(web, most))
