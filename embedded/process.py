@@ -90,13 +90,14 @@ def _environment() -> dict[str, str]:
 
     Its other variables speak of folders that a node does not have (TMPDIR) or of the launcher's own business.
     """
-    path = f"{BIN}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    # Heaps are small here: at the usual 100 garbage is collected so often that suites take a tenth longer.
+    common = {"PATH": f"{BIN}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin", "GOGC": "400"}
     proxies = {name: value for name, value in os.environ.items() if name.lower() in ("http_proxy", "https_proxy")}
     if not proxies:
-        return {"PATH": path}
+        return common
     past = os.environ.get("NO_PROXY") or os.environ.get("no_proxy")
     direct = ",".join(filter(None, (past, str(RANGE), ".svc", ".cluster.local")))
-    return {"PATH": path, **proxies, "NO_PROXY": direct, "no_proxy": direct}
+    return {**common, **proxies, "NO_PROXY": direct, "no_proxy": direct}
 
 
 class Component:
