@@ -48,6 +48,14 @@ cd /proc/sys
 grep -s . vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/* \
     net/ipv4/ip_forward net/ipv4/conf/*/* net/bridge/*
 """
+_RESTART = """
+import sys, time
+from clusterproof.embedded import operate, state
+made = state.load(sys.argv[1])
+operate.stop(made, sys.argv[2])
+time.sleep(float(sys.argv[3]))
+operate.start(made, sys.argv[2])
+"""
 _FOLDERS = (
     "dev/shm",
     "etc",
@@ -250,6 +258,11 @@ class Cluster:
     def ask(self, question: Callable[[Client], T]) -> T:
         """What its administrator finds out, or does."""
         return self.machine.ask(self.kubeconfig, question)
+
+    def restart(self, program: str, after: float = 0.0) -> None:
+        """End a program of the control plane, and start it again after so many seconds."""
+        done = self.machine.run(self.machine.program("python"), "-c", _RESTART, self.name, program, str(after))
+        assert done.returncode == 0, done.stderr
 
     def nodes(self) -> list[Object]:
         return self.ask(lambda client: Selection(client, kinds.NODE).read())

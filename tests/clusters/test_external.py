@@ -88,16 +88,6 @@ def test_unseen(cluster, namespace):
 '''
 
 
-RESTART = """
-import sys, time
-from clusterproof.embedded import operate, state
-made = state.load(sys.argv[1])
-operate.stop(made, "kube-apiserver")
-time.sleep(float(sys.argv[2]))
-operate.start(made, "kube-apiserver")
-"""
-
-
 @pytest.fixture(scope="module")
 def owned(shared: Machine) -> Cluster:
     """A cluster that was started separately, where the way to the internet leads through a proxy."""
@@ -399,8 +389,7 @@ def _make_trouble(cluster: Cluster, trouble: str, seconds: float) -> None:
         time.sleep(seconds)
         machine.kill("kube-apiserver", "CONT")
     elif trouble == "the API server restarts":
-        done = machine.run(machine.program("python"), "-c", RESTART, cluster.name, str(seconds / 2))
-        assert done.returncode == 0, done.stderr
+        cluster.restart("kube-apiserver", after=seconds / 2)
     elif trouble == "the network is cut":
         rule = ["OUTPUT", "-d", str(urlsplit(cluster.server).hostname), "-j", "DROP"]
         assert machine.run("iptables", "-I", *rule).returncode == 0
