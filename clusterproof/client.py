@@ -320,14 +320,17 @@ class Client:
         if container:
             query["container"] = container
         self._count()
-        # A socket of its own: the official client's stream() swaps a method of the ApiClient it is given.
-        return streaming.run(self.configuration, self._url(path, query), self._headers("*/*"), stdin, within)
+        return streaming.run(self._line(), self._url(path, query), stdin, within)
 
     def forward(self, path: str, port: int, sent: bytes, *, until: bytes, within: float = 60.0) -> bytes:
         """Send to a port of a pod; `path` is its `portforward` subresource. The answer, up to and with `until`."""
         self._count()
-        url = self._url(path, {"ports": port})
-        return streaming.forward(self.configuration, url, self._headers("*/*"), sent, until, within)
+        return streaming.forward(self._line(), self._url(path, {"ports": port}), sent, until, within)
+
+    def _line(self) -> streaming.Line:
+        # A connection of its own: the official client's stream() swaps a method of the ApiClient it is given.
+        context = self._pool.connection_pool_kw.get("ssl_context")
+        return streaming.Line(self.configuration, context, self._headers("*/*"))
 
     def _checked(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         answer = self.request(method, path, **arguments)

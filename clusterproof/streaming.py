@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from time import monotonic
@@ -11,8 +12,6 @@ from typing import Any, NamedTuple
 from kubernetes.client import Configuration
 
 from clusterproof.errors import ApiError, NeverHappened, SurroundingsError
-
-Headers = Mapping[str, str]
 
 
 class ExecResult(NamedTuple):
@@ -25,10 +24,19 @@ class ExecResult(NamedTuple):
     """Exit code of the command."""
 
 
-def run(configuration: Configuration, url: str, headers: Headers, stdin: str, within: float) -> ExecResult:
+class Line(NamedTuple):
+    """How somebody reaches an API server."""
+
+    configuration: Configuration
+    context: ssl.SSLContext | None
+    """What is known about TLS; None where it could not be loaded."""
+    headers: Mapping[str, str]
+
+
+def run(line: Line, url: str, stdin: str, within: float) -> ExecResult:
     """Follow a command, or an attached container, to its end. NeverHappened when it does not end in time."""
     received = {1: b"", 2: b"", 3: b""}
-    with _connected(configuration, url, headers, "v5.channel.k8s.io", within) as channels:
+    with _connected(line, url, "v5.channel.k8s.io", within) as channels:
         if stdin:
             channels.send(0, stdin.encode())
             # Version 5 of the protocol can close one channel: the end of the input.
@@ -45,13 +53,11 @@ def run(configuration: Configuration, url: str, headers: Headers, stdin: str, wi
     return ExecResult(stdout, stderr, _exit_code(json.loads(received[3]), url))
 
 
-def forward(
-    configuration: Configuration, url: str, headers: Headers, sent: bytes, until: bytes, within: float
-) -> bytes:
+def forward(line: Line, url: str, sent: bytes, until: bytes, within: float) -> bytes:
     """Send to a forwarded port; what came back, up to `until`. NeverHappened when that does not come."""
     answer = trouble = b""
     opened: set[int] = set()
-    with _connected(configuration, url, headers, "v4.channel.k8s.io", within) as channels:
+    with _connected(line, url, "v4.channel.k8s.io", within) as channels:
         channels.send(0, sent)
         while until not in answer:
             try:
@@ -94,34 +100,37 @@ class _Channels:
 
 
 @contextmanager
-def _connected(
-    configuration: Configuration, url: str, headers: Headers, protocol: str, within: float
-) -> Iterator[_Channels]:
+def _connected(line: Line, url: str, protocol: str, within: float) -> Iterator[_Channels]:
     """A connection that is closed when the block ends. SurroundingsError when it is lost before."""
     from websocket import WebSocketException
 
-    socket = _websocket(configuration, url, {**headers, "sec-websocket-protocol": protocol}, within)
+    socket = _websocket(line, url, protocol, within)
     try:
         yield _Channels(socket, within)
     except (OSError, WebSocketException) as error:
-        raise SurroundingsError(f"{configuration.host}: lost the connection to a command: {error}") from error
+        raise SurroundingsError(f"{line.configuration.host}: lost the connection to a command: {error}") from error
     finally:
         socket.close()
 
 
-def _websocket(configuration: Configuration, url: str, headers: Headers, within: float) -> Any:
+def _websocket(line: Line, url: str, protocol: str, within: float) -> Any:
     import websocket
     from kubernetes.stream import ws_client
 
-    connect: Any = ws_client.create_websocket  # without types
-    websocket.setdefaulttimeout(within)  # it has no parameter for it, and would wait for ever
+    configuration = line.configuration
+    tls = {"context": line.context, "server_hostname": configuration.tls_server_name}
+    socket: Any = websocket.WebSocket(sslopt={name: value for name, value in tls.items() if value})  # without types
+    headers = {**line.headers, "Sec-WebSocket-Protocol": protocol}
+    options: dict[str, Any] = {"header": headers, "timeout": within}
+    behind_proxy: Any = ws_client.websocket_proxycare
     try:
-        return connect(configuration, url.replace("http", "ws", 1), dict(headers))
+        socket.connect(url.replace("http", "ws", 1), **behind_proxy(options, configuration, url, headers))
     except websocket.WebSocketBadStatusException as refused:
         message = (refused.resp_body or b"").decode(errors="replace")
         raise ApiError(refused.status_code, "ExecRefused", message, "EXEC", url.partition("?")[0], {}) from refused
     except (OSError, websocket.WebSocketException) as error:
         raise SurroundingsError(f"{configuration.host}: cannot start a command: {error}") from error
+    return socket
 
 
 def _exit_code(status: dict[str, Any], url: str) -> int:
