@@ -9,7 +9,7 @@ import tarfile
 from typing import Any
 
 from clusterproof import Images, Namespace, Object, Timeouts, eventually, manifests
-from clusterproof.conditions import ready
+from clusterproof.conditions import Condition, ready
 
 
 def test_logs(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -47,9 +47,14 @@ def test_logs(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     after = list(follow)
     assert after == ["late"], f"{pod}: who follows its log hears {after} after {before}, not late, and then the end"
 
-    eventually(pod, _restarted, within=timeouts.recovery)
+    eventually(pod, _restarted(1), within=timeouts.recovery)
     eventually(lambda: pod.logs(), _is("second run\n", f"the log of {pod}"), within=timeouts.request)
     previous = pod.logs(previous=True).split()
+    if previous[:1] == ["unable"]:
+        # A kubelet that tidies up just when the next container is made removes the one that has ended; not twice.
+        pod.exec(["sh", "-c", "rm /shared/again; kill 1"])
+        eventually(pod, _restarted(3), within=timeouts.recovery)
+        previous = pod.logs(previous=True).split()
     assert sorted(previous) == sorted([*lines, "late"]), f"{pod}: the log before its restart ends with {previous[-3:]}"
     recent = pod.logs(since=3600)
     assert recent == "second run\n", f"{pod}: of the last hour its log tells {recent!r}"
@@ -178,9 +183,15 @@ def _is(wanted: Any, what: str) -> Any:
     return is_
 
 
-def _restarted(pod: Object) -> str | None:
-    (status,) = pod.status["containerStatuses"]
-    return None if status["restartCount"] and "running" in status["state"] else "it was not restarted"
+def _restarted(times: int) -> Condition:
+    def restarted(pod: Object) -> str | None:
+        (status,) = pod.status["containerStatuses"]
+        count = status["restartCount"]
+        return (
+            None if count == times and "running" in status["state"] else f"it was restarted {count} times, not {times}"
+        )
+
+    return restarted
 
 
 def _debugged(pod: Object) -> str | None:

@@ -20,6 +20,8 @@ AT_ONCE = {"scaleDown": {"stabilizationWindowSeconds": 0}}
 _ALL_OF_IT = {"type": "Utilization", "averageUtilization": 100}
 MEMORY = {"type": "Resource", "resource": {"name": "memory", "target": _ALL_OF_IT}}
 """Pods are to use as much memory as they request."""
+FILES = 3
+"""MiB of the image's files that count as a pod's memory: from none, where another pod has read them before, to 6."""
 
 
 def test_cpu(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -50,22 +52,22 @@ def test_cpu(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
 def test_memory(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """A HorizontalPodAutoscaler MUST follow the memory use of its pods, and never keep more than its maximum.
 
-    Pods request 16Mi and are to use 100 % of that. One of them holds 56Mi, so four pods are needed, and the maximum of
+    Pods request 24Mi and are to use 100 % of that. One of them holds 60Mi, so three pods are needed, and the maximum of
     two is allowed. Then none holds anything, and one pod is enough.
 
     Source: https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#support-for-resource-metrics
     """
-    requests = {"requests": {"memory": "16Mi"}}
+    requests = {"requests": {"memory": "24Mi"}}
     workers = namespace.create(deployment("worker", images.agnhost, command=load.command(), resources=requests))
     scaler = namespace.create(hpa("worker", target="worker", low=1, high=2, metrics=[MEMORY], behavior=AT_ONCE))
     eventually(workers, rolled_out, within=timeouts.pod)
     holding = workers.pods().read()[0]
 
     with watching(namespace.select(kinds.DEPLOYMENT)) as history:
-        load.hold(holding, 56)
-        eventually(scaler, _settled(2, 56 / 16, "TooManyReplicas"), within=timeouts.scale)
+        load.hold(holding, 60)
+        eventually(scaler, _settled(2, (60 + FILES) / 24, "TooManyReplicas"), within=timeouts.scale)
         load.hold(holding, 0)
-        eventually(scaler, _settled(1, 0, "DesiredWithinRange"), within=timeouts.scale)
+        eventually(scaler, _settled(1, FILES / 24, "DesiredWithinRange"), within=timeouts.scale)
 
     history.every(_between(1, 2))
 
