@@ -143,7 +143,7 @@ class RunFolder:
         """Remember kinds of which the run has created objects that do not go with its namespaces."""
         if lines := "".join(f"{json.dumps(dataclasses.asdict(kind))}\n" for kind in kinds):
             self._exist()
-            with (self.path / KINDS).open("a") as file:
+            with contextlib.suppress(OSError), (self.path / KINDS).open("a") as file:  # a full disk ends no run
                 file.write(lines)  # at once, so that what several processes write is not mixed
 
     def noted_kinds(self) -> set[Kind]:
