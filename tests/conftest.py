@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,12 @@ NEED_MORE = (
     "upstream",
 )
 """Folders of tests that need clusters, a Docker or a browser, and minutes: they run when they are named."""
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C, and with it all that tests start: a shell makes deaf to it what it runs in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
