@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -30,10 +29,6 @@ def stop(state: ClusterState, name: str, *, kill: bool = True, patience: float =
     child = process.child_of(parent)
     if child is not None:
         os.kill(child, signal.SIGKILL if kill else signal.SIGTERM)
-        # Its parent, nsenter, stops itself when the child is stopped, and whoever continued the child need not have
-        # continued it: stopped, it would never notice the child's end.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(parent, signal.SIGCONT)
         # It ends when the last of the child's threads has: until then the child's ports are taken.
         try:
             process.await_end([child, parent], patience or process.PATIENCE)

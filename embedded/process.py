@@ -150,9 +150,16 @@ def kill(pids: Sequence[int]) -> None:
 
 
 def await_end(pids: Sequence[int], within: float = PATIENCE) -> None:
-    """Wait, in seconds, until processes that were told to end have gone; EmbeddedError names those that stay."""
+    """Wait, in seconds, until processes that were told to end have gone; EmbeddedError names those that stay.
+
+    What is stopped is continued, again and again: `nsenter` stops itself, sooner or later, when its child was stopped,
+    and would never notice the child's end.
+    """
     deadline = time.monotonic() + within
     while left := [pid for pid in pids if _runs(pid)]:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
         if time.monotonic() > deadline:
             raise EmbeddedError(f"processes {left} do not end, although they were told to; see /proc/<id>/stack")
         time.sleep(0.01)
