@@ -175,10 +175,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif path in self.fake.objects:
             self.answer(200, self.fake.objects[path])
         elif path.count("/") == 5 or (path.endswith("s") and not path.startswith("/api/v1/namespaces/")):
-            with self.fake.changed:
-                items = [raw for key, raw in sorted(self.fake.objects.items()) if self._selected(path, key, raw)]
-                version = str(self.fake.version)
-            self.answer(200, {"kind": "List", "metadata": {"resourceVersion": version}, "items": items})
+            items, version = self._stored(path)
+            self.answer(200, {"kind": "List", "metadata": {"resourceVersion": str(version)}, "items": items})
         else:
             self.fail(404, "NotFound")
 
@@ -248,10 +246,13 @@ class _Handler(BaseHTTPRequestHandler):
                 return
         self._chunk(None)
 
-    def _tell_of_all(self, path: str) -> int:
+    def _stored(self, path: str) -> tuple[list[JSON], int]:
         with self.fake.changed:
             items = [raw for key, raw in sorted(self.fake.objects.items()) if self._selected(path, key, raw)]
-            version = self.fake.version
+            return items, self.fake.version
+
+    def _tell_of_all(self, path: str) -> int:
+        items, version = self._stored(path)
         for raw in items:
             self._chunk({"type": "ADDED", "object": raw})
         if self.fake.initial_events == "told":
