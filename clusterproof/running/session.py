@@ -303,8 +303,10 @@ class Conductor:
         if self.on_cluster:
             # What is in a namespace that was lent does not go with it.
             everywhere = everywhere or bool(self.settings.namespaces)
-            served = ledger.kinds_of(client) if everywhere else self.run.noted_kinds()
-            leaks = ledger.remains(client, served, self.run.id, namespaces)
+            if everywhere:
+                leaks = ledger.left(ledger.snapshot(client), self.run.id, namespaces)
+            else:
+                leaks = ledger.remains(client, self.run.noted_kinds(), self.run.id, namespaces)
             left += [leak for leak in leaks if not any(name in leak for name in (*kept, *left, *goes_along))]
         return tuple(left)
 
