@@ -249,7 +249,7 @@ CERTIFICATES = Capability("access.certificates", "The cluster signs client certi
 LEADER_ELECTION = Capability(
     "health.leader-election", "Scheduler and controller manager show by a Lease that they are led.", _leader_election
 )
-OPERATOR = Capability("health.operator", "Programs of the control plane can be ended and started.", _only_declared)
+OPERATOR = Capability("health.operator", "Programs of the cluster can be ended and started.", _only_declared)
 INGRESS = Capability("network.ingress", "Web requests reach Services by host and path through one address.", _ingress)
 INGRESS_BODY_SIZE = Capability(
     "network.ingress.body-size", "An Ingress can limit the size of uploads.", _told("body_size")

@@ -77,7 +77,7 @@ class Cluster:
 
     @contextmanager
     def without(self, program: str) -> Iterator[None]:
-        """A block during which a program of the control plane (`etcd`) does not run.
+        """A block during which a program of the control plane (`etcd`) or of a node (`node-1/kubelet`) does not run.
 
         SurroundingsError where the cluster's provider cannot end it: such promises require `health.operator`.
         """

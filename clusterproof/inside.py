@@ -60,6 +60,12 @@ def fetch(pod: Object, urls: Iterable[str], *, tries: int = 1) -> dict[str, set[
     return answers
 
 
+def url_of(service: Object, path: str = "/hostname") -> str:
+    """The URL by which pods reach the port 80 of a Service at its cluster IP; by default, of who answers."""
+    address = service.spec["clusterIP"]
+    return f"http://{f'[{address}]' if ':' in address else address}{path}"
+
+
 def datagram(host: str, port: int, request: str, *, through: int = 8080) -> str:
     """The URL by which a pod's own `netexec`, on port `through`, sends a UDP datagram somewhere."""
     return f"http://localhost:{through}/dial?protocol=udp&host={host}&port={port}&request={request}"

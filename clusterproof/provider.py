@@ -83,7 +83,7 @@ class Operator(Protocol):
     """What a provider may be besides, when it runs the control plane itself: it vouches for `health.operator` then."""
 
     def stop(self, access: Access, program: str) -> None:
-        """End a program of the control plane at once, as a crash would: `etcd`."""
+        """End a program of the control plane (`etcd`) or of a node (`node-1/kubelet`) at once, as a crash would."""
 
     def start(self, access: Access) -> None:
         """Start whatever has ended. Safe to call when everything runs."""

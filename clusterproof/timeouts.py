@@ -37,6 +37,8 @@ class Timeouts:
     """A HorizontalPodAutoscaler to follow a change of load by one step."""
     recovery: float = 60.0
     """What was deleted or has crashed to be replaced and Ready."""
+    node_loss: float = 120.0
+    """A node of which nothing is heard to be known as lost; the default grace period is 50 s."""
     eviction: float = 150.0
     """A kubelet to end a pod that uses more than it may: it measures volumes only every minute or two."""
 

@@ -22,7 +22,7 @@ from clusterproof import (
     watching,
 )
 from clusterproof.conditions import ListCondition, all_ready, count, equals, has_condition, rolled_out, scaled
-from clusterproof.inside import fetch
+from clusterproof.inside import fetch, url_of
 from clusterproof.probes import inside, together, unbroken
 
 REVISION = "deployment.kubernetes.io/revision"
@@ -96,7 +96,7 @@ def test_zero_downtime(namespace: Namespace, images: Images, timeouts: Timeouts,
             container={"lifecycle": {"preStop": {"exec": {"command": ["sleep", str(drain)]}}}},
         )
     )
-    url = _url(namespace.create(manifests.service("web")))
+    url = url_of(namespace.create(manifests.service("web")))
     before = eventually(web.pods(), all_ready(2), within=timeouts.rollout)
 
     # A lost answer stays lost however long one waits; one that is only late is the fault of a busy machine.
@@ -317,7 +317,7 @@ def test_blue_green(namespace: Namespace, images: Images, timeouts: Timeouts) ->
         deployment = namespace.create(manifests.web(colour, images.agnhost))
         pods[colour] = eventually(deployment.pods(), all_ready(1), within=timeouts.rollout)[0]
     service = namespace.create(manifests.service("web", selector={"app": "blue"}))
-    client, url = pods["blue"], _url(service)
+    client, url = pods["blue"], url_of(service)
 
     for colour in ("blue", "green", "blue"):
         service.patch({"spec": {"selector": {"app": colour}}})
@@ -347,7 +347,7 @@ def test_canary(namespace: Namespace, images: Images, timeouts: Timeouts) -> Non
         *eventually(canary.pods(), all_ready(1), within=timeouts.rollout),
     ]
     service = namespace.create(manifests.service("web", selector=labels))
-    names, url = {pod.name for pod in pods}, _url(service)
+    names, url = {pod.name for pod in pods}, url_of(service)
     found = functools.partial(fetch, pods[0], [url], tries=20)
     eventually(lambda: found()[url], equals(names), within=timeouts.propagation, describe=f"{service} knows its pods")
 
@@ -372,11 +372,6 @@ def test_min_ready_seconds(namespace: Namespace, images: Images, timeouts: Timeo
 
     web.patch({"spec": {"minReadySeconds": 0}})
     eventually(web, rolled_out, within=timeouts.rollout)
-
-
-def _url(service: Object) -> str:
-    address = service.spec["clusterIP"]
-    return f"http://{f'[{address}]' if ':' in address else address}/hostname"
 
 
 def _replica_sets(web: Object) -> Selection:

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from clusterproof.embedded import operate, process, provider
+from clusterproof.embedded import operate, process, provider, state
 from clusterproof.embedded.state import ClusterState
 
 from clusterproof import images, kinds
@@ -42,20 +42,28 @@ SETTLE_SECONDS = 30.0
 class Subject:
     """A sound embedded cluster of two nodes, until somebody breaks it."""
 
-    def __init__(self, state: ClusterState) -> None:
-        self.state = state
-        self.client = Client.from_kubeconfig(state.kubeconfig)
-        self.nodes = [node.name for node in state.nodes]
-        self.access = provider.access(state)
+    def __init__(self, cluster: ClusterState) -> None:
+        self.state = cluster
+        self.client = Client.from_kubeconfig(cluster.kubeconfig)
+        self.nodes = [node.name for node in cluster.nodes]
+        self.access = provider.access(cluster)
         self.arguments = [
             "--cluster=external",
-            f"--kubeconfig={state.kubeconfig}",
+            f"--kubeconfig={cluster.kubeconfig}",
             f"--ingress-address={self.access.ingress_address}",
             "--capabilities=nodes.own",
             f"--node-hosts={self.access.node_hosts}",
         ]
         """How pytest is told to use it."""
         self.agnhost = images.resolve().agnhost
+
+    @contextlib.contextmanager
+    def operated(self) -> Iterator[list[str]]:
+        """Arguments by which pytest knows it as its provider does: promises may end its programs and start them."""
+        try:
+            yield ["--cluster=embedded", f"--cluster-name={self.state.name}", "--reuse"]
+        finally:
+            self.state.programs |= state.load(self.state.name).programs
 
     def mend(self) -> None:
         """Start what has ended on its own: on a machine that is much too busy, leaders lose their leases."""
@@ -90,6 +98,17 @@ class Subject:
         """A program before each start of which a shell script is run in its place."""
         with self._command_changed(program, lambda command: ["sh", "-c", f'{script} && exec "$@"', program, *command]):
             yield
+
+    @contextlib.contextmanager
+    def never_returning(self, program: str) -> Iterator[None]:
+        """A program that runs, but does nothing once it has ended and was started again."""
+        before = list(self.state.programs[program].command)
+        try:
+            self.state.programs[program].command = ["sleep", "1000000"]
+            self.state.save()
+            yield
+        finally:
+            self._restart(program, lambda _: before)
 
     @contextlib.contextmanager
     def _command_changed(self, program: str, change: Callable[[list[str]], list[str]]) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """All breakages, by the part of the cluster that is broken."""
 
+from . import absences as absences
 from . import answers as answers
 from . import apis as apis
 from . import controllers as controllers
