@@ -15,10 +15,13 @@ import subprocess
 from dataclasses import asdict, dataclass, field, fields
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from filelock import FileLock
 
 from clusterproof.errors import SurroundingsError
+
+T = TypeVar("T")
 
 RANGE = IPv4Network("10.192.0.0/10")
 """All addresses of all embedded clusters: nodes 10.201/16, pods 10.208/12, Services 10.224/14."""
@@ -233,11 +236,15 @@ def _read(name: str) -> ClusterState | None:
         return None
     except PermissionError:
         raise EmbeddedError(f"embedded clusters are root's, and {path} cannot be read: run it with sudo") from None
-    raw["nodes"] = [Node(**node) for node in raw["nodes"]]
-    raw["programs"] = {name: Program(**program) for name, program in raw.get("programs", {}).items()}
-    # A state that another version of this program wrote is enough for `down`.
-    known_fields = {each.name for each in fields(ClusterState)}
-    return ClusterState(**{key: value for key, value in raw.items() if key in known_fields})
+    raw["nodes"] = [_made(Node, node) for node in raw["nodes"]]
+    raw["programs"] = {name: _made(Program, program) for name, program in raw.get("programs", {}).items()}
+    return _made(ClusterState, raw)
+
+
+def _made(what: type[T], raw: dict[str, Any]) -> T:
+    """Of the fields that are known here: a state that another version of this program wrote is enough for `down`."""
+    known_fields = {each.name for each in fields(cast(Any, what))}
+    return what(**{key: value for key, value in raw.items() if key in known_fields})
 
 
 def clusters() -> list[ClusterState]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -107,3 +108,13 @@ def test_half_of_a_folder_is_never_seen(root: Path) -> None:
 @pytest.mark.parametrize("run", ["3f2a1b0c", "nightly-2024-05-06", "a" * 60, "x" * 36 + "-y"])
 def test_the_cluster_of_a_run_has_a_name_that_can_be(run: str) -> None:
     assert state.NAME.fullmatch(cluster_name(run))
+
+
+def test_what_another_version_has_noted_can_be_read(root: Path) -> None:
+    made = state.allocate("a", "1.37.2", 1)
+    path = made.folder / "state.json"
+    raw = json.loads(path.read_text())
+    raw["later"] = raw["nodes"][0]["later"] = True
+    path.write_text(json.dumps(raw))
+
+    assert state.load("a") == made
