@@ -92,7 +92,7 @@ def test_service_proxy(
     with probe as client:
         with cluster.without(f"{place}/kube-proxy"):
             later = url_of(namespace.create(manifests.service("later", selector={"app": "web"})))
-            consistently(web, rolled_out, during=timeouts.steady)
+            consistently(web.pods(), all_ready(2), during=timeouts.steady)
         eventually(
             lambda: fetch(asker, [later])[later], _from(web), within=timeouts.recovery, describe=f"{later} answers"
         )

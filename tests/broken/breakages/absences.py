@@ -19,7 +19,7 @@ FORGOTTEN = "iptables --table nat --flush KUBE-SERVICES"
 """A node no longer knows where Services lead to."""
 
 
-@breakage(breaks={"resilience/node/loss": r"Node .*-2: has condition Ready=Unknown: not within"}, keeps=[], scale=0.6)
+@breakage(breaks={"resilience/node/loss": r"Node \S+-2 has condition Ready=Unknown: not within"}, keeps=[], scale=0.6)
 def lost_nodes_pass_for_ready(subject: Subject) -> Damage:
     """A node may be silent for a quarter of an hour before it is taken for lost."""
     patient = ("--node-monitor-grace-period=", "--node-monitor-grace-period=15m")
@@ -30,7 +30,7 @@ def lost_nodes_pass_for_ready(subject: Subject) -> Damage:
 @breakage(
     breaks={
         "resilience/node/loss": r"pods .* are 2, all ready, without those on .*-2: not within",
-        "resilience/node/at_most_one": r"Pod .*/only-0: .*not within .* nobody has asked for its end",
+        "resilience/node/at_most_one": r"Pod \S+/only-0 told to end: not within .* nobody has asked for its end",
     },
     keeps=[],
     scale=0.6,
@@ -73,8 +73,8 @@ def never_returning(program: str, *, case: str, said: str) -> None:
             yield arguments
 
 
-never_returning(SCHEDULER, case="scheduler", said=r"Deployment .*/web: rolled out: not within .* 0/1 are available")
-never_returning(MANAGER, case="controllers", said=r"Deployment .*/web: rolled out: not within .* has not seen")
+never_returning(SCHEDULER, case="scheduler", said=r"Deployment .*/web rolled out: not within .* 0/1 are available")
+never_returning(MANAGER, case="controllers", said=r"Deployment .*/web rolled out: not within .* has not seen")
 
 
 @breakage(
