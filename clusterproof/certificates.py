@@ -1,14 +1,17 @@
-"""Certificates that a promise brings along: for a web site of its own, trusted by nobody else."""
+"""Certificates: those that a promise brings along, trusted by nobody else, and those that the cluster has issued."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PublicKeyTypes
 from cryptography.x509.oid import NameOID
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 
 class Pair(NamedTuple):
@@ -16,6 +19,49 @@ class Pair(NamedTuple):
 
     certificate: str
     key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Certificates as a server sends them: its own, and then those of the authorities up to one that is trusted."""
+
+    certificates: tuple[x509.Certificate, ...]
+
+    @classmethod
+    def of(cls, pem: str) -> Chain:
+        """The certificates in a text, in its order; ValueError where there is none."""
+        return cls(tuple(x509.load_pem_x509_certificates(pem.encode())))
+
+    @property
+    def serial(self) -> str:
+        """Serial number of the server's own certificate, in hexadecimal."""
+        return format(self.certificates[0].serial_number, "x")
+
+    @property
+    def names(self) -> set[str]:
+        """Names that the server's own certificate is for."""
+        found = self.certificates[0].extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        return set(found.value.get_values_for_type(x509.DNSName))
+
+    @property
+    def key(self) -> bytes:
+        """Public key of the server's own certificate."""
+        return _public(self.certificates[0].public_key())
+
+    def fits(self, key: str) -> bool:
+        """Whether a private key (PEM) is the one of the server's own certificate."""
+        private = serialization.load_pem_private_key(key.encode(), password=None)
+        return _public(private.public_key()) == self.key
+
+    def refused(self, host: str, authority: str) -> str:
+        """Why a visitor of a host who trusts this authority (PEM) only refuses it; empty where they do not."""
+        trusted = Store(x509.load_pem_x509_certificates(authority.encode()))
+        visitor = PolicyBuilder().store(trusted).build_server_verifier(x509.DNSName(host))
+        try:
+            visitor.verify(self.certificates[0], list(self.certificates[1:]))
+        except VerificationError as error:
+            return str(error)
+        return ""
 
 
 def self_signed(host: str) -> Pair:
@@ -50,3 +96,7 @@ def _signs_and_certifies() -> x509.KeyUsage:
     no = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "crl_sign")
     never = {name: False for name in (*no, "encipher_only", "decipher_only")}
     return x509.KeyUsage(digital_signature=True, key_cert_sign=True, **never)
+
+
+def _public(key: CertificatePublicKeyTypes | PublicKeyTypes) -> bytes:
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)

@@ -89,19 +89,36 @@ class EntryPoint:
 
         Never raises, as `get`.
         """
-        address = (self.address.rpartition(":")[0].strip("[]"), 443)
-        context = ssl.create_default_context(cadata=authority)
-        connection = http.client.HTTPSConnection(host, timeout=self.timeouts.request, context=context)
         try:
-            plain = socket.create_connection(address, timeout=self.timeouts.request)
-            connection.sock = context.wrap_socket(plain, server_hostname=host)
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return Response(answer.status, cast(Mapping[str, str], answer.headers), answer.read())
+            with self._secure(host, authority) as secure:
+                connection = http.client.HTTPConnection(host)
+                connection.sock = secure
+                connection.request("GET", path)
+                answer = connection.getresponse()
+                return Response(answer.status, cast(Mapping[str, str], answer.headers), answer.read())
         except (OSError, http.client.HTTPException) as error:
-            return Response(0, {}, f"no answer from {address[0]}:443: {error}".encode())
-        finally:
-            connection.close()
+            return Response(0, {}, f"no answer from {self._name}:443: {error}".encode())
+
+    def certificate(self, host: str, authority: str) -> str:
+        """The certificate (PEM) that a host's visitor is shown by https, trusting this authority (PEM) only.
+
+        Never raises: without one it is the reason why.
+        """
+        try:
+            with self._secure(host, authority) as secure:
+                return ssl.DER_cert_to_PEM_cert(secure.getpeercert(binary_form=True) or b"")
+        except OSError as error:
+            return f"none from {self._name}:443: {error}"
+
+    @property
+    def _name(self) -> str:
+        return self.address.rpartition(":")[0].strip("[]")
+
+    def _secure(self, host: str, authority: str) -> ssl.SSLSocket:
+        """A connection to port 443 for a host's pages."""
+        context = ssl.create_default_context(cadata=authority)
+        plain = socket.create_connection((self._name, 443), timeout=self.timeouts.request)
+        return context.wrap_socket(plain, server_hostname=host)
 
     def echo(self, host: str, said: bytes, path: str = "/") -> tuple[str, bytes]:
         """Ask for a websocket and say something: the first line of the answer, and as many bytes of what comes then.

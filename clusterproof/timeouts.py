@@ -31,6 +31,8 @@ class Timeouts:
     """A deleted namespace with its content to be gone, behind those of all other promises in the queue."""
     definition: float = 20.0
     """A CustomResourceDefinition to be Established and served."""
+    certificate: float = 60.0
+    """A Certificate to be issued by an authority in the cluster, or renewed when that is due."""
     metrics: float = 90.0
     """Resource metrics of a new pod to be served."""
     scale: float = 180.0

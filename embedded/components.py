@@ -166,6 +166,14 @@ COMPONENTS: tuple[Component, ...] = (
         data=("deploy",),
     ),
     Component(
+        name="cert-manager",
+        module="github.com/cert-manager/cert-manager",
+        packages=("clusterproof.dev/embedded/cert-manager",),  # a main of our own: see main.go there
+        programs=("cert-manager-controller",),
+        stamps=("github.com/cert-manager/cert-manager/pkg/util.AppVersion={version}",),
+        data=("deploy/crds",),
+    ),
+    Component(
         name="kubeadm",
         folder="kubeadm-{kubernetes}",
         module="k8s.io/kubernetes",

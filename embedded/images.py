@@ -346,6 +346,7 @@ done < /proc/self/environ
 exec -a "$0" busybox "$@"
 """
 """`sh` of the busybox image."""
+_CERTIFICATES = _version("cert-manager")
 _DNS, _METRICS, _CONTOUR, _PATHS = map(_version, ("coredns", "metrics-server", "contour", "local-path-provisioner"))
 
 IMAGES: dict[str, Image] = {
@@ -416,6 +417,13 @@ IMAGES: dict[str, Image] = {
         alone("local-path-provisioner", "usr/bin/local-path-provisioner"),
         ("local-path-provisioner",),
         command=("local-path-provisioner",),
+    ),
+    "cert-manager": Image(
+        f"quay.io/jetstack/cert-manager-controller:{_CERTIFICATES}",
+        alone("cert-manager-controller", "cert-manager-controller"),
+        ("cert-manager",),
+        entrypoint=("/cert-manager-controller",),
+        user="65534",
     ),
     "resource-consumer": Image(
         f"{_E2E}/resource-consumer:1.14",

@@ -69,6 +69,7 @@ NEEDS = (
     Need("create", ADMISSION, "validatingwebhookconfigurations", r"ValidatingWebhookConfiguration|VALIDATING_WEBHOOK"),
     Need("create", ADMISSION, "validatingadmissionpolicies", r"VALIDATING_ADMISSION|ValidatingAdmissionPolicy"),
     Need("create", "certificates.k8s.io", "certificatesigningrequests", r"credentials\.certificate|signing_request"),
+    Need("create", "cert-manager.io", "certificates", r"cert-manager\.io"),
     Need("create", "storage.k8s.io", "storageclasses", r"STORAGE_CLASS|storage_class\("),
     Need("create", "scheduling.k8s.io", "priorityclasses", r"PriorityClass"),
 )

@@ -20,7 +20,7 @@ from clusterproof.wait import eventually
 from ..builder import Artifacts
 from ..state import CannotStart, ClusterState
 
-NAMES = ("dns", "metrics", "ingress", "storage")
+NAMES = ("dns", "metrics", "ingress", "storage", "cert-manager")
 """All there are, in the order in which they are started."""
 
 Manifest = dict[str, Any]
@@ -45,7 +45,8 @@ def named(names: Iterable[str]) -> list[Addon]:
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
         raise CannotStart(f"--addons: there is no {', '.join(unknown)}; choose from: {', '.join(NAMES)}")
-    found = [import_module(f"{__name__}.{name}").ADDON for name in NAMES if name in set(names)]
+    modules = [name.replace("-", "_") for name in NAMES if name in set(names)]
+    found = [import_module(f"{__name__}.{module}").ADDON for module in modules]
     return list[Addon](found)
 
 
