@@ -45,8 +45,7 @@ def named(names: Iterable[str]) -> list[Addon]:
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
         raise CannotStart(f"--addons: there is no {', '.join(unknown)}; choose from: {', '.join(NAMES)}")
-    modules = [name.replace("-", "_") for name in NAMES if name in set(names)]
-    found = [import_module(f"{__name__}.{module}").ADDON for module in modules]
+    found = [import_module(f"{__name__}.{name.replace('-', '_')}").ADDON for name in NAMES if name in set(names)]
     return list[Addon](found)
 
 

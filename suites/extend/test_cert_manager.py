@@ -45,7 +45,9 @@ def test_issue(namespace: Namespace, timeouts: Timeouts) -> None:
     assert not refused, f"{secret}: who trusts Issuer {AUTHORITY} should trust its certificate, but: {refused}"
     assert chain.refused(nobody := f"green.{namespace}.test", authority), f"{secret} is trusted for {nobody}"
     assert chain.fits(_text(secret, "tls.key")), f"{secret} has a certificate of another key than its own"
-    assert _text(secret, "ca.crt") == authority, f"{secret} names another authority than Issuer {AUTHORITY}"
+    assert Chain.of(_text(secret, "ca.crt")) == Chain.of(authority), (
+        f"{secret} names another authority than Issuer {AUTHORITY}"
+    )
 
 
 def test_renewal(namespace: Namespace, timeouts: Timeouts) -> None:
