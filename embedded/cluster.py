@@ -27,6 +27,8 @@ from .state import CannotStart, ClusterState, EmbeddedError, Node
 
 BASE = ("kubernetes", "etcd", "containerd", "cni-plugins")
 BASE_IMAGES = ("pause", "agnhost", "agnhost-old")
+UNINITIALIZED = {"key": "node.cloudprovider.kubernetes.io/uninitialized", "value": "true", "effect": "NoSchedule"}
+"""Taint of a node until the cloud has said what it is."""
 WINDOW = 2.0
 """Seconds after which a program that has ended is noticed."""
 
@@ -52,7 +54,8 @@ def build(plan: Plan, progress: Progress) -> tuple[builder.Artifacts, Path]:
     """What such a cluster needs, from the cache if it is there: programs, and a store with its images unpacked."""
     chosen = addons.named(plan.addons)
     wanted = [*BASE_IMAGES, *plan.images, *(image for addon in chosen for image in addon.images)]
-    artifacts = builder.ensure([*BASE, *images.components(wanted)], plan.kubernetes_version, progress)
+    components = [*BASE, *images.components(wanted), *(name for addon in chosen for name in addon.components)]
+    artifacts = builder.ensure(components, plan.kubernetes_version, progress)
     return artifacts, images.store(wanted, artifacts, progress)
 
 
@@ -111,7 +114,8 @@ class Launch:
 
     def run(self, names: Sequence[str]) -> None:
         """Start everything and wait for it."""
-        cluster = self.cluster
+        cluster, chosen = self.cluster, addons.named(names)
+        cluster.addons = [addon.name for addon in chosen]
         with ThreadPoolExecutor(max_workers=4) as pool:
             control_plane = self._start_network_and_etcd()
             prepared = [pool.submit(self._prepare, node) for node in cluster.nodes]
@@ -119,6 +123,8 @@ class Launch:
             self._nodes = _all(prepared)
             client = self._await_api_server(control_plane)
             self._said("API server ready")
+            for addon in chosen:
+                addon.start(control_plane)
             control_plane.start_controllers()
             _all([pool.submit(self._join, node) for node in self._nodes])
             cluster.save()
@@ -146,7 +152,12 @@ class Launch:
                 "apiVersion": "v1",
                 "kind": "Node",
                 "metadata": {"name": node.name},
-                "spec": {"podCIDR": node.pods, "podCIDRs": [node.pods]},
+                "spec": {
+                    "podCIDR": node.pods,
+                    "podCIDRs": [node.pods],
+                    # A kubelet adds it only to a Node that it makes itself.
+                    "taints": [UNINITIALIZED] if self.cluster.cloud else [],
+                },
             },
         )
         processes.start_kubernetes()
@@ -232,10 +243,15 @@ def _administrator(cluster: ClusterState) -> Client:
 
 
 def _unready(seen: list[Object], wanted: set[str]) -> str | None:
-    """A condition: the wanted nodes are all Ready."""
-    waiting = {node.name: missing for node in seen if (missing := ready(node))}
+    """A condition: the wanted nodes are all Ready, and known to the cloud where there is one."""
+    waiting = {node.name: missing for node in seen if (missing := ready(node) or _uninitialized(node))}
     waiting |= {name: "it has not registered" for name in wanted - {node.name for node in seen}}
     return "; ".join(f"{name}: {missing}" for name, missing in sorted(waiting.items())) or None
+
+
+def _uninitialized(node: Object) -> str | None:
+    tainted = any(taint["key"] == UNINITIALIZED["key"] for taint in node.spec.get("taints") or [])
+    return f"it still has the taint {UNINITIALIZED['key']}" if tainted else None
 
 
 def _all(futures: Sequence[Future[T]]) -> list[T]:

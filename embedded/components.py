@@ -174,6 +174,12 @@ COMPONENTS: tuple[Component, ...] = (
         data=("deploy/crds",),
     ),
     Component(
+        name="cloud",
+        module="k8s.io/cloud-provider",
+        packages=("clusterproof.dev/embedded/cloud",),  # a provider of our own: see main.go there
+        programs=("cloud-controller-manager",),
+    ),
+    Component(
         name="kubeadm",
         folder="kubeadm-{kubernetes}",
         module="k8s.io/kubernetes",

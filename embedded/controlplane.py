@@ -45,6 +45,10 @@ class ControlPlane:
         self._start("kube-controller-manager", *self._controller_manager_flags())
         self._start("kube-scheduler", *self._scheduler_flags())
 
+    def start_cloud_controllers(self) -> None:
+        """Start the cloud controller manager, which first waits for a leader lease, too."""
+        self._start("cloud-controller-manager", *self._cloud_controller_manager_flags())
+
     def _start(self, name: str, *flags: str) -> Component:
         component = start(self.state, name, [self._artifacts.binary(name), *flags], on=PLACE)
         self.components.append(component)
@@ -133,6 +137,28 @@ class ControlPlane:
             "--horizontal-pod-autoscaler-sync-period=3s",
             "--horizontal-pod-autoscaler-cpu-initialization-period=10s",
             "--horizontal-pod-autoscaler-initial-readiness-delay=5s",
+        ]
+
+    def _cloud_controller_manager_flags(self) -> list[str]:
+        state = self.state
+        config = self._pki.kubeconfig("cloud-controller-manager", "cloud-controller-manager", groups=["system:masters"])
+        return [
+            "--bind-address=127.0.0.1",
+            f"--kubeconfig={config}",
+            f"--authentication-kubeconfig={config}",
+            f"--authorization-kubeconfig={config}",
+            *_PATIENT,
+            "--cloud-provider=embedded",
+            f"--cloud-config={state.folder / 'state.json'}",
+            f"--load-balancer-network={state.balancer_network}",
+            f"--cluster-name={state.name}",
+            "--allocate-node-cidrs=false",
+            "--configure-cloud-routes=false",
+            "--node-monitor-period=2s",
+            "--concurrent-node-syncs=4",
+            "--concurrent-service-syncs=4",
+            "--kube-api-qps=200",
+            "--kube-api-burst=400",
         ]
 
     def _scheduler_flags(self) -> list[str]:

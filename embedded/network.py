@@ -2,8 +2,10 @@
 
 The bridge between them stands in the control plane's namespace, so the host's firewall (Docker's FORWARD policy, say)
 has no say in it, and taking the namespaces away takes every link, address and rule away with them. The host has one
-link into the bridge, and routes to nodes and pods over it. Pods are routed, not bridged: Service replies between pods
-of one node then need no br_netfilter.
+link into the bridge, and routes to nodes, pods and load balancers over it. Pods are routed, not bridged: Service
+replies between pods of one node then need no br_netfilter.
+
+An address of a load balancer is a route of the router's, to the nodes; those that nobody has lead nowhere.
 """
 
 from __future__ import annotations
@@ -43,10 +45,20 @@ def create(state: ClusterState) -> None:
         "link set br0 up",
         "link set uplink master br0 up",
         f"route add default via {state.host_address}",
+        f"route add unreachable {state.balancer_network}",
         namespace=router,
     )
-    _batch(f"route add {state.pod_network} via {state.api_address} dev {link}")
-    _sysctl(router, "net/ipv4/ip_forward=1", "net/bridge/bridge-nf-call-iptables=0")
+    behind = (state.pod_network, state.balancer_network)
+    _batch(*(f"route add {network} via {state.api_address} dev {link}" for network in behind))
+    _sysctl(
+        router,
+        "net/ipv4/ip_forward=1",
+        "net/bridge/bridge-nf-call-iptables=0",
+        "net/ipv4/fib_multipath_hash_policy=1",  # a load balancer's connections are spread over its nodes one by one
+        # The host is not told of a shorter way: where a load balancer leads to changes.
+        "net/ipv4/conf/all/send_redirects=0",
+        "net/ipv4/conf/br0/send_redirects=0",
+    )
     if forwards():
         _reach_the_world(state)
 
@@ -68,6 +80,8 @@ def add_node(state: ClusterState, node: Node) -> None:
         "link set eth0 up",
         f"route add default via {state.api_address}",
         *(f"route add {other.pods} via {other.address}" for other in others),
+        # What kube-proxy lets pass would go back to the router, and in circles.
+        f"rule add iif eth0 to {state.balancer_network} unreachable",
         namespace=namespace,
     )
     # route_localnet: a hostPort on 127.0.0.1 is translated on its way out of the loopback interface.

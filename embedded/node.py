@@ -87,6 +87,7 @@ class NodeProcesses:
             f"--hostname-override={self.node.name}",
             f"--node-ip={self.node.address}",
             "--housekeeping-interval=3s",  # as often as the metrics server asks for use
+            *(["--cloud-provider=external"] if self.state.cloud else []),
         )
 
     def start_kube_proxy(self) -> None:

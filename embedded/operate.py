@@ -16,7 +16,7 @@ from .node import SOCKET, link
 from .process import BIN, Component
 from .state import ClusterState, EmbeddedError, Program
 
-LEADERS = ("kube-controller-manager", "kube-scheduler")
+LEADERS = ("cloud-controller-manager", "kube-controller-manager", "kube-scheduler")
 """Programs that work only while they hold a lease of their own name."""
 
 

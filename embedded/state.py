@@ -24,7 +24,8 @@ from clusterproof.errors import SurroundingsError
 T = TypeVar("T")
 
 RANGE = IPv4Network("10.192.0.0/10")
-"""All addresses of all embedded clusters: nodes 10.201/16, pods 10.208/12, Services 10.224/14."""
+"""All addresses of all embedded clusters: nodes 10.201/16, load balancers 10.202/16, pods 10.208/12,
+Services 10.224/14."""
 NAMESPACES = Path("/run/netns")
 """Where `ip netns` keeps namespaces by name."""
 MOST = 64
@@ -133,6 +134,11 @@ class ClusterState:
         return IPv4Network(f"10.201.{self.index}.0/24")
 
     @property
+    def balancer_network(self) -> IPv4Network:
+        """Addresses that load balancers may have."""
+        return IPv4Network(f"10.202.{self.index}.0/24")
+
+    @property
     def pod_network(self) -> IPv4Network:
         """All pods' addresses; each node has a /25 of it."""
         return IPv4Network(f"10.{208 + self.index // 4}.{64 * (self.index % 4)}.0/18")
@@ -151,6 +157,11 @@ class ClusterState:
     def host_address(self) -> IPv4Address:
         """This machine's own address in the cluster's network."""
         return self.node_network[254]
+
+    @property
+    def cloud(self) -> bool:
+        """Whether a cloud controller manager looks after the nodes."""
+        return "cloud" in self.addons
 
     @property
     def dns_address(self) -> IPv4Address:
@@ -282,7 +293,7 @@ def allocate(name: str, kubernetes_version: str, nodes: int, owner: int = 0) -> 
         foreign = _routed_networks()
         for index in range(MOST):
             state = ClusterState(name, index, kubernetes_version, owner=owner, launcher=identity(os.getpid()))
-            wanted = (state.node_network, state.pod_network, state.service_network)
+            wanted = (state.node_network, state.balancer_network, state.pod_network, state.service_network)
             if index not in taken and not any(a.overlaps(b) for a in wanted for b in foreign):
                 state.plan_nodes(nodes)
                 _enter(state)

@@ -1,6 +1,7 @@
 """Add-ons of an embedded cluster: one folder each, whose module has an `ADDON`.
 
-An add-on is its upstream's own manifests, read from the pinned module, with the changes that its folder names.
+An add-on is its upstream's own manifests, read from the pinned module, with the changes that its folder names; or a
+program of the control plane; or both.
 """
 
 from __future__ import annotations
@@ -18,12 +19,17 @@ from clusterproof.objects import Object
 from clusterproof.wait import eventually
 
 from ..builder import Artifacts
+from ..controlplane import ControlPlane
 from ..state import CannotStart, ClusterState
 
-NAMES = ("dns", "metrics", "ingress", "storage", "cert-manager")
+NAMES = ("cloud", "dns", "metrics", "ingress", "storage", "cert-manager")
 """All there are, in the order in which they are started."""
 
 Manifest = dict[str, Any]
+
+
+def _nothing(*_: object) -> Iterable[Manifest]:
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +37,17 @@ class Addon:
     """Something a cluster has beyond its nodes, and what it takes to have it."""
 
     name: str
-    images: tuple[str, ...]
-    """Names from images.py."""
     capabilities: tuple[str, ...]
     """What the cluster can do with it."""
-    manifests: Callable[[ClusterState, Artifacts], Iterable[Manifest]]
-    workloads: tuple[tuple[Kind, str, str], ...]
+    images: tuple[str, ...] = ()
+    """Names from images.py."""
+    manifests: Callable[[ClusterState, Artifacts], Iterable[Manifest]] = _nothing
+    workloads: tuple[tuple[Kind, str, str], ...] = ()
     """(kind, namespace, name) of what must be available for the add-on to work."""
+    components: tuple[str, ...] = ()
+    """Names from components.py, of programs that the control plane runs."""
+    start: Callable[[ControlPlane], object] = _nothing
+    """Starts those programs; the API server answers by then."""
 
 
 def named(names: Iterable[str]) -> list[Addon]:
@@ -55,7 +65,6 @@ def apply(cluster: ClusterState, artifacts: Artifacts, client: Client, names: Se
         for manifest in addon.manifests(cluster, artifacts):
             kind = kinds.of(manifest)
             client.post(kind.path(manifest["metadata"].get("namespace", "")), manifest)
-        cluster.addons.append(addon.name)
 
 
 def await_ready(addon: Addon, client: Client, within: float) -> None:
