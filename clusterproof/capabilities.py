@@ -94,6 +94,8 @@ class Survey:
         return found
 
 
+REGION = "topology.kubernetes.io/region"
+"""Label that the cloud gives to nodes."""
 LEADERS = ("kube-scheduler", "kube-controller-manager")
 """Names of the Leases by which the control plane's programs elect a leader."""
 
@@ -235,6 +237,16 @@ def _has_user_namespaces(node: dict[str, Any]) -> bool:
     return bool(handlers.get("", {}).get("userNamespaces"))
 
 
+def _cloud(survey: Survey) -> Finding:
+    names = [node["metadata"]["name"] for node in survey.nodes if _from_a_cloud(node)]
+    told = f"{names[0]} has an instance and a region" if names else "no node has an instance and a region"
+    return Finding(bool(names), told)
+
+
+def _from_a_cloud(node: dict[str, Any]) -> bool:
+    return bool(node["spec"].get("providerID") and REGION in (node["metadata"].get("labels") or {}))
+
+
 def _only_declared(survey: Survey) -> Finding:
     return Finding(False, "not declared, and it cannot be detected")
 
@@ -269,6 +281,7 @@ NETWORK_POLICY = Capability("network.policy", "NetworkPolicies are enforced.", _
 POLICY_IP_BLOCKS = Capability(
     "network.policy.ip-blocks", "Address blocks of NetworkPolicies count for pods, too.", _only_declared
 )
+CLOUD_NODES = Capability("cloud.nodes", "Nodes are a cloud's instances, which says what they are.", _cloud)
 DUAL_STACK = Capability("network.dualstack", "Pods and Services have addresses of both families.", _dual_stack)
 GATEWAY = Capability("network.gateway", "Routes of the Gateway API are served, whoever writes them.", _open_gateway)
 SEVERAL_NODES = Capability("nodes.several", "Pods run on two nodes or more.", _several_nodes)

@@ -6,7 +6,7 @@ runs, and nobody ends it when it is deleted: `end` does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from clusterproof.errors import ApiError
@@ -24,24 +24,39 @@ LABEL = "clusterproof.dev/hollow"
 MACHINES = f"!{RUN_LABEL}"
 """Label selector of the nodes that are not a run's own."""
 
+_NO_TRAFFIC = "node.kubernetes.io/exclude-from-external-load-balancers"
 _ABSENT = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 """Taints that a node gets when no kubelet speaks for it."""
 
 
-def create(cluster: Cluster, name: str, capacity: Mapping[str, str] | None = None) -> Object:
-    """Add such a node for the current promise; it has 4 CPUs, 8 GiB and room for 20 pods, or what `capacity` says."""
+def create(
+    cluster: Cluster,
+    name: str,
+    capacity: Mapping[str, str] | None = None,
+    *,
+    provider_id: str = "",
+    taints: Sequence[Manifest] = (),
+    ready: bool = True,
+) -> Object:
+    """Add such a node for the current promise; it has 4 CPUs, 8 GiB and room for 20 pods, or what `capacity` says.
+
+    `provider_id` is the instance of a cloud that it claims to be; `taints` are further ones.
+    """
     room = {"cpu": "4", "memory": "8Gi", "pods": "20", **(capacity or {})}
     # No operating system: a DaemonSet that asks for one passes it by.
     return cluster.create(
         {
             "apiVersion": "v1",
             "kind": "Node",
-            "metadata": {"name": PREFIX + name, "labels": {LABEL: name}},
-            "spec": {"taints": [{"key": LABEL, "effect": "NoSchedule"}]},
+            "metadata": {"name": PREFIX + name, "labels": {LABEL: name, _NO_TRAFFIC: ""}},
+            "spec": {
+                "taints": [{"key": LABEL, "effect": "NoSchedule"}, *taints],
+                **({"providerID": provider_id} if provider_id else {}),
+            },
             "status": {
                 "capacity": room,
                 "allocatable": room,
-                "conditions": [{"type": "Ready", "status": "True", "reason": "Hollow"}],
+                "conditions": [{"type": "Ready", "status": str(ready), "reason": "Hollow"}],
             },
         }
     )

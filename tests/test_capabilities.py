@@ -38,3 +38,24 @@ def test_user_namespaces_are_claimed_by_the_runtimes(
 
     assert finding.found is found
     assert evidence in finding.evidence
+
+
+@pytest.mark.parametrize(
+    ("provider_id", "labels", "found"),
+    [
+        ("aws:///eu-west-1a/i-1", {"topology.kubernetes.io/region": "eu-west-1"}, True),
+        ("kind://docker/kind/kind-worker", {}, False),
+        ("", {"topology.kubernetes.io/region": "cellar"}, False),
+    ],
+)
+def test_a_cloud_is_claimed_by_an_instance_in_a_region(
+    client: Client, provider_id: str, labels: dict[str, str], found: bool
+) -> None:
+    survey = Survey(client)
+    seen = {"metadata": {"name": "b", "labels": labels}, "spec": {"providerID": provider_id}}
+    survey.__dict__["nodes"] = [node("a"), seen]
+
+    finding = capabilities.CLOUD_NODES.detect(survey)
+
+    assert finding.found is found
+    assert finding.evidence == f"{'b has' if found else 'no node has'} an instance and a region"

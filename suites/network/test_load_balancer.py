@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 import pytest
 
-from clusterproof import Images, Namespace, Object, Timeouts, capabilities, eventually
+from clusterproof import Cluster, Images, Namespace, Object, Timeouts, capabilities, eventually, kinds
 from clusterproof.conditions import equals, gone, has_address, ready
 from clusterproof.manifests import http_probe, pod, service
+
+Network = IPv4Network | IPv6Network
 
 
 @pytest.mark.requires(capabilities.LOAD_BALANCER)
@@ -19,20 +23,25 @@ def test_address(namespace: Namespace, images: Images, timeouts: Timeouts) -> No
 
     Source: https://kubernetes.io/docs/concepts/services-networking/service/#loadbalancer
     """
-    _serve(namespace, "web", images, timeouts)
-    web = namespace.create(service("web", type="LoadBalancer"))
+    server = _serve(namespace, namespace.name, images, timeouts)
+    web = namespace.create(service("web", type="LoadBalancer", selector={"app": server.name}))
     address = _address(eventually(web, has_address, within=timeouts.rollout))
-    reached = f"{web} is reached at {address}"
-    eventually(lambda: _ask(address, 80), equals("web"), within=timeouts.rollout, describe=f"{reached}:80")
+    what = f"{web} is reached at {address}:80"
+    eventually(lambda: _ask(address, 80), equals(server.name), within=timeouts.rollout, describe=what)
+
+    def now() -> tuple[str, str]:
+        return (kept := _address(web.read())), _ask(kept, 81)
 
     more = [*web.spec["ports"], {"name": "more", "port": 81, "targetPort": 8080}]
     web.patch({"spec": {"ports": more}})
-    eventually(lambda: _ask(address, 81), equals("web"), within=timeouts.rollout, describe=f"{reached}:81")
-    assert _address(web.read()) == address, f"{web} was at {address}, but is given another one: {web.status}"
+    what = f"{web} keeps its address {address}, and is reached at port 81, too"
+    eventually(now, equals((address, server.name)), within=timeouts.rollout, describe=what)
 
     web.delete()
     eventually(web, gone, within=timeouts.rollout)
-    eventually(lambda: _ask(address, 80), equals(""), within=timeouts.rollout, describe=f"{address} is given up")
+    # Others may be given the address at once.
+    what = f"{address} does not lead to {server} any more"
+    eventually(lambda: _ask(address, 80), _not_by(server), within=timeouts.rollout, describe=what)
 
 
 @pytest.mark.requires(capabilities.LOAD_BALANCER)
@@ -55,6 +64,25 @@ def test_source_ranges(namespace: Namespace, images: Images, timeouts: Timeouts)
     eventually(read, equals(""), within=timeouts.rollout, describe=f"{web} does not answer us at {address}")
     web.patch({"spec": {"loadBalancerSourceRanges": ["0.0.0.0/0"]}})
     eventually(read, equals("web"), within=timeouts.rollout, describe=f"{web} answers everybody at {address}")
+
+
+@pytest.mark.requires(capabilities.LOAD_BALANCER)
+def test_client_address(
+    namespace: Namespace, cluster: Cluster, nodes: list[Object], images: Images, timeouts: Timeouts
+) -> None:
+    """A load balancer of a Service for local traffic MUST lead to its pods only, and let them see who asks.
+
+    Source: https://kubernetes.io/docs/tasks/access-application-cluster/create-external-load-balancer/#preserving-the-client-source-ip
+    """
+    server = _serve(namespace, "web", images, timeouts, node=nodes[-1].name)
+    web = namespace.create(service("web", type="LoadBalancer", spec={"externalTrafficPolicy": "Local"}))
+    address = _address(eventually(web, has_address, within=timeouts.rollout))
+    inside = [network for node in cluster.list(kinds.NODE) for network in _networks(node)]
+
+    # As many as make it unlikely that each of them happened to come to the right node.
+    what = f"20 of 20 connections to {web} at {address} come to {server}, which sees the client's address"
+    seen = functools.partial(_seen_as, address, 20)
+    eventually(seen, _not_from(inside), within=timeouts.rollout, describe=what)
 
 
 @pytest.mark.requires(capabilities.SEVERAL_NODES)
@@ -93,14 +121,59 @@ def _address(balanced: Object) -> str:
 
 def _ask(address: str, port: int) -> str:
     """Who answers at an address, asked from outside; empty when nobody does."""
+    return _get(address, port, "/hostname")[0]
+
+
+def _get(address: str, port: int, path: str) -> tuple[str, str]:
+    """What is answered, and the address from which it was asked; both empty when nobody answers."""
     connection = HTTPConnection(address, port, timeout=3)
     try:
-        connection.request("GET", "/hostname")
-        return connection.getresponse().read().decode()
+        connection.connect()
+        own = connection.sock.getsockname()[0]
+        connection.request("GET", path)
+        return connection.getresponse().read().decode(), own
     except (OSError, HTTPException):
-        return ""
+        return "", ""
     finally:
         connection.close()
+
+
+def _not_by(server: Object) -> Callable[[str], str | None]:
+    def not_by(answer: str) -> str | None:
+        return f"{server} still answers" if answer == server.name else None
+
+    return not_by
+
+
+def _seen_as(address: str, times: int) -> list[tuple[str, str]]:
+    """For each connection the address that the server sees, and the client's own; up to the first without answer."""
+    seen = []
+    for _ in range(times):
+        answer, own = _get(address, 80, "/clientip")
+        seen.append((answer.rpartition(":")[0].strip("[]"), own))
+        if not answer:
+            break
+    return seen
+
+
+def _not_from(inside: list[Network]) -> Callable[[list[tuple[str, str]]], str | None]:
+    """A client may be seen by its own address, or by one outside of the cluster that it was given on its way."""
+
+    def not_from(seen: list[tuple[str, str]]) -> str | None:
+        for number, (source, own) in enumerate(seen, 1):
+            if not source:
+                return f"nobody answers connection {number}"
+            if source != own and any(ip_address(source) in each for each in inside):
+                return f"a client with the address {own} is seen as {source}, which is the cluster's own"
+        return None
+
+    return not_from
+
+
+def _networks(node: Object) -> list[Network]:
+    """A node's own addresses and those of its pods."""
+    own = [each["address"] for each in node.status.get("addresses") or [] if each["type"].endswith("IP")]
+    return [ip_network(each) for each in (*own, *(node.spec.get("podCIDRs") or []))]
 
 
 def _told(client: Object, nodes: list[Object], port: int) -> list[str]:

@@ -28,7 +28,8 @@ SYSTEM = "kube-system"
 SERVER = "kube-apiserver"
 MANAGER = "kube-controller-manager"
 SCHEDULER = "kube-scheduler"
-FOLLOWERS = (MANAGER, SCHEDULER, "/kubelet", "/kube-proxy")
+CLOUD = "cloud-controller-manager"
+FOLLOWERS = (MANAGER, SCHEDULER, CLOUD, "/kubelet", "/kube-proxy")
 """Ends of the names of what follows the API server."""
 ADMISSION = ("admissionregistration.k8s.io", "v1")
 POLICY = kinds.custom(*ADMISSION, "MutatingAdmissionPolicy", "mutatingadmissionpolicies", namespaced=False)
@@ -51,7 +52,7 @@ class Subject:
             "--cluster=external",
             f"--kubeconfig={cluster.kubeconfig}",
             f"--ingress-address={self.access.ingress_address}",
-            "--capabilities=nodes.own",
+            "--capabilities=nodes.own,network.loadbalancer",
             f"--node-hosts={self.access.node_hosts}",
         ]
         """How pytest is told to use it."""

@@ -36,7 +36,7 @@ def _manifests(cluster: ClusterState, artifacts: Artifacts) -> Iterable[Manifest
     controller, proxy = of_kind(found, "Deployment"), of_kind(found, "DaemonSet")
     controller["spec"]["replicas"] = 1
     serve = container(controller, "contour")
-    # Nodes are the way in: there is no load balancer whose address the Envoy Service could have.
+    # Nodes are the way in: there may be no load balancer whose address the Envoy Service could have.
     serve["args"].append(f"--ingress-status-address={cluster.nodes[0].address}")
     of_kind(found, "Service", "envoy")["spec"]["type"] = "NodePort"
     for workload, names in ((controller, ["contour"]), (proxy, ["shutdown-manager", "envoy-initconfig"])):

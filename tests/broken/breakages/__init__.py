@@ -4,6 +4,7 @@ from . import absences as absences
 from . import answers as answers
 from . import apis as apis
 from . import certificates as certificates
+from . import cloud as cloud
 from . import controllers as controllers
 from . import definitions as definitions
 from . import ingress as ingress

@@ -201,7 +201,10 @@ service_rewritten(
     "Nodes send requests from outside to other nodes' pods, although they are to go to their own only.",
     'object.spec.?externalTrafficPolicy == optional.of("Local") ? ['
     'JSONPatch{op: "replace", path: "/spec/externalTrafficPolicy", value: "Cluster"}] : []',
-    breaks={"network/service/external_traffic_policy": r"should give near, but gave far"},
+    breaks={
+        "network/service/external_traffic_policy": r"should give near, but gave far|near: a client .* is seen as",
+        "network/load_balancer/client_address": r"is seen as \S+, which is the cluster's own",
+    },
     patch="JSONPatch",
 )
 service_rewritten(
@@ -259,19 +262,6 @@ service_rewritten(
 def policy_engine_missing(subject: Subject) -> Damage:
     """The cluster claims to enforce NetworkPolicies, and nobody does."""
     yield ["--capabilities=network.policy,network.policy.ip-blocks"]
-
-
-@breakage(
-    breaks={
-        "network/load_balancer/address": r"has address: not within .*its status carries no address",
-        "network/load_balancer/source_ranges": r"has address: not within .*its status carries no address",
-    },
-    keeps=["network/load_balancer/health_check_port"],
-    scale=0.1,
-)
-def load_balancer_missing(subject: Subject) -> Damage:
-    """The cluster claims to have load balancers, and Services are never given one."""
-    yield ["--capabilities=network.loadbalancer"]
 
 
 @breakage(
