@@ -123,7 +123,7 @@ class Launch:
             self._nodes = _all(prepared)
             client = self._await_api_server(control_plane)
             self._said("API server ready")
-            for addon in chosen:
+            for addon in chosen:  # the cloud above all, which nodes wait for
                 addon.start(control_plane)
             control_plane.start_controllers()
             _all([pool.submit(self._join, node) for node in self._nodes])

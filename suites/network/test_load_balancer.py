@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from clusterproof import Cluster, Images, Namespace, Object, Timeouts, capabilities, eventually, kinds
+from clusterproof import Cluster, Images, Namespace, Object, Timeouts, capabilities, consistently, eventually, kinds
 from clusterproof.conditions import equals, gone, has_address, ready
 from clusterproof.manifests import http_probe, pod, service
 
@@ -36,6 +36,7 @@ def test_address(namespace: Namespace, images: Images, timeouts: Timeouts) -> No
     web.patch({"spec": {"ports": more}})
     what = f"{web} keeps its address {address}, and is reached at port 81, too"
     eventually(now, equals((address, server.name)), within=timeouts.rollout, describe=what)
+    consistently(web, _at(address), during=timeouts.steady, describe=f"keeps its address {address}")
 
     web.delete()
     eventually(web, gone, within=timeouts.rollout)
@@ -115,8 +116,16 @@ def _serve(namespace: Namespace, name: str, images: Images, timeouts: Timeouts, 
 
 
 def _address(balanced: Object) -> str:
-    (first, *_) = balanced.status["loadBalancer"]["ingress"]
-    return str(first.get("ip") or first.get("hostname"))
+    """The first address that a Service has now; empty when it has none."""
+    (first, *_) = (balanced.status.get("loadBalancer") or {}).get("ingress") or [{}]
+    return str(first.get("ip") or first.get("hostname") or "")
+
+
+def _at(address: str) -> Callable[[Object], str | None]:
+    def at(balanced: Object) -> str | None:
+        return None if (now := _address(balanced)) == address else f"it is at {now or 'no address'}"
+
+    return at
 
 
 def _ask(address: str, port: int) -> str:

@@ -9,12 +9,11 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from clusterproof import kinds
-from clusterproof.errors import ApiError, SurroundingsError
+from clusterproof.errors import ApiError
 from clusterproof.objects import Object, Selection
 
 from ..registry import Damage, breakage
 from ..subject import CLOUD, Subject
-from .network import service_rewritten
 
 _NO_ADDRESS = r"has address: not within .*its status carries no address"
 
@@ -28,7 +27,6 @@ _NO_ADDRESS = r"has address: not within .*its status carries no address"
         "nodes/cloud/removal": r"is removed, as the cloud has no \S+: not within",
     },
     keeps=["network/load_balancer/health_check_port", "nodes/cloud/description"],
-    scale=0.1,
 )
 def cloud_controllers_stopped(subject: Subject) -> Damage:
     """The cloud controller manager does not run."""
@@ -98,16 +96,6 @@ def load_balancers_lead_to_any_node(subject: Subject) -> Damage:
         yield []
 
 
-service_rewritten(
-    "source_ranges_ignored",
-    "Load balancers let everybody in, whatever ranges a Service names.",
-    "has(object.spec.loadBalancerSourceRanges) ? ["
-    'JSONPatch{op: "remove", path: "/spec/loadBalancerSourceRanges"}] : []',
-    breaks={"network/load_balancer/source_ranges": r"does not answer us at \S+: not within .*it is 'web', not ''"},
-    patch="JSONPatch",
-)
-
-
 @contextlib.contextmanager
 def _meddling(subject: Subject, meddle: Callable[[Object, str], None]) -> Iterator[None]:
     """Somebody does something to each Service that has a load balancer's address, again and again."""
@@ -116,9 +104,9 @@ def _meddling(subject: Subject, meddle: Callable[[Object, str], None]) -> Iterat
     def at_work() -> None:
         services = Selection(subject.client.clone(), kinds.SERVICE)
         while not over.wait(0.2):
-            with contextlib.suppress(ApiError, SurroundingsError):  # it is there already, or not any more
-                for each in services.read():
-                    for given in each.status["loadBalancer"].get("ingress") or []:
+            for each in services.read():
+                for given in each.status["loadBalancer"].get("ingress") or []:
+                    with contextlib.suppress(ApiError):  # it is done already, or the Service has gone
                         meddle(each, given["ip"])
 
     worker = threading.Thread(target=at_work)
@@ -131,18 +119,18 @@ def _meddling(subject: Subject, meddle: Callable[[Object, str], None]) -> Iterat
 
 
 @breakage(
-    breaks={"network/load_balancer/address": r"keeps its address (\S+), and is reached.*not within .*, not \('\1'"},
+    breaks={"network/load_balancer/address": r"keeps its address (\S+)(, and .* not \('\1'|: no longer .* it is at )"},
     keeps=["network/load_balancer/client_address"],
 )
 def load_balancer_addresses_change(subject: Subject) -> Damage:
     """When a Service gets a further port, its load balancer gets another address."""
-    moved: set[str] = set()
+    others: dict[str, str] = {}
 
     def move(service: Object, address: str) -> None:
-        if len(service.spec["ports"]) > 1 and service.uid not in moved:
-            other = str(IPv4Address(address) + 100)
-            service.patch({"status": {"loadBalancer": {"ingress": [{"ip": other}]}}}, subresource="status")
-            moved.add(service.uid)
+        if len(service.spec["ports"]) > 1:
+            other = others.setdefault(service.uid, str(IPv4Address(address) + 100))
+            if address != other:  # the controller may put it back once
+                service.patch({"status": {"loadBalancer": {"ingress": [{"ip": other}]}}}, subresource="status")
 
     with _meddling(subject, move):
         yield []

@@ -208,6 +208,14 @@ service_rewritten(
     patch="JSONPatch",
 )
 service_rewritten(
+    "source_ranges_ignored",
+    "Load balancers let everybody in, whatever ranges a Service names.",
+    "has(object.spec.loadBalancerSourceRanges) ? ["
+    'JSONPatch{op: "remove", path: "/spec/loadBalancerSourceRanges"}] : []',
+    breaks={"network/load_balancer/source_ranges": r"does not answer us at \S+: not within .*it is 'web', not ''"},
+    patch="JSONPatch",
+)
+service_rewritten(
     "selectors_never_change",
     "Services keep the selector that they had first.",
     "oldObject != null && has(oldObject.spec.selector) ? ["
