@@ -180,6 +180,13 @@ COMPONENTS: tuple[Component, ...] = (
         programs=("cloud-controller-manager",),
     ),
     Component(
+        name="vpa",
+        module="k8s.io/autoscaler/vertical-pod-autoscaler",
+        packages=("pkg/recommender", "pkg/updater", "pkg/admission-controller"),
+        programs=("recommender", "updater", "admission-controller"),
+        data=("deploy",),
+    ),
+    Component(
         name="kubeadm",
         folder="kubeadm-{kubernetes}",
         module="k8s.io/kubernetes",

@@ -346,8 +346,16 @@ done < /proc/self/environ
 exec -a "$0" busybox "$@"
 """
 """`sh` of the busybox image."""
-_CERTIFICATES = _version("cert-manager")
 _DNS, _METRICS, _CONTOUR, _PATHS = map(_version, ("coredns", "metrics-server", "contour", "local-path-provisioner"))
+_CERTIFICATES = _version("cert-manager")
+
+
+def _vpa(program: str) -> Image:
+    """One of the three programs of the VerticalPodAutoscaler."""
+    version = _version("vpa").removeprefix("v")
+    reference = f"registry.k8s.io/autoscaling/vpa-{program}:{version}"
+    return Image(reference, alone(program, program), ("vpa",), archive="vpa", entrypoint=(f"/{program}",))
+
 
 IMAGES: dict[str, Image] = {
     # The references are those of upstream's test/utils/image/manifest.go at the default version of Kubernetes.
@@ -425,6 +433,9 @@ IMAGES: dict[str, Image] = {
         entrypoint=("/cert-manager-controller",),
         user="65534",
     ),
+    "vpa-recommender": _vpa("recommender"),
+    "vpa-updater": _vpa("updater"),
+    "vpa-admission-controller": _vpa("admission-controller"),
     "resource-consumer": Image(
         f"{_E2E}/resource-consumer:1.14",
         _resource_consumer,

@@ -22,7 +22,7 @@ from ..builder import Artifacts
 from ..controlplane import ControlPlane
 from ..state import CannotStart, ClusterState
 
-NAMES = ("cloud", "dns", "metrics", "ingress", "storage", "cert-manager")
+NAMES = ("cloud", "dns", "metrics", "ingress", "storage", "vpa", "cert-manager")
 """All there are, in the order in which they are started."""
 
 Manifest = dict[str, Any]
@@ -48,15 +48,23 @@ class Addon:
     """Names from components.py, of programs that the control plane runs."""
     start: Callable[[ControlPlane], object] = _nothing
     """Starts those programs; the API server answers by then."""
+    needs: tuple[str, ...] = ()
+    """Names of the add-ons without which it does nothing; whoever asks for it gets them, too."""
 
 
 def named(names: Iterable[str]) -> list[Addon]:
-    """The add-ons of these names; CannotStart names those there are."""
-    unknown = sorted(set(names) - set(NAMES))
-    if unknown:
+    """The add-ons of these names, and those that they need; CannotStart names those there are."""
+    wanted = set(names)
+    if unknown := sorted(wanted - set(NAMES)):
         raise CannotStart(f"--addons: there is no {', '.join(unknown)}; choose from: {', '.join(NAMES)}")
-    found = [import_module(f"{__name__}.{name.replace('-', '_')}").ADDON for name in NAMES if name in set(names)]
-    return list[Addon](found)
+    found: dict[str, Addon] = {name: _module(name).ADDON for name in NAMES if name in wanted}
+    if lacking := {need for addon in found.values() for need in addon.needs} - wanted:
+        return named(wanted | lacking)
+    return list(found.values())
+
+
+def _module(name: str) -> Any:
+    return import_module(f"{__name__}.{name.replace('-', '_')}")
 
 
 def apply(cluster: ClusterState, artifacts: Artifacts, client: Client, names: Sequence[str]) -> None:
