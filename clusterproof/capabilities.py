@@ -226,6 +226,15 @@ def _resize(survey: Survey) -> Finding:
     return Finding(found, f"{'found' if found else 'no'} subresource resize of pods")
 
 
+def _vpa_in_place(survey: Survey) -> Finding:
+    for needed in (_group(VPA_GROUP)(survey), _resize(survey)):
+        if not needed.found:
+            return needed
+    mode = "InPlaceOrRecreate"
+    found = mode in survey.client.request("GET", f"/openapi/v3/apis/{VPA_GROUP}/v1").text
+    return Finding(found, f"{'found' if found else 'no'} mode {mode} of VerticalPodAutoscalers")
+
+
 def _user_namespaces(survey: Survey) -> Finding:
     lacking = [node["metadata"]["name"] for node in survey.nodes if not _has_user_namespaces(node)]
     told = f"the default runtime of {', '.join(lacking)} does not tell of user namespaces"
@@ -245,6 +254,9 @@ def _cloud(survey: Survey) -> Finding:
 
 def _from_a_cloud(node: dict[str, Any]) -> bool:
     return bool(node["spec"].get("providerID") and REGION in (node["metadata"].get("labels") or {}))
+
+
+VPA_GROUP = "autoscaling.k8s.io"
 
 
 def _only_declared(survey: Survey) -> Finding:
@@ -293,7 +305,10 @@ METRICS = Capability("scale.metrics", "CPU and memory use of nodes and pods is s
 CUSTOM_METRICS = Capability(
     "scale.custom-metrics", "Metrics of an application's own are served.", _group("custom.metrics.k8s.io")
 )
-VPA = Capability("scale.vpa", "Requests of pods follow their use.", _group("autoscaling.k8s.io"))
+VPA = Capability("scale.vpa", "Requests of pods follow their use.", _group(VPA_GROUP))
+VPA_IN_PLACE = Capability(
+    "scale.vpa.in-place", "Requests of running pods follow their use without a restart.", _vpa_in_place
+)
 NODES = Capability("scale.nodes", "Nodes come and go with what the pods need.", _only_declared)
 CERT_MANAGER = Capability("extend.cert-manager", "Certificates are issued into Secrets.", _group("cert-manager.io"))
 OWN_NODE = Capability(

@@ -110,6 +110,7 @@ STORAGE_CLASS = _kind("storage.k8s.io/v1", "StorageClass", "storageclasses", nam
 VOLUME_ATTACHMENT = _kind("storage.k8s.io/v1", "VolumeAttachment", "volumeattachments", namespaced=False)
 
 HORIZONTAL_POD_AUTOSCALER = _kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+VERTICAL_POD_AUTOSCALER = _kind("autoscaling.k8s.io/v1", "VerticalPodAutoscaler", "verticalpodautoscalers")
 NODE_METRICS = _kind("metrics.k8s.io/v1beta1", "NodeMetrics", "nodes", namespaced=False)
 POD_METRICS = _kind("metrics.k8s.io/v1beta1", "PodMetrics", "pods")
 POD_DISRUPTION_BUDGET = _kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")

@@ -393,6 +393,19 @@ def hpa(
     return _manifest("autoscaling/v2", "HorizontalPodAutoscaler", name, spec=spec)
 
 
+def vpa(
+    name: str, *, target: str, mode: str, policies: Sequence[Manifest] = (), target_kind: str = "Deployment"
+) -> Manifest:
+    """A VerticalPodAutoscaler of `target`, however few pods that has; `policies` are those of its containers."""
+    spec: Manifest = {
+        "targetRef": {"apiVersion": "apps/v1", "kind": target_kind, "name": target},
+        "updatePolicy": {"updateMode": mode, "minReplicas": 1},
+    }
+    if policies:
+        spec["resourcePolicy"] = {"containerPolicies": list(policies)}
+    return _manifest("autoscaling.k8s.io/v1", "VerticalPodAutoscaler", name, spec=spec)
+
+
 def crd(
     group: str,
     kind: str,

@@ -37,6 +37,10 @@ class Timeouts:
     """Resource metrics of a new pod to be served."""
     scale: float = 180.0
     """A HorizontalPodAutoscaler to follow a change of load by one step."""
+    recommendation: float = 240.0
+    """A VerticalPodAutoscaler to recommend what fits a change: every minute it reads metrics, which may be as old."""
+    vertical: float = 180.0
+    """An updater, which looks once a minute, to give a running pod what is recommended, or a successor that has it."""
     recovery: float = 60.0
     """What was deleted or has crashed to be replaced and Ready."""
     node_loss: float = 120.0

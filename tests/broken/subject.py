@@ -281,7 +281,7 @@ class Subject:
 
 
 def _policy(name: str, resource: str, mutation: dict[str, Any], only: Any = None) -> tuple[dict[str, Any], ...]:
-    group, version, plural = ["", *resource.split("/")][-3:]
+    group, version, plural = ["", *resource.split("/", 2)][-3:]
     rule = {"apiGroups": [group], "apiVersions": [version], "resources": [plural], "operations": ["CREATE", "UPDATE"]}
     metadata = {"metadata": {"name": name}}
     spec = {

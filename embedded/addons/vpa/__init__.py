@@ -31,7 +31,7 @@ _ARGUMENTS = {
     # Upstream's would register itself, ten seconds after its start; and the updater waits for the lease.
     "admission-controller": ("--register-webhook=false", "--status-lease-update-interval=3s"),
 }
-_WEBHOOK_SECONDS = 2
+_WEBHOOK_SECONDS = 3
 """What a pod waits at most where the admission controller cannot be reached; it is then created as it was asked for."""
 
 
@@ -97,7 +97,7 @@ def _encoded(path: Path) -> str:
 ADDON = Addon(
     name="vpa",
     images=tuple(f"vpa-{name}" for name in _ARGUMENTS),
-    capabilities=("scale.vpa",),
+    capabilities=("scale.vpa", "scale.vpa.in-place"),
     manifests=_manifests,
     workloads=tuple((kinds.DEPLOYMENT, _NAMESPACE, f"vpa-{name}") for name in _ARGUMENTS),
     needs=("metrics",),

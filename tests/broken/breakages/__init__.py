@@ -16,4 +16,5 @@ from . import pods as pods
 from . import scheduler as scheduler
 from . import server as server
 from . import storage as storage
+from . import vpa as vpa
 from . import workloads as workloads
