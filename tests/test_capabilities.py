@@ -10,6 +10,8 @@ from clusterproof import capabilities
 from clusterproof.capabilities import Survey
 from clusterproof.client import Client
 
+from .fake_api import FakeApi
+
 
 def node(name: str, *handlers: dict[str, Any]) -> dict[str, Any]:
     return {"metadata": {"name": name}, "spec": {}, "status": {"runtimeHandlers": list(handlers)}}
@@ -59,3 +61,32 @@ def test_a_cloud_is_claimed_by_an_instance_in_a_region(
 
     assert finding.found is found
     assert finding.evidence == f"{'b has' if found else 'no node has'} an instance and a region"
+
+
+@pytest.mark.parametrize(
+    ("modes", "resizes", "evidence"),
+    [
+        (["Off", "Recreate", "InPlaceOrRecreate"], True, "found mode InPlaceOrRecreate"),
+        (["Off", "Recreate"], True, "no mode InPlaceOrRecreate"),
+        (["Off", "Recreate", "InPlaceOrRecreate"], False, "no subresource resize"),
+    ],
+)
+def test_autoscaling_in_place_is_claimed_by_the_schema(
+    api: FakeApi, client: Client, modes: list[str], resizes: bool, evidence: str
+) -> None:
+    def answer(handler: Any) -> bool:
+        handler.answer(200, {"enum": modes})
+        return True
+
+    survey = Survey(client)
+    pods = {"resource": "pods", "subresources": [{"subresource": "resize"}] if resizes else []}
+    survey.__dict__["served"] = [
+        {"metadata": {"name": group}, "versions": [{"version": "v1", "resources": resources}]}
+        for group, resources in (("", [pods]), ("autoscaling.k8s.io", []))
+    ]
+    api.overrides["GET /openapi/v3/apis/autoscaling.k8s.io/v1"] = answer
+
+    finding = capabilities.VPA_IN_PLACE.detect(survey)
+
+    assert finding.found is evidence.startswith("found")
+    assert evidence in finding.evidence

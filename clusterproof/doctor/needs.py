@@ -56,6 +56,7 @@ NEEDS = (
     Need("create", "apps", "deployments", r"deployment\("),
     Need("create", "apps", "statefulsets", r"stateful_?set\("),
     Need("create", "apps", "daemonsets", r"daemon_?set\("),
+    Need("create", "autoscaling.k8s.io", "verticalpodautoscalers", r"\bvpa\("),
     Need("create", "batch", "jobs", r"\bjob\("),
     Need("create", "networking.k8s.io", "ingresses", r"manifests\.ingress\("),
     Need("create", "networking.k8s.io", "ingressclasses", r"ingress_class\b"),
