@@ -66,9 +66,9 @@ class Account(NamedTuple):
     """Seconds of CPU time since it started."""
 
 
-def account(pod: Object) -> list[Account]:
-    """What a container spent so far, about once a second."""
-    lines = (line.split() for line in pod.logs().splitlines())
+def account(pod: Object, container: str = "") -> list[Account]:
+    """What a container spent so far, about once a second; it needs a name where the pod has several."""
+    lines = (line.split() for line in pod.logs(container=container).splitlines())
     return [Account(int(at) / 1e6, int(spent) / 1e6) for at, spent in lines]
 
 
@@ -82,7 +82,7 @@ def cores(account: Iterable[Account], start: float, end: float) -> float | None:
 
 
 @contextmanager
-def needed(pod: Object, millicores: int) -> Iterator[None]:
+def needed(pod: Object, millicores: int, container: str = "") -> Iterator[None]:
     """What fails in the block proves nothing when the node was too busy to let a container burn what it should.
 
     Then the failure becomes a SurroundingsError.
@@ -90,7 +90,7 @@ def needed(pod: Object, millicores: int) -> Iterator[None]:
     try:
         yield
     except AssertionError as failure:
-        known = account(pod)
+        known = account(pod, container)
         burnt = cores(known, max(known[0].at, known[-1].at - 30), known[-1].at) if len(known) > 1 else None
         if burnt is None or burnt >= 0.9 * millicores / 1000:
             raise

@@ -33,7 +33,7 @@ def _told(subject: Subject, name: str, *more: str) -> Iterator[None]:
 
 
 @breakage(
-    breaks={"scale/vpa/recommendation": r"recommends 0m to 100m of CPU: not within .*it recommends nothing yet"},
+    breaks={"scale/vpa/recommendation": r"recommends 0m to 60m of CPU: not within .*it recommends nothing yet"},
     keeps=["scale/hpa/memory"],
 )
 def vpa_recommender_stopped(subject: Subject) -> Damage:
@@ -43,7 +43,7 @@ def vpa_recommender_stopped(subject: Subject) -> Damage:
 
 
 @breakage(
-    breaks={"scale/vpa/recommendation": r"it recommends [45]\d\dm of CPU, not 200m to 300m"},
+    breaks={"scale/vpa/recommendation": r"it recommends [2-4]\d\dm of CPU, not 120m to \d+m"},
     keeps=["scale/vpa/bounds"],
 )
 def vpa_recommends_twice_as_much(subject: Subject) -> Damage:
@@ -53,15 +53,15 @@ def vpa_recommends_twice_as_much(subject: Subject) -> Damage:
 
 
 @breakage(
-    breaks={"scale/vpa/recommendation": r"it recommends \d{1,2}m of CPU, not 200m to 300m"},
+    breaks={"scale/vpa/recommendation": r"it recommends \d{1,2}m of CPU, not 120m to \d+m"},
     keeps=["scale/vpa/new_pods[initial]"],
 )
 def vpa_recommendation_frozen(subject: Subject) -> Damage:
     """What was recommended first for a pod stays, whatever it uses later."""
-    told = 'path: "/status/recommendation", value: oldObject.status.recommendation'
-    known = "has(oldObject.status) && has(oldObject.status.recommendation)"
-    freeze = f'{known} ? [JSONPatch{{op: "add", {told}}}] : []'
-    with subject.mutating(f"{SCALERS}/status", freeze, patch="JSONPatch"):
+    old = "oldObject.status"
+    known = f"has({old}) && has({old}.recommendation) && has({old}.recommendation.containerRecommendations)"
+    kept = f'[JSONPatch{{op: "add", path: "/status/recommendation", value: {old}.recommendation}}]'
+    with subject.mutating(f"{SCALERS}/status", f"{known} ? {kept} : []", patch="JSONPatch"):
         yield []
 
 
