@@ -142,5 +142,20 @@ def issuer_of_ingress_ignored(subject: Subject) -> Damage:
         yield []
 
 
+@breakage(
+    breaks={
+        "extend/cert_manager/missing_issuer": r"Certificate \S+/web has condition Ready=True: not within .*is False"
+    },
+    keeps=["extend/cert_manager/issue"],
+)
+def issuer_without_key(subject: Subject) -> Damage:
+    """An issuer that comes late has no key to sign with."""
+    instead = 'JSONPatch{op: "add", path: "/spec/ca", value: Object.spec.ca{secretName: "nobody"}}'
+    late = 'object.metadata.name == "late" && has(object.spec.selfSigned)'
+    change = f'{late} ? [JSONPatch{{op: "remove", path: "/spec/selfSigned"}}, {instead}] : []'
+    with subject.mutating(ISSUERS, change, patch="JSONPatch"):
+        yield []
+
+
 def _rotation(policy: str) -> str:
     return f'Object{{spec: Object.spec{{privateKey: Object.spec.privateKey{{rotationPolicy: "{policy}"}}}}}}'
