@@ -138,7 +138,7 @@ def load_balancer_addresses_change(subject: Subject) -> Damage:
 
 @breakage(
     breaks={"network/load_balancer/address": r"does not lead to \S+ \S+ any more: not within .* still answers"},
-    keeps=["network/load_balancer/client_address"],
+    keeps=["network/load_balancer/health_check_port"],
 )
 def load_balancer_addresses_never_given_up(subject: Subject) -> Damage:
     """What is sent to the address of a load balancer that has been deleted still comes to its pods."""
