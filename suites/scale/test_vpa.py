@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -188,9 +189,8 @@ def _without(old: Object) -> Callable[[list[Object]], str | None]:
 
 def _recommendations(scaler: Object) -> Mapping[str, Mapping[str, float]]:
     """Millicores of each container: `lowerBound`, `target`, `upperBound` and `uncappedTarget`."""
-    recommended: list[dict[str, Any]] = (scaler.status.get("recommendation") or {}).get(
-        "containerRecommendations"
-    ) or []
+    recommendation = scaler.status.get("recommendation") or {}
+    recommended: list[dict[str, Any]] = recommendation.get("containerRecommendations") or []
     return {
         each["containerName"]: {
             key: 1000 * load.quantity(value["cpu"]) for key, value in each.items() if "cpu" in value
@@ -199,8 +199,9 @@ def _recommendations(scaler: Object) -> Mapping[str, Mapping[str, float]]:
     }
 
 
-def _recommends(low: float, high: float) -> Callable[[Object], str | None]:
+def _recommends(low: float, high: float = math.inf) -> Callable[[Object], str | None]:
     """The target of the only container is within these millicores, and within its own bounds."""
+    wanted = f"{low:.0f}m or more" if high == math.inf else f"{low:.0f}m to {high:.0f}m"
 
     def recommends(scaler: Object) -> str | None:
         if not (found := _recommendations(scaler)):
@@ -209,10 +210,10 @@ def _recommends(low: float, high: float) -> Callable[[Object], str | None]:
         if not told["lowerBound"] <= told["target"] <= told["upperBound"]:
             return f"its target is not within its bounds: {told}"
         if not low <= told["target"] <= high:
-            return f"it recommends {told['target']:.0f}m of CPU, not {low:.0f}m to {high:.0f}m"
+            return f"it recommends {told['target']:.0f}m of CPU, not {wanted}"
         return None
 
-    recommends.__name__ = f"recommends {low:.0f}m to {high:.0f}m of CPU"
+    recommends.__name__ = f"recommends {wanted} of CPU"
     return recommends
 
 
@@ -220,6 +221,8 @@ def _fits(pod: Object) -> Callable[[Object], str | None]:
     """It recommends what the pod should use, or more, but not much more than it did when it used most."""
 
     def fits(scaler: Object) -> str | None:
+        if too_little := _recommends(USED)(scaler):
+            return too_little
         known = load.account(pod)
         rates = [(end.spent - start.spent) / (end.at - start.at) for start, end in zip(known, known[3:], strict=False)]
         return _recommends(USED, MOST * 1000 * max(rates, default=0))(scaler)
