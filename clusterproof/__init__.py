@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clusterproof import capabilities, conditions, cri, hollow, inside, kinds, load, machine, manifests
+    from clusterproof import capabilities, conditions, cri, hollow, inside, kinds, load, machine, manifests, visitors
     from clusterproof.client import Client, Event, ExecResult, Response
     from clusterproof.cluster import Cluster
     from clusterproof.errors import ApiError, Hopeless, NeverHappened, SurroundingsError
@@ -59,6 +59,7 @@ __all__ = [
     "manifests",
     "measure",
     "step",
+    "visitors",
     "watching",
 ]
 

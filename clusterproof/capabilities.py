@@ -309,6 +309,12 @@ VPA = Capability("scale.vpa", "Requests of pods follow their use.", _group(VPA_G
 VPA_IN_PLACE = Capability(
     "scale.vpa.in-place", "Requests of running pods follow their use without a restart.", _vpa_in_place
 )
+SERVICE_METRICS = Capability(
+    "scale.service-metrics", "A Service's metrics are the sum of its pods' own.", _only_declared
+)
+EXTERNAL_METRICS = Capability(
+    "scale.external-metrics", "Metrics of an application's own are served as external ones, too.", _only_declared
+)
 NODES = Capability("scale.nodes", "Nodes come and go with what the pods need.", _only_declared)
 CERT_MANAGER = Capability("extend.cert-manager", "Certificates are issued into Secrets.", _group("cert-manager.io"))
 OWN_NODE = Capability(

@@ -150,6 +150,13 @@ COMPONENTS: tuple[Component, ...] = (
         data=("manifests",),
     ),
     Component(
+        name="custom-metrics",
+        module="sigs.k8s.io/custom-metrics-apiserver",
+        packages=("clusterproof.dev/embedded/custom-metrics",),  # our own, on upstream's library
+        programs=("custom-metrics",),
+        data=("test-adapter-deploy",),
+    ),
+    Component(
         name="contour",
         module="github.com/projectcontour/contour",
         packages=("cmd/contour",),

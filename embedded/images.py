@@ -407,6 +407,13 @@ IMAGES: dict[str, Image] = {
         entrypoint=("/metrics-server",),
         user="65534",
     ),
+    "custom-metrics": Image(
+        f"clusterproof.dev/embedded/custom-metrics:{_version('custom-metrics')}",
+        alone("custom-metrics", "custom-metrics"),
+        ("custom-metrics",),
+        entrypoint=("/custom-metrics",),
+        user="65534",
+    ),
     "contour": Image(
         f"ghcr.io/projectcontour/contour:{_CONTOUR}",
         alone("contour", "usr/bin/contour"),

@@ -22,7 +22,7 @@ from ..builder import Artifacts
 from ..controlplane import ControlPlane
 from ..state import CannotStart, ClusterState
 
-NAMES = ("cloud", "dns", "metrics", "ingress", "storage", "vpa", "cert-manager")
+NAMES = ("cloud", "dns", "metrics", "custom-metrics", "ingress", "storage", "vpa", "cert-manager")
 """All there are, in the order in which they are started."""
 
 Manifest = dict[str, Any]

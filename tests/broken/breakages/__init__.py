@@ -6,6 +6,7 @@ from . import apis as apis
 from . import certificates as certificates
 from . import cloud as cloud
 from . import controllers as controllers
+from . import custom_metrics as custom_metrics
 from . import definitions as definitions
 from . import ingress as ingress
 from . import machines as machines

@@ -87,7 +87,11 @@ controller_off(
 controller_off("resourcequota-controller", breaks={"api/quota/limit": r"ResourceQuota"})
 controller_off(
     "horizontal-pod-autoscaler-controller",
-    breaks={"scale/hpa/cpu": r"HorizontalPodAutoscaler \S+ settles at 3 replicas: not within"},
+    breaks={
+        "scale/hpa/cpu": r"HorizontalPodAutoscaler \S+ settles at 3 replicas: not within",
+        "scale/hpa_custom/connections": r"HorizontalPodAutoscaler \S+ settles at 3 replicas: not within",
+        "scale/hpa_custom/external": r"HorizontalPodAutoscaler \S+ settles at 3 replicas: not within",
+    },
     keeps=["scale/metrics"],
     scale=0.1,
 )
@@ -156,7 +160,11 @@ def stored_tokens_not_signed(subject: Subject) -> Damage:
 
 
 @breakage(
-    breaks={"scale/hpa/cpu": r"settles at 3 replicas: not within .* has 2 replicas and wants 2"},
+    breaks={
+        "scale/hpa/cpu": r"settles at 3 replicas: not within .* has 2 replicas and wants 2",
+        "scale/hpa_custom/connections": r"settles at 3 replicas: not within .* has 2 replicas and wants 2",
+        "scale/hpa_custom/object": r"settles at 3 replicas: not within .* has 1 replicas and wants 1",
+    },
     keeps=["scale/metrics"],
 )
 def autoscaler_tolerance_10(subject: Subject) -> Damage:

@@ -8,9 +8,9 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from clusterproof.embedded.pki import Authority, Pair
 
@@ -25,8 +25,21 @@ from ..subject import SYSTEM, Subject
 
 Metric = dict[str, Any]
 Ask = Callable[[Request], Answer]
-PORT = 10250
-"""Where the metrics server listens in its pod."""
+
+
+class Teller(NamedTuple):
+    """Who tells metrics."""
+
+    namespace: str
+    labels: str
+    """Of its only pod."""
+    port: int
+    """Where it listens in its pod."""
+    asked: Mapping[str, str]
+    """A path by which it can be asked, for each of its APIServices."""
+
+
+SERVER = Teller(SYSTEM, "k8s-app=metrics-server", 10250, {"v1beta1.metrics.k8s.io": kinds.NODE_METRICS.path()})
 
 
 @contextlib.contextmanager
@@ -46,52 +59,51 @@ def _telling(subject: Subject, distort: Callable[[Metric], Metric]) -> Iterator[
     authority = Authority(subject.state.pki, "ca")
     with tempfile.TemporaryDirectory() as folder:
         identity = authority.issue("teller", user="teller", groups=["system:masters"], folder=Path(folder))
-        with _in_between(subject, exchange, identity):
+        with in_between(subject, exchange, identity):
             yield
 
 
 @contextlib.contextmanager
-def _in_between(subject: Subject, exchange: Callable[[Request, Ask], Answer], identity: Pair) -> Iterator[None]:
-    """The metrics API is answered by `exchange`, which asks the metrics server with an identity of its own."""
+def in_between(
+    subject: Subject, exchange: Callable[[Request, Ask], Answer], identity: Pair, teller: Teller = SERVER
+) -> Iterator[None]:
+    """A metrics API is answered by `exchange`, which asks who tells them with an identity of its own."""
 
     def noticed(request: Request, ask: Ask) -> Answer:
         asked.append(request.path)
         return exchange(request, ask)
 
     asked: list[str] = []
-    (pod,) = Selection(subject.client, kinds.POD, SYSTEM, "k8s-app=metrics-server").read()
+    (pod,) = Selection(subject.client, kinds.POD, teller.namespace, teller.labels).read()
     host = str(subject.state.host_address)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as changes:
         served = Authority(subject.state.pki, "ca").issue("relay", user="relay", server=[host], folder=Path(folder))
-        target = f"{pod.status['podIP']}:{PORT}"
+        target = f"{pod.status['podIP']}:{teller.port}"
         relay = Relay(host, target, noticed, tls=serving(served), towards=speaking(identity))
-        with (
-            relay.running(),
-            subject.having(*_service("broken-metrics", host, relay.port)),
-            subject.changed(kinds.API_SERVICE, "v1beta1.metrics.k8s.io", "", _served_by("broken-metrics")),
-        ):
-            _await(subject, asked)
-            yield
-    eventually(_api_service(subject), has_condition("Available"), within=30)
+        changes.enter_context(relay.running())
+        changes.enter_context(subject.having(*_service("broken-metrics", host, relay.port)))
+        for name in teller.asked:
+            changes.enter_context(subject.changed(kinds.API_SERVICE, name, "", _served_by("broken-metrics")))
+        for name, path in teller.asked.items():
+            _await(subject, name, path, asked)
+        yield
+    for name in teller.asked:
+        eventually(Object(subject.client, kinds.API_SERVICE, name), has_condition("Available"), within=30)
 
 
-def _await(subject: Subject, asked: list[str]) -> None:
+def _await(subject: Subject, name: str, path: str, asked: list[str]) -> None:
     deadline = time.monotonic() + 30
-    while not any("/v1beta1/" in path for path in asked):
-        assert time.monotonic() < deadline, "nobody asks the relay for metrics"
-        subject.client.request("GET", kinds.NODE_METRICS.path())
+    while not any(each.startswith(path) for each in asked):
+        assert time.monotonic() < deadline, f"nobody asks the relay for {path}"
+        subject.client.request("GET", path)
         time.sleep(0.2)
-    eventually(_api_service(subject), has_condition("Available"), within=30)
-
-
-def _api_service(subject: Subject) -> Object:
-    return Object(subject.client, kinds.API_SERVICE, "v1beta1.metrics.k8s.io")
+    eventually(Object(subject.client, kinds.API_SERVICE, name), has_condition("Available"), within=30)
 
 
 def _served_by(name: str) -> Callable[[dict[str, Any]], None]:
     def change(api_service: dict[str, Any]) -> None:
         spec = api_service["spec"]
-        spec["service"] |= {"name": name, "port": 443}
+        spec["service"] |= {"namespace": SYSTEM, "name": name, "port": 443}
         spec["insecureSkipTLSVerify"] = True
         spec.pop("caBundle", None)
 
@@ -187,5 +199,5 @@ def groups_not_passed_on(subject: Subject) -> Damage:
         return ask(request)
 
     pki = subject.state.pki
-    with _in_between(subject, exchange, Pair(pki / "front-proxy-client.crt", pki / "front-proxy-client.key")):
+    with in_between(subject, exchange, Pair(pki / "front-proxy-client.crt", pki / "front-proxy-client.key")):
         yield []
