@@ -118,7 +118,7 @@ func (g *gauges) GetMetricByName(ctx context.Context, name types.NamespacedName,
 		total, found = total+value, found || ok
 	}
 	if !found {
-		return nil, provider.NewMetricNotFoundForSelectorError(info.GroupResource, info.Metric, name.Name, of)
+		return nil, provider.NewMetricNotFoundForError(info.GroupResource, info.Metric, name.Name)
 	}
 	value := metric(kind, name, info.Metric, of, total)
 	return &value, nil
