@@ -93,7 +93,7 @@ controller_off(
         "scale/hpa_custom/external": r"HorizontalPodAutoscaler \S+ settles at 3 replicas: not within",
     },
     keeps=["scale/metrics"],
-    scale=0.1,
+    scale=0.2,
 )
 controller_off(
     "cronjob-controller",

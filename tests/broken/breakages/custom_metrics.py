@@ -18,7 +18,7 @@ from ..relay import Answer, Request
 from ..subject import Subject
 from .metrics import Ask, Metric, Teller, in_between
 
-_ANY = "namespaces/default/pods/*/any"
+_ANY = "namespaces/default/pods/any/any"
 ADAPTER = Teller(
     "custom-metrics",
     "app=custom-metrics-apiserver",
