@@ -53,10 +53,13 @@ def create(path: str) -> None:
             parent = child
 
 
-def remove(cluster: str) -> None:
-    """Remove a cluster's control groups, whose processes must have ended; the parent goes with the last of them."""
+def remove(cluster: str, node: str = "") -> None:
+    """Remove the control groups of a cluster, or of one of its nodes, whose processes must have ended.
+
+    The parent of all clusters' groups goes with the last of them.
+    """
     for mount in hierarchies():
-        for folder, _, _ in os.walk(mount / TOP / cluster, topdown=False):
+        for folder, _, _ in os.walk(mount / TOP / cluster / node, topdown=False):
             _remove_group(Path(folder))
         with contextlib.suppress(OSError):  # other clusters are in it
             (mount / TOP).rmdir()

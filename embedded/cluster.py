@@ -23,6 +23,7 @@ from . import addons, builder, cgroups, images, network, preflight, process, sta
 from .components import DEFAULT_KUBERNETES, kubernetes_versions
 from .controlplane import ControlPlane
 from .node import NodeProcesses
+from .process import Component
 from .state import CannotStart, ClusterState, EmbeddedError, Node
 
 BASE = ("kubernetes", "etcd", "containerd", "cni-plugins")
@@ -109,26 +110,26 @@ class Launch:
         self._started = time.monotonic()
         self._nodes: list[NodeProcesses] = []
         self._control_plane: ControlPlane | None = None
+        self._beside: list[Component] = []
         self.milestones: dict[str, float] = {}
         """Seconds from the first process to what was reached: `API server ready`, `2 nodes Ready`, `dns ready`, ..."""
 
     def run(self, names: Sequence[str]) -> None:
         """Start everything and wait for it."""
-        cluster, chosen = self.cluster, addons.named(names)
-        cluster.addons = [addon.name for addon in chosen]
+        cluster = self.cluster
+        cluster.addons = [addon.name for addon in addons.named(names)]
         with ThreadPoolExecutor(max_workers=4) as pool:
+            cluster.store = str(self._store)
             control_plane = self._start_network_and_etcd()
             prepared = [pool.submit(self._prepare, node) for node in cluster.nodes]
             control_plane.start_api_server()
             self._nodes = _all(prepared)
             client = self._await_api_server(control_plane)
             self._said("API server ready")
-            for addon in chosen:  # the cloud above all, which nodes wait for
-                addon.start(control_plane)
             control_plane.start_controllers()
-            _all([pool.submit(self._join, node) for node in self._nodes])
+            _all([pool.submit(join, cluster, node) for node in self._nodes])
             cluster.save()
-            applied = pool.submit(addons.apply, cluster, self._artifacts, client.clone(), names)
+            applied = pool.submit(addons.apply, cluster, self._artifacts, client.clone(), names, self._beside)
             self._await_nodes(client)
             self._said(f"{len(cluster.nodes)} nodes Ready")
             applied.result()
@@ -142,25 +143,6 @@ class Launch:
         processes = NodeProcesses(self.cluster, node, self._artifacts)
         processes.prepare(self._store)
         return processes
-
-    def _join(self, processes: NodeProcesses) -> None:
-        """Register the node, with the range its routes lead to, and start what makes it Ready."""
-        node = processes.node
-        _administrator(self.cluster).post(
-            kinds.NODE.path(),
-            {
-                "apiVersion": "v1",
-                "kind": "Node",
-                "metadata": {"name": node.name},
-                "spec": {
-                    "podCIDR": node.pods,
-                    "podCIDRs": [node.pods],
-                    # A kubelet adds it only to a Node that it makes itself.
-                    "taints": [UNINITIALIZED] if self.cluster.cloud else [],
-                },
-            },
-        )
-        processes.start_kubernetes()
 
     def run_api_server_alone(self) -> None:
         """The floor of every start: the network, etcd, and an API server that answers."""
@@ -177,7 +159,7 @@ class Launch:
         return self._control_plane
 
     def _await_api_server(self, control_plane: ControlPlane, within: float = 60.0) -> Client:
-        client = _administrator(self.cluster)
+        client = administrator(self.cluster)
         deadline = time.monotonic() + within
         while True:
             try:
@@ -225,7 +207,7 @@ class Launch:
     def _check_programs(self) -> None:
         """Raise EmbeddedError for the first program that has ended."""
         of_control_plane = self._control_plane.components if self._control_plane else []
-        for component in (*of_control_plane, *(one for node in self._nodes for one in node.components)):
+        for component in (*of_control_plane, *self._beside, *(one for node in self._nodes for one in node.components)):
             component.check()
 
     def _said(self, what: str) -> None:
@@ -233,7 +215,29 @@ class Launch:
         self._progress(f"{self.cluster.name}: {what} after {self.milestones[what]:.1f} s")
 
 
-def _administrator(cluster: ClusterState) -> Client:
+def join(cluster: ClusterState, processes: NodeProcesses, taints: Sequence[dict[str, str]] = ()) -> None:
+    """Register the node, with the range its routes lead to, and start what makes it Ready."""
+    node = processes.node
+    administrator(cluster).post(
+        kinds.NODE.path(),
+        {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": node.name},
+            "spec": {
+                "podCIDR": node.pods,
+                "podCIDRs": [node.pods],
+                # The cloud finds it out where there is one.
+                **({} if cluster.cloud else {"providerID": cluster.provider_id(node)}),
+                # A kubelet adds that of the cloud only to a Node that it makes itself.
+                "taints": [*([UNINITIALIZED] if cluster.cloud else []), *taints],
+            },
+        },
+    )
+    processes.start_kubernetes()
+
+
+def administrator(cluster: ClusterState) -> Client:
     """What the kubeconfig makes, but without copies of its key in temporary files, which stay when this is killed."""
     configuration = Configuration()
     configuration.host, configuration.proxy = cluster.server, None

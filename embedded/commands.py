@@ -1,4 +1,4 @@
-"""The embedded room's commands: `clusterproof up`, `down`, `status`, `load`, `logs` and `kubeconfig`."""
+"""The embedded room's commands: `clusterproof up`, `down`, `status`, `node`, `load`, `logs` and `kubeconfig`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from clusterproof.running.run import cluster_name
 
-from . import addons, cluster, operate, process, state
+from . import addons, cluster, grow, operate, process, state
 from .components import DEFAULT_KUBERNETES
 from .network import processes_in
 
@@ -35,7 +35,8 @@ class Up:
             "--addons",
             default=",".join(addons.NAMES),
             metavar="LIST",
-            help=f"what runs on it, by comma, or 'none' (default: {','.join(addons.NAMES)})",
+            help=f"what runs on it, by comma, or 'none'; there are {', '.join(addons.ALL)} "
+            f"(default: {','.join(addons.NAMES)})",
         )
         parser.add_argument(
             "--kubernetes-version",
@@ -130,6 +131,54 @@ class Load:
         return 0
 
 
+class Nodes:
+    """Adds nodes to an embedded cluster, and takes them away."""
+
+    help = "add a node to an embedded cluster that runs, or remove one"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs", required=True)
+        add = verbs.add_parser("add", help="add a node; it is Ready, and its name printed, when this ends")
+        _add_name(add)
+        add.add_argument(
+            "--taint",
+            action="append",
+            default=[],
+            type=_taint,
+            metavar="KEY[=VALUE]:EFFECT",
+            help="a taint that it has from the start (can be given several times)",
+        )
+        add.add_argument(
+            "--claim",
+            default="",
+            metavar="WORD",
+            help="for whom it is: whoever asks again with the same word gets the same node. It may not yet be Ready",
+        )
+        remove = verbs.add_parser("remove", help="take a node away as if it were switched off; its pods are not moved")
+        _add_name(remove)
+        remove.add_argument("node", help="its name")
+
+    def run(self, args: argparse.Namespace) -> int:
+        known = state.load(args.name)
+        if args.verb == "remove":
+            grow.remove(known, args.node)
+            print(f"node {args.node} is gone")
+            return 0
+        added = grow.add(known, claim=args.claim, taints=args.taint)
+        if not args.claim:
+            grow.await_ready(known, added)
+        print(added.name)
+        return 0
+
+
+def _taint(text: str) -> grow.Taint:
+    what, _, effect = text.rpartition(":")
+    key, _, value = what.partition("=")
+    if not key or effect not in ("NoSchedule", "PreferNoSchedule", "NoExecute"):
+        raise argparse.ArgumentTypeError(f"{text}: KEY:NoSchedule or the like is expected")
+    return {"key": key, "effect": effect, **({"value": value} if value else {})}
+
+
 class Kubeconfig:
     """Shows where the administrator's kubeconfig is."""
 
@@ -189,4 +238,4 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-up, down, status, load, logs, kubeconfig = Up(), Down(), Status(), Load(), Logs(), Kubeconfig()
+up, down, status, node, load, logs, kubeconfig = Up(), Down(), Status(), Nodes(), Load(), Logs(), Kubeconfig()

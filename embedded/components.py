@@ -194,6 +194,14 @@ COMPONENTS: tuple[Component, ...] = (
         data=("deploy",),
     ),
     Component(
+        name="karpenter",
+        module="sigs.k8s.io/karpenter",
+        packages=("clusterproof.dev/embedded/karpenter",),  # a main and a provider of nodes of our own
+        programs=("karpenter",),
+        stamps=("sigs.k8s.io/karpenter/pkg/operator.Version={version}",),
+        data=("pkg/apis/crds",),
+    ),
+    Component(
         name="kubeadm",
         folder="kubeadm-{kubernetes}",
         module="k8s.io/kubernetes",

@@ -6,14 +6,15 @@ listens on the cluster's bridge, which the host and all nodes reach.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from .builder import Artifacts
-from .pki import Authority, Pair, signing_key, write_kubeconfig
+from .pki import Authority, signing_key, write_kubeconfig
 from .process import Component, start, start_anchor
 from .state import ClusterState
 
-_PATIENT = ("--leader-elect-lease-duration=60s", "--leader-elect-renew-deadline=45s")
+PATIENT = ("--leader-elect-lease-duration=60s", "--leader-elect-renew-deadline=45s")
 """There is nobody to hand over to: rather than end when a busy machine delays a renewal, managers wait longer."""
 ETCD = "https://127.0.0.1:2379"
 PEER = "https://127.0.0.1:2380"
@@ -44,10 +45,6 @@ class ControlPlane:
         """Start controller manager and scheduler; both wait for a leader lease first."""
         self._start("kube-controller-manager", *self._controller_manager_flags())
         self._start("kube-scheduler", *self._scheduler_flags())
-
-    def start_cloud_controllers(self) -> None:
-        """Start the cloud controller manager, which first waits for a leader lease, too."""
-        self._start("cloud-controller-manager", *self._cloud_controller_manager_flags())
 
     def _start(self, name: str, *flags: str) -> Component:
         component = start(self.state, name, [self._artifacts.binary(name), *flags], on=PLACE)
@@ -124,7 +121,7 @@ class ControlPlane:
             f"--cluster-signing-key-file={pki.cluster.pair.key}",
             f"--service-account-private-key-file={pki.service_accounts.key}",
             "--use-service-account-credentials=true",
-            *_PATIENT,
+            *PATIENT,
             "--controllers=*,bootstrap-signer-controller,token-cleaner-controller",
             f"--cluster-cidr={state.pod_network}",
             "--allocate-node-cidrs=false",  # the launcher lays the routes, so it also gives out the ranges
@@ -139,28 +136,6 @@ class ControlPlane:
             "--horizontal-pod-autoscaler-initial-readiness-delay=5s",
         ]
 
-    def _cloud_controller_manager_flags(self) -> list[str]:
-        state = self.state
-        config = self._pki.kubeconfig("cloud-controller-manager", "cloud-controller-manager", groups=["system:masters"])
-        return [
-            "--bind-address=127.0.0.1",
-            f"--kubeconfig={config}",
-            f"--authentication-kubeconfig={config}",
-            f"--authorization-kubeconfig={config}",
-            *_PATIENT,
-            "--cloud-provider=embedded",
-            f"--cloud-config={state.folder / 'state.json'}",
-            f"--load-balancer-network={state.balancer_network}",
-            f"--cluster-name={state.name}",
-            "--allocate-node-cidrs=false",
-            "--configure-cloud-routes=false",
-            "--node-monitor-period=2s",
-            "--concurrent-node-syncs=4",
-            "--concurrent-service-syncs=4",
-            "--kube-api-qps=200",
-            "--kube-api-burst=400",
-        ]
-
     def _scheduler_flags(self) -> list[str]:
         config = self._pki.kubeconfig("scheduler", "system:kube-scheduler")
         return [
@@ -168,8 +143,27 @@ class ControlPlane:
             f"--kubeconfig={config}",
             f"--authentication-kubeconfig={config}",
             f"--authorization-kubeconfig={config}",
-            *_PATIENT,
+            *PATIENT,
         ]
+
+
+def kubeconfig(
+    state: ClusterState,
+    authority: Authority,
+    name: str,
+    user: str,
+    groups: Sequence[str] = (),
+    path: Path | None = None,
+) -> Path:
+    """A kubeconfig for a user that the cluster's own authority vouches for."""
+    return write_kubeconfig(
+        path or state.pki / f"{name}.kubeconfig",
+        cluster=f"clusterproof-{state.name}",
+        server=state.server,
+        authority=authority.pair.certificate,
+        user=user,
+        identity=authority.issue(name, user=user, groups=list(groups)),
+    )
 
 
 class _Pki:
@@ -189,17 +183,8 @@ class _Pki:
         self.front_proxy_client = self.front_proxy.issue("front-proxy-client", user="front-proxy-client")
         self.kubeconfig("admin", "kubernetes-admin", groups=["system:masters"], path=state.kubeconfig)
 
-    def kubeconfig(self, name: str, user: str, groups: list[str] | None = None, path: Path | None = None) -> Path:
-        """A kubeconfig for a user that the cluster's own authority vouches for."""
-        identity: Pair = self.cluster.issue(name, user=user, groups=groups or [])
-        return write_kubeconfig(
-            path or self._state.pki / f"{name}.kubeconfig",
-            cluster=f"clusterproof-{self._state.name}",
-            server=self._state.server,
-            authority=self.cluster.pair.certificate,
-            user=user,
-            identity=identity,
-        )
+    def kubeconfig(self, name: str, user: str, groups: Sequence[str] = (), path: Path | None = None) -> Path:
+        return kubeconfig(self._state, self.cluster, name, user, groups, path)
 
     def _api_server_names(self) -> list[str]:
         service = "kubernetes.default.svc.cluster.local"

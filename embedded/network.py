@@ -65,7 +65,7 @@ def create(state: ClusterState) -> None:
 
 def add_node(state: ClusterState, node: Node) -> None:
     """A node's namespace, linked to the bridge, with routes to and from all the others' pods."""
-    namespace, port = namespace_name(state.name, node.name), f"port{node.address.rsplit('.', 1)[1]}"
+    namespace, port = namespace_name(state.name, node.name), _port(node)
     _add_namespace(namespace)
     _batch(
         f"link add {port} type veth peer name eth0 netns {namespace}",
@@ -93,6 +93,21 @@ def add_node(state: ClusterState, node: Node) -> None:
     )
 
 
+def make_known(state: ClusterState, node: Node) -> None:
+    """Give the nodes that were there before a route to a further node's pods."""
+    for other in state.nodes:
+        if other != node:
+            _batch(f"route add {node.pods} via {node.address}", namespace=namespace_name(state.name, other.name))
+
+
+def delete_node(state: ClusterState, node: Node) -> None:
+    """Take a node's namespace, link and routes away; what is gone is no error. Its processes must have ended."""
+    _ip("-n", state.control_plane, "link", "delete", _port(node))
+    for place in (state.control_plane, *(namespace_name(state.name, other.name) for other in state.nodes)):
+        _ip("-n", place, "route", "delete", node.pods, "via", node.address)
+    _ip("netns", "delete", namespace_name(state.name, node.name))
+
+
 def delete(state: ClusterState) -> None:
     """Take everything away again; what is gone already is no error. Processes in the namespaces must have ended."""
     # From its other end, so that it is this cluster's link for certain; the kernel would remove it later.
@@ -103,6 +118,11 @@ def delete(state: ClusterState) -> None:
     for rule in _world_rules(state):
         while subprocess.run(["iptables", "-w", *rule("-D")], capture_output=True, check=False).returncode == 0:
             pass
+
+
+def _port(node: Node) -> str:
+    """Name of the bridge's end of a node's link."""
+    return f"port{node.address.rsplit('.', 1)[1]}"
 
 
 def _add_namespace(name: str) -> None:

@@ -57,12 +57,13 @@ mount --bind lib /var/lib
 class NodeProcesses:
     """Starts one node's processes; `components` are those that run."""
 
-    def __init__(self, state: ClusterState, node: Node, artifacts: Artifacts) -> None:
+    def __init__(self, state: ClusterState, node: Node, artifacts: Artifacts, name_servers: str | None = None) -> None:
         self.state = state
         self.node = node
         self.components: list[Component] = []
         self._artifacts = artifacts
         self._folder = state.node_folder(node)
+        self._name_servers = resolv_conf() if name_servers is None else name_servers
 
     def prepare(self, images: Path) -> None:
         """Folders, control group, anchor and container runtime; `images` is a store with all images unpacked."""
@@ -120,7 +121,7 @@ class NodeProcesses:
             path = folder / "sysctl" / key
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{value}\n")
-        (folder / "resolv.conf").write_text("".join(f"nameserver {address}\n" for address in name_servers()))
+        (folder / "resolv.conf").write_text(self._name_servers)
         (folder / "lib/containerd.toml").write_text(_containerd_config())
         _write_json(folder / "lib/cni/net.d/10-clusterproof.conflist", _cni_config(self.node))
         _write_json(folder / "lib/kubelet/config.json", self._kubelet_config())
@@ -236,6 +237,19 @@ SystemdCgroup = false
 bin_dirs = ['{CNI_BIN}']
 conf_dir = '{CNI_CONFIG}'
 """
+
+
+def like(state: ClusterState, model: Node) -> tuple[Artifacts, str]:
+    """What a further node is made of: the programs and the name servers that another has."""
+    folder = state.node_folder(model)
+    places = (folder / "opt/clusterproof/bin", folder / "opt/cni/bin")
+    programs = {path.name: path for place in places for path in place.iterdir()}
+    return Artifacts(programs, {}, {}), (folder / "resolv.conf").read_text()
+
+
+def resolv_conf() -> str:
+    """What nodes have in the file of that name."""
+    return "".join(f"nameserver {address}\n" for address in name_servers())
 
 
 def name_servers() -> list[str]:

@@ -40,14 +40,14 @@ def stop(state: ClusterState, name: str, *, kill: bool = True, patience: float =
 
 def start(state: ClusterState, name: str, change: Callable[[list[str]], list[str]] | None = None) -> Component:
     """Start a program that was stopped, with the arguments it had, or with what `change` makes of them."""
-    program = _program(state, name)
-    command = change(list(program.command)) if change else program.command
+    _program(state, name)
     if name in LEADERS:
         # Its predecessor's lease would make it wait for a minute.
         Client.from_kubeconfig(state.kubeconfig).request("DELETE", kinds.LEASE.path("kube-system", name))
-    component = process.start(state, name, command, on=program.anchor)
-    state.save()
-    return component
+    with state.changing():
+        program = _program(state, name)
+        command = change(list(program.command)) if change else program.command
+        return process.start(state, name, command, on=program.anchor)
 
 
 def mend(state: ClusterState) -> None:

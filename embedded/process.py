@@ -20,6 +20,9 @@ from .state import NAMESPACES, RANGE, ClusterState, EmbeddedError, Program
 BIN = "/opt/clusterproof/bin"
 """Where a node has its programs."""
 
+HOST = "host"
+"""What stands for a node's name where a program runs that starts and ends nodes: only its network is the cluster's."""
+
 PATIENCE = 30.0
 """Seconds for processes to end that were told to."""
 
@@ -66,9 +69,14 @@ def start_anchor(hostname: str, namespace: str, folder: Path, prepare: str = "")
 
 
 def start(state: ClusterState, name: str, command: Sequence[str | Path], *, on: str) -> Component:
-    """Start a program on a node (or `control-plane`) and note it in the state; it goes on when this process ends."""
+    """Start a program on a node (or `control-plane`, or `HOST`) and note it in the state; it outlives this process."""
     program = Program(on, [str(part) for part in command], 0)
-    enter = ["nsenter", f"--target={state.anchors[on]}", "--mount", "--uts", "--net", "--pid", "--wd=/"]
+    if on == HOST:
+        # The control plane's network: there it is found at the cluster's end. A PID namespace, if only its own, makes
+        # `nsenter` its parent, as everywhere else.
+        enter = ["nsenter", f"--net={NAMESPACES / state.control_plane}", "--pid=/proc/self/ns/pid", "--wd=/"]
+    else:
+        enter = ["nsenter", f"--target={state.anchors[on]}", "--mount", "--uts", "--net", "--pid", "--wd=/"]
     state.log(name).parent.mkdir(parents=True, exist_ok=True)
     with state.log(name).open("ab") as output:
         process = subprocess.Popen(

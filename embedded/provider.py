@@ -35,8 +35,8 @@ class Embedded:
         """From now on it ends with this process's run, unless it is one that stays."""
         found = state.load(access.name)
         if found.owner:
-            found.owner, found.launcher = os.getpid(), state.identity(os.getpid())
-            found.save()
+            with found.changing():
+                found.owner, found.launcher = os.getpid(), state.identity(os.getpid())
 
     def collect_logs(self, access: Access, into: Path) -> None:
         """One file for each component of each node."""

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -30,6 +31,8 @@ NAMESPACES = Path("/run/netns")
 """Where `ip netns` keeps namespaces by name."""
 MOST = 64
 """Clusters one machine can have at a time."""
+MOST_NODES = 127
+"""Nodes one cluster can have at a time."""
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
 
@@ -60,6 +63,8 @@ class Node:
     address: str
     pods: str
     """Range of its pods' addresses."""
+    claim: str = ""
+    """For whom it was added, where somebody wants to find it again by that."""
 
 
 @dataclass(slots=True)
@@ -87,6 +92,10 @@ class ClusterState:
     """Process id on the host of each node's first process; the control plane is `control-plane`."""
     programs: dict[str, Program] = field(default_factory=dict)
     """What runs, by name: `kube-apiserver`, `<node>/kubelet`."""
+    store: str = ""
+    """Folder with the images that every node starts with."""
+    numbered: int = 0
+    """Number of the node that was named last."""
     ready: bool = False
     """Its start is complete."""
     owner: int = 0
@@ -175,26 +184,61 @@ class ClusterState:
 
     def plan_nodes(self, count: int) -> None:
         """Give names and addresses to that many nodes."""
+        if not 1 <= count <= MOST_NODES:
+            raise CannotStart(f"--nodes={count}: an embedded cluster has 1 to {MOST_NODES} nodes")
+        for _ in range(count):
+            self.plan_node()
+
+    def plan_node(self, claim: str = "") -> Node:
+        """Give name and addresses to one more node; those of nodes that were removed come last."""
+        taken = {node.name for node in self.nodes}
+        turns = (turn % MOST_NODES + 1 for turn in range(self.numbered, self.numbered + MOST_NODES))
+        number = next((each for each in turns if self._node_name(each) not in taken), 0)
+        if not number:
+            raise EmbeddedError(f"cluster {self.name} has {MOST_NODES} nodes already, as many as there can be")
         ranges = list(self.pod_network.subnets(new_prefix=25))
-        if not 1 <= count < len(ranges):
-            raise CannotStart(f"--nodes={count}: an embedded cluster has 1 to {len(ranges) - 1} nodes")
-        first = len(self.nodes)
-        self.nodes += [
-            Node(f"{self.name}-node-{i + 1}", str(self.node_network[11 + i]), str(ranges[i]))
-            for i in range(first, count)
-        ]
+        address = self.node_network[10 + number]
+        node = Node(self._node_name(number), str(address), str(ranges[number - 1]), claim)
+        self.nodes.append(node)
+        self.numbered = number
+        return node
+
+    def _node_name(self, number: int) -> str:
+        return f"{self.name}-node-{number}"
+
+    def provider_id(self, node: Node) -> str:
+        """What the node is called by whoever provides it."""
+        return f"embedded://{self.name}/{node.name}"
 
     def node_folder(self, node: Node) -> Path:
         """What is under /var/lib, /var/log, /opt and /tmp on that node."""
         return self.folder / "nodes" / node.name
 
     def node(self, name: str) -> Node:
-        """The node of that name."""
-        (found,) = (node for node in self.nodes if node.name == name)
-        return found
+        """The node of that name; EmbeddedError when there is none."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        known = ", ".join(node.name for node in self.nodes)
+        raise EmbeddedError(f"cluster {self.name} has no node {name!r}; it has: {known}")
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """While it is changed: first it becomes what others have written meanwhile, and it is written at the end.
+
+        Others wait until then: programs are restarted, and nodes come and go, by several processes.
+        """
+        with FileLock(self.folder / ".lock"):
+            now = load(self.name)
+            for each in fields(ClusterState):
+                setattr(self, each.name, getattr(now, each.name))
+            try:
+                yield
+            finally:
+                self.save()
 
     def save(self) -> None:
-        """Write the state so that a reader never sees half of it."""
+        """Write the state so that a reader never sees half of it; once it is ready, only inside of `changing`."""
         draft = self.folder / "state.json.new"
         draft.write_text(self.text())
         draft.replace(self.folder / "state.json")

@@ -56,8 +56,8 @@ def upgrade(name: str, to: str, progress: Progress, *, expected: str = "") -> No
     change.control_plane()
     for node in cluster.nodes:
         change.node(node.name)
-    cluster.kubernetes_version = to
-    cluster.save()
+    with cluster.changing():
+        cluster.kubernetes_version = to
     progress(f"{name}: all of it is at {to} after {time.monotonic() - started:.1f} s")
 
 

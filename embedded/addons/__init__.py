@@ -19,11 +19,16 @@ from clusterproof.objects import Object
 from clusterproof.wait import eventually
 
 from ..builder import Artifacts
-from ..controlplane import ControlPlane
+from ..process import Component
 from ..state import CannotStart, ClusterState
 
 NAMES = ("cloud", "dns", "metrics", "custom-metrics", "ingress", "storage", "vpa", "cert-manager")
-"""All there are, in the order in which they are started."""
+"""Those that a cluster has if none are named, in the order in which they are started."""
+ALL = (*NAMES, "autoscaler")
+"""All there are, in that order."""
+
+ESTABLISHED = 20.0
+"""Seconds for a definition to be served."""
 
 Manifest = dict[str, Any]
 
@@ -45,9 +50,9 @@ class Addon:
     workloads: tuple[tuple[Kind, str, str], ...] = ()
     """(kind, namespace, name) of what must be available for the add-on to work."""
     components: tuple[str, ...] = ()
-    """Names from components.py, of programs that the control plane runs."""
-    start: Callable[[ControlPlane], object] = _nothing
-    """Starts those programs; the API server answers by then."""
+    """Names from components.py, beyond those that its images are made of."""
+    start: Callable[[ClusterState, Artifacts], Component] | None = None
+    """Starts its program beside the control plane's, where it has one."""
     needs: tuple[str, ...] = ()
     """Names of the add-ons without which it does nothing; whoever asks for it gets them, too."""
 
@@ -55,9 +60,9 @@ class Addon:
 def named(names: Iterable[str]) -> list[Addon]:
     """The add-ons of these names, and those that they need; CannotStart names those there are."""
     wanted = set(names)
-    if unknown := sorted(wanted - set(NAMES)):
-        raise CannotStart(f"--addons: there is no {', '.join(unknown)}; choose from: {', '.join(NAMES)}")
-    found: dict[str, Addon] = {name: _module(name).ADDON for name in NAMES if name in wanted}
+    if unknown := sorted(wanted - set(ALL)):
+        raise CannotStart(f"--addons: there is no {', '.join(unknown)}; choose from: {', '.join(ALL)}")
+    found: dict[str, Addon] = {name: _module(name).ADDON for name in ALL if name in wanted}
     if lacking := {need for addon in found.values() for need in addon.needs} - wanted:
         return named(wanted | lacking)
     return list(found.values())
@@ -67,12 +72,25 @@ def _module(name: str) -> Any:
     return import_module(f"{__name__}.{name.replace('-', '_')}")
 
 
-def apply(cluster: ClusterState, artifacts: Artifacts, client: Client, names: Sequence[str]) -> None:
-    """Create all objects of these add-ons; they become ready on their own."""
+def apply(
+    cluster: ClusterState, artifacts: Artifacts, client: Client, names: Sequence[str], started: list[Component]
+) -> None:
+    """Create all objects of these add-ons, which become ready on their own; `started` gets the programs they have."""
     for addon in named(names):
+        defined: dict[str, str] = {}
         for manifest in addon.manifests(cluster, artifacts):
             kind = kinds.of(manifest)
+            if definition := defined.pop(kind.kind, ""):
+                eventually(
+                    Object(client, kinds.CUSTOM_RESOURCE_DEFINITION, definition),
+                    has_condition("Established"),
+                    within=ESTABLISHED,
+                )
             client.post(kind.path(manifest["metadata"].get("namespace", "")), manifest)
+            if kind == kinds.CUSTOM_RESOURCE_DEFINITION:
+                defined[manifest["spec"]["names"]["kind"]] = manifest["metadata"]["name"]
+        if addon.start:
+            started.append(addon.start(cluster, artifacts))
 
 
 def await_ready(addon: Addon, client: Client, within: float) -> None:
