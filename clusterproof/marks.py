@@ -15,11 +15,17 @@ DESCRIPTIONS = (
     "normal: the default tier",
     "full: slow or costly promises",
     "disruptive: disturbs the whole cluster; runs only with --disruptive, after all others and alone",
+    "alone: disturbs what others rely on, such as the number of nodes; runs after them and alone, and harms nothing",
     "pod_security(level): Pod Security level of the test's namespaces: privileged, baseline or restricted (default)",
     "first: waits for a wall-clock minute or is otherwise long, so it is started before the others",
     # pytest-kubernetes uses this mark without registering it.
     "k8s(**options): cluster of pytest-kubernetes",
 )
+
+
+def alone(item: pytest.Item) -> bool:
+    """Whether nothing else may be proven meanwhile."""
+    return any(item.get_closest_marker(name) for name in ("alone", "disruptive"))
 
 
 def case(name: str, *values: Any, marks: Any = ()) -> Any:

@@ -47,6 +47,10 @@ class Timeouts:
     """A node of which nothing is heard to be known as lost; the default grace period is 50 s."""
     eviction: float = 150.0
     """A kubelet to end a pod that uses more than it may: it measures volumes only every minute or two."""
+    node_up: float = 600.0
+    """An autoscaler to add a node for pods that fit nowhere, and these to be Ready there: clouds start a machine."""
+    node_down: float = 1200.0
+    """An autoscaler to take an idle node away: by default the Cluster Autoscaler waits for ten minutes before."""
 
     steady: float = 5.0
     """Not a limit: how long something is watched that has to stay as it is."""

@@ -40,7 +40,8 @@ def create(state: ClusterState) -> None:
     )
     _batch(
         "link set lo up",
-        "link add br0 type bridge forward_delay 0",
+        # An address of its own: else it has that of one of its links, and is out of reach when that one goes.
+        f"link add br0 address 0a:58:{state.api_address.packed.hex(':')} type bridge forward_delay 0",
         f"address add {state.api_address}/24 dev br0",
         "link set br0 up",
         "link set uplink master br0 up",

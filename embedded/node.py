@@ -76,6 +76,8 @@ class NodeProcesses:
     def start_kubernetes(self) -> None:
         """Start kubelet and kube-proxy; the API server answers by now."""
         self._write_identities()
+        (containerd,) = self.components
+        containerd.await_said("containerd successfully booted")  # without it the kubelet gives up at once
         self.start_kubelet()
         self.start_kube_proxy()
 

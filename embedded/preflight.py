@@ -42,6 +42,12 @@ def check(nodes: int, *, addons: bool) -> None:
         raise PreflightError(f"this machine cannot run an embedded cluster yet:\n{listed}")
 
 
+def check_one_more() -> None:
+    """Raise PreflightError when this machine has no room for one more node of a cluster that runs."""
+    if missing := list(_inotify_problems(10)):
+        raise PreflightError(f"there can be no further node: {missing[0]}")
+
+
 def problems(nodes: int, *, addons: bool) -> Iterator[str]:
     """Everything that is missing, one sentence each, with what to do about it."""
     if os.name != "posix" or not Path("/proc/self/ns/net").exists():

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from clusterproof import marks
 from clusterproof.running import proving, retry
 
 ENDING = 30.0
@@ -54,10 +55,10 @@ class Forks:
         if terminal := session.config.pluginmanager.getplugin("terminalreporter"):
             # Results of several files come in any order: their names would be repeated again and again.
             terminal.showfspath = False
-        alone = [item for item in session.items if item.get_closest_marker("disruptive")]
+        alone = [item for item in session.items if marks.alone(item)]
         together = [item for item in session.items if item not in alone]
         try:
-            # What disturbs the whole cluster comes when nothing else goes on, one after the other.
+            # What disturbs others comes when nothing else goes on, one after the other.
             for items, number in ((together, self.number), (alone, 1)):
                 waiting = deque(items)
                 for _ in range(min(number, len(waiting))):
@@ -78,7 +79,7 @@ class Forks:
             except EOFError:
                 self._bury(worker)
                 reports = [_crash(worker)]
-                if waiting and (not self.workers or not _disturbs(waiting[0])):
+                if waiting and (not self.workers or not marks.alone(waiting[0])):
                     worker = self._fork(session)
             _log(reports, session)
             if worker in self.workers:
@@ -89,7 +90,7 @@ class Forks:
             raise session.Failed(session.shouldfail)
         if session.shouldstop:
             raise session.Interrupted(session.shouldstop)
-        if waiting and (len(self.workers) == 1 or not _disturbs(waiting[0])):
+        if waiting and (len(self.workers) == 1 or not marks.alone(waiting[0])):
             worker.item = waiting.popleft()
             worker.connection.send(session.items.index(worker.item))
         else:
@@ -191,11 +192,6 @@ def _log(reports: list[pytest.TestReport], session: pytest.Session) -> None:
     for report in reports:
         hook.pytest_runtest_logreport(report=report)
     hook.pytest_runtest_logfinish(**where)
-
-
-def _disturbs(item: pytest.Item) -> bool:
-    """Whether nothing else may be proven meanwhile."""
-    return item.get_closest_marker("disruptive") is not None
 
 
 def _crash(worker: Worker) -> pytest.TestReport:

@@ -17,7 +17,7 @@ from _pytest.outcomes import Skipped  # `pytest.skip.Exception` is the same clas
 
 from clusterproof import catalog, settings, steps
 from clusterproof.errors import ApiError, SurroundingsError
-from clusterproof.marks import TIERS
+from clusterproof.marks import TIERS, alone
 from clusterproof.outcome import Attachment, Outcome, Result
 from clusterproof.running import journal, shards
 from clusterproof.running.run import RunFolder
@@ -97,7 +97,9 @@ def _turn(item: pytest.Item) -> int:
     """Its place among the tests: what takes long comes first, what disturbs the others last."""
     if not is_promise(item):
         return 1
-    return 2 if item.get_closest_marker("disruptive") else 0 if item.get_closest_marker("first") else 1
+    if alone(item):
+        return 3 if item.get_closest_marker("disruptive") else 2
+    return 0 if item.get_closest_marker("first") else 1
 
 
 class Prover:
