@@ -373,7 +373,7 @@ def installed(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> Suite:
     return suite
 
 
-def test_disruptive_promises_are_proven_alone(installed: Suite) -> None:
+def test_what_disturbs_others_is_proven_last_and_alone(installed: Suite) -> None:
     promise = '''
 @pytest.mark.{mark}
 def test_{name}(cluster):
@@ -381,16 +381,35 @@ def test_{name}(cluster):
     import threading
     threading.Event().wait(0.2)
 '''
-    tiers = {"storm": "disruptive", "flood": "disruptive", "calm": "normal", "mild": "normal"}
-    installed.write("".join(promise.format(mark=mark, name=name) for name, mark in tiers.items()))
+    marks = {"storm": "disruptive", "flood": "disruptive", "wind": "alone", "calm": "normal", "mild": "normal"}
+    installed.write("".join(promise.format(mark=mark, name=name) for name, mark in marks.items()))
 
     installed.run("--workers=4", "--disruptive")
 
     times = {id: (each["started"], each["started"] + each["seconds"]) for id, each in installed.results.items()}
     calm = max(times[f"apps/thing/{name}"][1] for name in ("calm", "mild"))
+    wind = times["apps/thing/wind"]
     first, second = sorted(times[f"apps/thing/{name}"] for name in ("storm", "flood"))
-    assert calm <= first[0]
+    assert calm <= wind[0]
+    assert wind[1] <= first[0]
     assert first[1] <= second[0]
+
+
+def test_what_is_proven_alone_needs_no_option(suite: Suite) -> None:
+    suite.write(
+        '''
+@pytest.mark.alone
+def test_wind(cluster):
+    """A wind MUST pass."""
+def test_calm(cluster):
+    """It MUST be calm."""
+'''
+    )
+
+    suite.run("-n0")
+
+    assert sorted(suite.results, key=lambda id: suite.results[id]["started"]) == ["apps/thing/calm", "apps/thing/wind"]
+    assert suite.results["apps/thing/wind"]["tier"] == "normal"
 
 
 def test_suites_are_proven_by_many_processes(installed: Suite) -> None:

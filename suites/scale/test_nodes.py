@@ -1,7 +1,7 @@
 """Nodes: their number follows what the pods need, as an autoscaler of nodes promises.
 
-Whichever it is, pods that must not share a node ask it for more of them: one more than there are nodes fits nowhere. They
-tolerate every taint, since an autoscaler's nodes may have taints of their own.
+Whichever it is, pods that must not share a node ask it for more of them: one more than there are nodes fits nowhere.
+They tolerate every taint, since an autoscaler's nodes may have taints of their own.
 """
 
 from __future__ import annotations

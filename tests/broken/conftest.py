@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clusterproof.embedded import cluster, state
+from clusterproof.embedded import addons, cluster, state
 
 from clusterproof.outcome import Result
 
@@ -43,7 +43,7 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
         return
     with contextlib.suppress(state.EmbeddedError):
         cluster.down(NAME)  # of a run that was killed
-    made = cluster.up(cluster.Plan(NAME, owner=os.getpid()), print)
+    made = cluster.up(cluster.Plan(NAME, addons=addons.ALL, owner=os.getpid()), print)
     try:
         yield Subject(made)
     finally:

@@ -252,6 +252,9 @@ class Subject:
                 case "kube-proxy":
                     with urlopen(f"http://{self.state.node(place).address}:10256/healthz", timeout=2) as answer:
                         return bool(answer.status == 200)
+                case "karpenter":
+                    with urlopen(f"http://{self.state.api_address}:8081/readyz", timeout=2) as answer:
+                        return bool(answer.status == 200)
                 case "kubelet":
                     healthy = self.client.request("GET", kinds.NODE.path(None, place, "proxy") + "/healthz", timeout=2)
                     node = Object(self.client, kinds.NODE, place).read()

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,51 @@ def test_what_another_version_has_noted_can_be_read(root: Path) -> None:
     path.write_text(json.dumps(raw))
 
     assert state.load("a") == made
+
+
+def test_nodes_come_and_go_without_meeting() -> None:
+    made = state.allocate("a", "1.37.2", 2)
+    made.nodes.remove(made.nodes[0])
+
+    third = made.plan_node("somebody")
+
+    assert [node.name for node in made.nodes] == ["a-node-2", "a-node-3"]
+    assert (third.address, third.pods, third.claim) == ("10.201.0.13", "10.208.1.0/25", "somebody")
+    assert made.provider_id(third) == "embedded://a/a-node-3"
+    names = [made.plan_node().name for _ in range(state.MOST_NODES - 2)]
+    assert names[-1] == "a-node-1", "what was used before comes last"
+    assert len({(node.name, node.address, node.pods) for node in made.nodes}) == state.MOST_NODES
+    with pytest.raises(state.EmbeddedError, match="has 127 nodes already"):
+        made.plan_node()
+
+
+def test_what_others_wrote_meanwhile_is_kept() -> None:
+    state.allocate("a", "1.37.2", 1)
+    here, there = state.load("a"), state.load("a")
+    with here.changing():
+        here.plan_node()
+
+    with there.changing():
+        there.owner = 17
+
+    now = state.load("a")
+    assert ([node.name for node in now.nodes], now.owner) == (["a-node-1", "a-node-2"], 17)
+
+
+def test_a_change_waits_for_the_one_before() -> None:
+    state.allocate("a", "1.37.2", 1)
+    changed = threading.Barrier(4)
+
+    def change() -> None:
+        mine = state.load("a")
+        changed.wait()
+        with mine.changing():
+            mine.plan_node()
+
+    several = [threading.Thread(target=change) for _ in range(4)]
+    for each in several:
+        each.start()
+    for each in several:
+        each.join()
+
+    assert [node.name for node in state.load("a").nodes] == [f"a-node-{number}" for number in range(1, 6)]

@@ -65,8 +65,8 @@ def _serve_images() -> None:
         hosts.parent.mkdir(parents=True)
         hosts.write_text(f'[host."http://127.0.0.1:{REGISTRY}"]\ncapabilities = ["pull", "resolve"]\n')
         command = ["python3", "-c", program, str(REGISTRY), f"{process.BIN}/ctr"]
-        process.start(made, f"{one.name}/registry", command, on=one.name)
-    made.save()
+        with made.changing():
+            process.start(made, f"{one.name}/registry", command, on=one.name)
 
 
 def _run(tests: builder.Artifacts, focus: str, skip: list[str], procs: int, folder: Path) -> None:
