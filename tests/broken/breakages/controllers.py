@@ -89,11 +89,11 @@ controller_off(
     "horizontal-pod-autoscaler-controller",
     breaks={
         "scale/hpa/cpu": r"HorizontalPodAutoscaler \S+ settles at 3 replicas: not within",
-        "scale/hpa_custom/connections": r"HorizontalPodAutoscaler \S+ settles at 3 replicas: not within",
+        "scale/hpa_custom/object": r"HorizontalPodAutoscaler \S+ settles at 3 replicas: not within",
         "scale/hpa_custom/external": r"HorizontalPodAutoscaler \S+ settles at 3 replicas: not within",
     },
     keeps=["scale/metrics"],
-    scale=0.2,
+    scale=0.3,
 )
 controller_off(
     "cronjob-controller",
