@@ -3,6 +3,7 @@
 from . import absences as absences
 from . import answers as answers
 from . import apis as apis
+from . import autoscaler as autoscaler
 from . import certificates as certificates
 from . import cloud as cloud
 from . import controllers as controllers
