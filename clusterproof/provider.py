@@ -34,6 +34,8 @@ class Shape:
     """A cluster of that name that is there already is the one that is meant."""
     keep: bool = False
     """The cluster is to stay when the run has ended, however it ends."""
+    disruptive: bool = False
+    """The run may disturb it as a whole: it is to have what changes the number of its nodes, where that can be had."""
     namespaces: tuple[str, ...] = ()
     """Of a cluster that exists already: those that are lent to the run, whose user may make none."""
 

@@ -79,10 +79,10 @@ def up(plan: Plan, progress: Progress) -> ClusterState:
 def check(plan: Plan) -> None:
     """Raise CannotStart for what is known before anything is built: what was asked for, and the machine."""
     state.check(plan.name, plan.nodes)
-    addons.named(plan.addons)
+    chosen = addons.named(plan.addons)
     if plan.kubernetes_version.removeprefix("v") not in (known := kubernetes_versions()):
         raise CannotStart(f"Kubernetes {plan.kubernetes_version} cannot be had here; choose from: {', '.join(known)}")
-    preflight.check(plan.nodes, addons=bool(plan.addons))
+    preflight.check(plan.nodes + sum(addon.nodes for addon in chosen), addons=bool(plan.addons))
 
 
 def down(name: str) -> None:

@@ -19,11 +19,12 @@ class Embedded:
     """A cluster from plain processes on this machine."""
 
     def create(self, shape: Shape) -> Access:
-        """Start a cluster with all add-ons; EmbeddedError, and nothing left behind, when that fails."""
+        """Start a cluster with its add-ons; EmbeddedError, and nothing left behind, when that fails."""
         version = shape.kubernetes_version or DEFAULT_KUBERNETES
         if shape.reuse and (there := [each for each in state.clusters() if each.name == shape.name and each.ready]):
             return access(there[0])
-        plan = cluster.Plan(shape.name, shape.nodes, version, owner=0 if shape.keep else os.getpid())
+        chosen = addons.ALL if shape.disruptive else addons.NAMES
+        plan = cluster.Plan(shape.name, shape.nodes, version, chosen, owner=0 if shape.keep else os.getpid())
         return access(cluster.up(plan, print))
 
     def delete(self, access: Access) -> None:

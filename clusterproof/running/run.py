@@ -175,6 +175,7 @@ def shape(settings: Settings, run_id: str) -> Shape:
         node_image=settings.node_image,
         keep=settings.keeps_cluster,
         reuse=settings.reuse,
+        disruptive=settings.disruptive,
         namespaces=settings.namespaces,
     )
 

@@ -53,6 +53,8 @@ class Addon:
     """Names from components.py, beyond those that its images are made of."""
     start: Callable[[ClusterState, Artifacts], Component] | None = None
     """Starts its program beside the control plane's, where it has one."""
+    nodes: int = 0
+    """How many nodes it may add."""
     needs: tuple[str, ...] = ()
     """Names of the add-ons without which it does nothing; whoever asks for it gets them, too."""
 

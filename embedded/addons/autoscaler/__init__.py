@@ -129,4 +129,5 @@ ADDON = Addon(
     manifests=_manifests,
     components=(PROGRAM,),
     start=_start,
+    nodes=MOST,
 )
