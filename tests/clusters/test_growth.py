@@ -11,7 +11,7 @@ from clusterproof import Client, conditions, eventually, kinds, manifests
 from clusterproof.images import resolve
 from clusterproof.objects import Object
 
-from .machine import Cluster, machine
+from .machine import Cluster, Snapshot, machine
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +23,7 @@ def up(programs: object) -> Iterator[Cluster]:
 
 def test_a_node_comes_and_goes(up: Cluster) -> None:
     """A node that is added MUST be Ready and run pods that others reach, and leave nothing when it is removed."""
-    lasting = ("mounts", "network and kernel", "control groups")  # the rest changes as the cluster runs
-    before = {kind: lines for kind, lines in up.machine.snapshot().items() if kind in lasting}
+    before = _lasting(up)
     first = f"{up.name}-node-1"
 
     name = up.machine.must("node", "add", "--name", up.name, "--taint", "kept=for-me:NoSchedule").strip()
@@ -41,8 +40,9 @@ def test_a_node_comes_and_goes(up: Cluster) -> None:
     assert up.machine.must("node", "remove", "--name", up.name, name) == f"node {name} is gone\n"
 
     assert [(node.name, conditions.ready(node)) for node in up.nodes()] == [(first, None)]
-    assert up.machine.left_since({**up.machine.snapshot(), **before}) == []
-    assert [line for line in up.machine.snapshot()["processes"] if name in line] == []
+    assert up.machine.left_since(before) == []
+    now = up.machine.snapshot()
+    assert [line for kind in ("processes", "control groups") for line in now[kind] if name in line] == []
     assert [path for path in (up.folder / "nodes").iterdir() if path.name != first] == []
     assert not (up.folder / "logs" / name).exists()
     assert name not in (up.folder / "state.json").read_text()
@@ -61,14 +61,15 @@ def test_whoever_asks_again_gets_the_same_node(up: Cluster) -> None:
 
 def test_a_cluster_ends_with_its_added_nodes(up: Cluster) -> None:
     """`down` MUST leave nothing of a node that was added."""
-    before = up.machine.snapshot()
+    before = _lasting(up)
     other = up.machine.up("gone", "--nodes", "1")
     up.machine.must("node", "add", "--name", other.name)
 
     up.machine.must("down", "--name", other.name)
 
-    lasting = {kind: before[kind] for kind in ("mounts", "network and kernel", "control groups")}
-    assert up.machine.left_since({**up.machine.snapshot(), **lasting}) == []
+    assert up.machine.left_since(before) == []
+    now = up.machine.snapshot()
+    assert [line for kind in ("processes", "control groups") for line in now[kind] if other.name in line] == []
     assert not other.folder.exists()
 
 
@@ -81,6 +82,12 @@ def test_what_cannot_be_removed_is_one_sentence(up: Cluster) -> None:
     ):
         done = up.machine.clusterproof("node", "remove", "--name", up.name, name)
         assert (done.returncode, sentence in done.stderr, len(done.stderr.splitlines())) == (1, True, 1), done.stderr
+
+
+def _lasting(up: Cluster) -> Snapshot:
+    """What there is of those kinds that do not change by themselves as a cluster runs."""
+    seen = up.machine.snapshot()
+    return {kind: seen[kind] for kind in ("mounts", "network and kernel")}
 
 
 def _answer(up: Cluster, nodes: list[str]) -> str:
