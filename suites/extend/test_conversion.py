@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from clusterproof import (
@@ -68,13 +70,28 @@ def test_migration(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -
         definition.patch({"spec": {"versions": _versions("v2", "v2")}})
     assert "status.storedVersions" in refusal.message, f"the refusal does not say why: {refusal.message}"
 
-    moved = namespace.get(new, "item")
-    moved.replace(moved.raw)
+    rewrite = functools.partial(_rewrite, namespace.object(new, "item"))
+    eventually(rewrite, _stored_anew_since(item), within=timeouts.definition, describe=f"{item} is stored in v2")
     definition.read().patch({"status": {"storedVersions": ["v2"]}}, subresource="status")
     definition.patch({"spec": {"versions": _versions("v2", "v2")}})
     _until_answered(cluster, old.path(), 404, timeouts)
     left = namespace.get(new, "item")
     assert (left.uid, left.spec) == (item.uid, {"size": 1}), f"{item} was kept as {left.raw}"
+
+
+def _rewrite(item: Object) -> str:
+    """Write an object as it is; its resourceVersion then."""
+    return item.replace(item.read().raw).resource_version
+
+
+def _stored_anew_since(item: Object) -> Callable[[str], str | None]:
+    """Nothing is stored where nothing changes: who serves objects may learn later than others of their new version."""
+    before = item.resource_version
+
+    def stored_anew(now: str) -> str | None:
+        return None if now != before else f"writing it changes nothing, it is still at resourceVersion {before}"
+
+    return stored_anew
 
 
 def _define(
