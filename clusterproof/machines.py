@@ -15,7 +15,7 @@ import testinfra
 from testinfra.host import Host
 from testinfra.utils.ansible_runner import AnsibleRunner
 
-from clusterproof import backends, kinds, machine, manifests, namespace, steps
+from clusterproof import backends, hollow, kinds, machine, manifests, namespace, steps
 from clusterproof.conditions import running
 from clusterproof.errors import ApiError, NeverHappened, SurroundingsError
 from clusterproof.machine import Machine, Unseen
@@ -128,7 +128,7 @@ def _node_fact(node: NodeFact, seen: Machine) -> NodeFact:
 
 def _first_look(cluster: Cluster) -> dict[str, Any]:
     record: dict[str, Any] = {"machines": [], "unsupported": "", "failure": ""}
-    nodes = {node.name: node for node in cluster.list(kinds.NODE)}
+    nodes = {node.name: node for node in cluster.list(kinds.NODE, labels=hollow.MACHINES)}
     try:
         hosts = _hosts(cluster, nodes)
         with ThreadPoolExecutor(_AT_ONCE) as pool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-from clusterproof import Cluster, Machine, Machines, Object, Unseen, kinds
+from clusterproof import Cluster, Machine, Machines, Object, Unseen, hollow, kinds
 
 PARAMETERS: Mapping[str, tuple[str, Callable[[int], bool]]] = {
     "vm.overcommit_memory": ("1", lambda value: value == 1),
@@ -34,7 +34,7 @@ def test_ip_forward(machines: Machines, cluster: Cluster) -> None:
     """
     families = {
         node.name: {":" in address for address in node.spec.get("podCIDRs") or _addresses(node)}
-        for node in cluster.list(kinds.NODE)
+        for node in cluster.list(kinds.NODE, labels=hollow.MACHINES)
     }
 
     def does_not_forward(each: Machine) -> Iterator[str]:
