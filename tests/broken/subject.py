@@ -106,8 +106,8 @@ class Subject:
         """A program that runs, but does nothing once it has ended and was started again."""
         before = list(self.state.programs[program].command)
         try:
-            self.state.programs[program].command = ["sleep", "1000000"]
-            self.state.save()
+            with self.state.changing():
+                self.state.programs[program].command = ["sleep", "1000000"]
             yield
         finally:
             self._restart(program, lambda _: before)
