@@ -275,6 +275,7 @@ class Pods:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.process: subprocess.Popen[str] | None = None
+        self.read_to_end = threading.Event()
         self.manifests: list[dict[str, Any]] = []
         self.deleted = 0
         pods = self
@@ -337,11 +338,12 @@ class Pods:
         with process.stdout as printed:
             for line in printed:
                 self.lines.append(f"{datetime.now(UTC).isoformat().replace('+00:00', '000Z')} {line.rstrip()}")
+        self.read_to_end.set()
 
     def followed(self) -> Iterator[str]:
         for number in itertools.count():
             while number >= len(self.lines):
-                if self.process is None or self.process.poll() is not None:
+                if self.process is None or (self.read_to_end.is_set() and number >= len(self.lines)):
                     return
                 time.sleep(0.005)
             yield self.lines[number]
