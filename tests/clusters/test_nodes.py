@@ -24,6 +24,8 @@ PidFile none
 """
 NO_CONTROL_PLANE = {"nodes/ports/api_server", "nodes/ports/etcd"}
 """What is not seen, since an embedded cluster's control plane is on none of its nodes."""
+NO_CLOUD = {f"nodes/cloud/{name}" for name in ("description", "initialization", "removal")}
+"""What nobody claims where nodes are no cloud's."""
 NO_POD = {"nodes/runtime/cgroups"}
 """What is not seen either, until there is a pod."""
 
@@ -76,9 +78,9 @@ def by_pod(cluster: Cluster) -> str:
 @pytest.mark.parametrize(
     ("way", "kind", "unseen"),
     [
-        (by_ssh, "ssh", NO_CONTROL_PLANE | NO_POD),
-        (by_inventory, "ansible", NO_CONTROL_PLANE | NO_POD),
-        (by_pod, "pod", NO_CONTROL_PLANE),
+        (by_ssh, "ssh", NO_CONTROL_PLANE | NO_CLOUD | NO_POD),
+        (by_inventory, "ansible", NO_CONTROL_PLANE | NO_CLOUD | NO_POD),
+        (by_pod, "pod", NO_CONTROL_PLANE | NO_CLOUD),
     ],
 )
 def test_nodes_are_reached(owned: Cluster, way: Callable[[Cluster], str], kind: str, unseen: set[str]) -> None:
