@@ -118,6 +118,8 @@ class Launch:
         """Start everything and wait for it."""
         cluster = self.cluster
         cluster.addons = [addon.name for addon in addons.named(names)]
+        first = [name for name in cluster.addons if name in addons.FIRST]
+        others = [name for name in cluster.addons if name not in first]
         with ThreadPoolExecutor(max_workers=4) as pool:
             cluster.store = str(self._store)
             control_plane = self._start_network_and_etcd()
@@ -129,11 +131,13 @@ class Launch:
             control_plane.start_controllers()
             _all([pool.submit(join, cluster, node) for node in self._nodes])
             cluster.save()
-            applied = pool.submit(addons.apply, cluster, self._artifacts, client.clone(), names, self._beside)
+            applied = pool.submit(self._apply, client.clone(), first)
             self._await_nodes(client)
             self._said(f"{len(cluster.nodes)} nodes Ready")
             applied.result()
-        self._await_addons(client, names)
+        self._await_addons(client, first)
+        self._apply(client, others)
+        self._await_addons(client, others)
         self._check_programs()
         cluster.ready = True
         cluster.save()
@@ -143,6 +147,9 @@ class Launch:
         processes = NodeProcesses(self.cluster, node, self._artifacts)
         processes.prepare(self._store)
         return processes
+
+    def _apply(self, client: Client, names: Sequence[str]) -> None:
+        addons.apply(self.cluster, self._artifacts, client, names, self._beside)
 
     def run_api_server_alone(self) -> None:
         """The floor of every start: the network, etcd, and an API server that answers."""

@@ -27,6 +27,9 @@ NAMES = ("cloud", "dns", "metrics", "custom-metrics", "ingress", "storage", "vpa
 ALL = (*NAMES, "autoscaler")
 """All there are, in that order."""
 
+FIRST = ("cloud", "dns")
+"""What nodes and nearly all pods wait for: the many objects and pods of the others come once it is there."""
+
 ESTABLISHED = 20.0
 """Seconds for a definition to be served."""
 
