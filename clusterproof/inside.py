@@ -13,13 +13,16 @@ from dataclasses import dataclass, field
 from clusterproof.objects import Object
 
 PATIENCE = 2
-"""Seconds for one web request, or for all datagrams to one URL: enough for one lost packet to be sent again."""
+"""Seconds for one web request; all datagrams to one URL, which go one after the other, have four times as many."""
 
 # Each question's lines are short enough to be written at once, so that those of two questions do not mix.
 _FETCH = r"""
 number=0 tries=$1 patience=$2; shift 2
 for url; do (
-    case $url in */dial\?*) url="$url&tries=$tries" times=;; *) times="#[1-$tries]";; esac
+    case $url in
+        */dial\?*) url="$url&tries=$tries" times= patience=$((4 * patience));;
+        *) times="#[1-$tries]";;
+    esac
     curl --silent --show-error --fail --fail-early --noproxy '*' --max-time "$patience" --header 'Connection: close' \
         --write-out '\n' "$url$times" 2>&1 | sort | uniq | sed "s/^/$number /"
 ) & number=$((number + 1)); done
