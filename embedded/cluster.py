@@ -117,9 +117,10 @@ class Launch:
     def run(self, names: Sequence[str]) -> None:
         """Start everything and wait for it."""
         cluster = self.cluster
-        cluster.addons = [addon.name for addon in addons.named(names)]
-        first = [name for name in cluster.addons if name in addons.FIRST]
-        others = [name for name in cluster.addons if name not in first]
+        chosen = addons.named(names)
+        cluster.addons = [addon.name for addon in chosen]
+        first = [addon for addon in chosen if addon.name in addons.FIRST]
+        others = [addon for addon in chosen if addon.name not in addons.FIRST]
         with ThreadPoolExecutor(max_workers=4) as pool:
             cluster.store = str(self._store)
             control_plane = self._start_network_and_etcd()
@@ -148,8 +149,8 @@ class Launch:
         processes.prepare(self._store)
         return processes
 
-    def _apply(self, client: Client, names: Sequence[str]) -> None:
-        addons.apply(self.cluster, self._artifacts, client, names, self._beside)
+    def _apply(self, client: Client, chosen: Sequence[addons.Addon]) -> None:
+        addons.apply(self.cluster, self._artifacts, client, chosen, self._beside)
 
     def run_api_server_alone(self) -> None:
         """The floor of every start: the network, etcd, and an API server that answers."""
@@ -191,8 +192,8 @@ class Launch:
             kubelets = [one.last_words for node in self._nodes for one in node.components if "kubelet" in one.name]
             raise EmbeddedError(f"nodes are not Ready after {within:g} s: {late}; {kubelets[0]}") from late
 
-    def _await_addons(self, client: Client, names: Sequence[str], within: float = 120.0) -> None:
-        for addon in addons.named(names):
+    def _await_addons(self, client: Client, chosen: Sequence[addons.Addon], within: float = 120.0) -> None:
+        for addon in chosen:
             try:
                 self._await(partial(addons.await_ready, addon, client), within)
             except NeverHappened as late:

@@ -78,10 +78,10 @@ def _module(name: str) -> Any:
 
 
 def apply(
-    cluster: ClusterState, artifacts: Artifacts, client: Client, names: Sequence[str], started: list[Component]
+    cluster: ClusterState, artifacts: Artifacts, client: Client, chosen: Sequence[Addon], started: list[Component]
 ) -> None:
     """Create all objects of these add-ons, which become ready on their own; `started` gets the programs they have."""
-    for addon in named(names):
+    for addon in chosen:
         defined: dict[str, str] = {}
         for manifest in addon.manifests(cluster, artifacts):
             kind = kinds.of(manifest)
