@@ -223,6 +223,16 @@ def endpoints(number: int) -> ListCondition:
     return _named(f"carry {number} ready addresses", endpoints)
 
 
+UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
+"""Key of the taint of a node that its cloud has not looked at."""
+
+
+def initialized(node: Object) -> str | None:
+    """A node's cloud, where it has one, has said what it is."""
+    tainted = any(taint["key"] == UNINITIALIZED for taint in node.spec.get("taints") or [])
+    return f"it still has the taint {UNINITIALIZED}" if tainted else None
+
+
 def ready_addresses(slices: list[Object]) -> set[str]:
     """Addresses that EndpointSlices offer as ready. By the API, an unset condition means ready."""
     return {

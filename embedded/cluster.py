@@ -14,7 +14,7 @@ from kubernetes.client import Configuration
 
 from clusterproof import kinds
 from clusterproof.client import Client
-from clusterproof.conditions import ready
+from clusterproof.conditions import UNINITIALIZED, initialized, ready
 from clusterproof.errors import NeverHappened, SurroundingsError
 from clusterproof.objects import Object, Selection
 from clusterproof.wait import eventually
@@ -28,7 +28,7 @@ from .state import CannotStart, ClusterState, EmbeddedError, Node
 
 BASE = ("kubernetes", "etcd", "containerd", "cni-plugins")
 BASE_IMAGES = ("pause", "agnhost", "agnhost-old")
-UNINITIALIZED = {"key": "node.cloudprovider.kubernetes.io/uninitialized", "value": "true", "effect": "NoSchedule"}
+NOT_YET_KNOWN = {"key": UNINITIALIZED, "value": "true", "effect": "NoSchedule"}
 """Taint of a node until the cloud has said what it is."""
 WINDOW = 2.0
 """Seconds after which a program that has ended is noticed."""
@@ -238,7 +238,7 @@ def join(cluster: ClusterState, processes: NodeProcesses, taints: Sequence[dict[
                 # The cloud finds it out where there is one.
                 **({} if cluster.cloud else {"providerID": cluster.provider_id(node)}),
                 # A kubelet adds that of the cloud only to a Node that it makes itself.
-                "taints": [*([UNINITIALIZED] if cluster.cloud else []), *taints],
+                "taints": [*([NOT_YET_KNOWN] if cluster.cloud else []), *taints],
             },
         },
     )
@@ -256,14 +256,9 @@ def administrator(cluster: ClusterState) -> Client:
 
 def _unready(seen: list[Object], wanted: set[str]) -> str | None:
     """A condition: the wanted nodes are all Ready, and known to the cloud where there is one."""
-    waiting = {node.name: missing for node in seen if (missing := ready(node) or _uninitialized(node))}
+    waiting = {node.name: missing for node in seen if (missing := ready(node) or initialized(node))}
     waiting |= {name: "it has not registered" for name in wanted - {node.name for node in seen}}
     return "; ".join(f"{name}: {missing}" for name, missing in sorted(waiting.items())) or None
-
-
-def _uninitialized(node: Object) -> str | None:
-    tainted = any(taint["key"] == UNINITIALIZED["key"] for taint in node.spec.get("taints") or [])
-    return f"it still has the taint {UNINITIALIZED['key']}" if tainted else None
 
 
 def _all(futures: Sequence[Future[T]]) -> list[T]:

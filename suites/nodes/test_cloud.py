@@ -6,10 +6,8 @@ import pytest
 
 from clusterproof import Cluster, Namespace, Object, Timeouts, capabilities, eventually, hollow, kinds
 from clusterproof.capabilities import REGION
-from clusterproof.conditions import gone
+from clusterproof.conditions import UNINITIALIZED, gone, initialized
 
-UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
-"""Taint of a node that the cloud has not looked at."""
 ZONE = "topology.kubernetes.io/zone"
 DESCRIPTION = (REGION, ZONE, "node.kubernetes.io/instance-type")
 
@@ -38,7 +36,7 @@ def test_initialization(cluster: Cluster, namespace: Namespace, timeouts: Timeou
     taint = {"key": UNINITIALIZED, "value": "true", "effect": "NoSchedule"}
     new = hollow.create(cluster, namespace.name, provider_id=known.spec["providerID"], taints=[taint])
 
-    eventually(new, _initialized, within=timeouts.recovery)
+    eventually(new, initialized, within=timeouts.recovery)
     for label in DESCRIPTION:
         told, right = new.labels.get(label), known.labels.get(label)
         assert told == right, f"{new} is the same instance as {known}, but its label {label} is {told}, not {right}"
@@ -79,7 +77,7 @@ def _described(nodes: list[Object]) -> str | None:
     zones = [node.name for node in nodes if ZONE in node.labels]
     instances = [node.spec.get("providerID", "") for node in nodes]
     for node, instance in zip(nodes, instances, strict=True):
-        if missing := _initialized(node):
+        if missing := initialized(node):
             return f"{node.name}: {missing}"
         if not instance:
             return f"{node.name} has no providerID"
@@ -92,8 +90,3 @@ def _described(nodes: list[Object]) -> str | None:
         if not any(address["type"] == "InternalIP" for address in node.status.get("addresses") or []):
             return f"{node.name} has no address of type InternalIP"
     return None
-
-
-def _initialized(node: Object) -> str | None:
-    tainted = any(taint["key"] == UNINITIALIZED for taint in node.spec.get("taints") or [])
-    return f"it still has the taint {UNINITIALIZED}" if tainted else None
