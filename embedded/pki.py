@@ -96,16 +96,18 @@ def signing_key(folder: Path, name: str) -> Pair:
     return pair
 
 
+def encoded(file: Path) -> str:
+    """A file as it stands inside of an object or a kubeconfig."""
+    return base64.b64encode(file.read_bytes()).decode()
+
+
 def write_kubeconfig(path: Path, *, cluster: str, server: str, authority: Path, user: str, identity: Pair) -> Path:
     """A kubeconfig with everything inline and mode 0600, so that it can be copied anywhere."""
-
-    def inline(file: Path) -> str:
-        return base64.b64encode(file.read_bytes()).decode()
 
     # JSON is YAML, and every reader of kubeconfigs takes it.
     reached = {
         "server": server,
-        "certificate-authority-data": inline(authority),
+        "certificate-authority-data": encoded(authority),
         "proxy-url": "",  # Python's client would take one from the environment, although nothing is between it and us
     }
     config = {
@@ -116,8 +118,8 @@ def write_kubeconfig(path: Path, *, cluster: str, server: str, authority: Path, 
             {
                 "name": user,
                 "user": {
-                    "client-certificate-data": inline(identity.certificate),
-                    "client-key-data": inline(identity.key),
+                    "client-certificate-data": encoded(identity.certificate),
+                    "client-key-data": encoded(identity.key),
                 },
             }
         ],

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable
-from pathlib import Path
 
 from clusterproof import kinds
 
 from ... import images
 from ...builder import Artifacts
-from ...pki import Authority, Pair
+from ...pki import Authority, Pair, encoded
 from ...state import ClusterState
 from .. import Addon, Manifest
 from ..manifests import container, of_kind, pod_spec, probe_often, read
@@ -62,7 +60,7 @@ def _certificates(cluster: ClusterState) -> list[Manifest]:
             "kind": "Secret",
             "type": "kubernetes.io/tls",
             "metadata": {"name": name, "namespace": "projectcontour"},
-            "data": {key: _encoded(path) for key, path in files.items()},
+            "data": {key: encoded(path) for key, path in files.items()},
         }
 
     names = ["contour", "contour.projectcontour", "contour.projectcontour.svc"]
@@ -70,10 +68,6 @@ def _certificates(cluster: ClusterState) -> list[Manifest]:
         secret("contourcert", authority.issue("contour", user="contour", server=names)),
         secret("envoycert", authority.issue("envoy", user="envoy", server=["envoy"])),
     ]
-
-
-def _encoded(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()
 
 
 def _ingress_class() -> Manifest:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable
-from pathlib import Path
 
 from clusterproof import kinds
 
 from ... import images
 from ...builder import Artifacts
-from ...pki import Authority, Pair
+from ...pki import Authority, Pair, encoded
 from ...state import ClusterState
 from .. import Addon, Manifest
 from ..manifests import container, pod_spec, probe_often, read
@@ -59,7 +57,7 @@ def _certificate(pair: Pair) -> Manifest:
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": "vpa-tls-certs", "namespace": _NAMESPACE},
-        "data": {key: _encoded(path) for key, path in files.items()},
+        "data": {key: encoded(path) for key, path in files.items()},
     }
 
 
@@ -69,7 +67,7 @@ def _webhook(authority: Authority) -> Manifest:
     def rule(group: str, version: str, resource: str, *operations: str) -> Manifest:
         return {"apiGroups": [group], "apiVersions": [version], "resources": [resource], "operations": operations}
 
-    reached = {"service": {"namespace": _NAMESPACE, "name": _SERVICE}, "caBundle": _encoded(authority.pair.certificate)}
+    reached = {"service": {"namespace": _NAMESPACE, "name": _SERVICE}, "caBundle": encoded(authority.pair.certificate)}
     webhook = {
         "name": "vpa.k8s.io",
         "admissionReviewVersions": ["v1"],
@@ -88,10 +86,6 @@ def _webhook(authority: Authority) -> Manifest:
         "metadata": {"name": "vpa-webhook-config"},
         "webhooks": [webhook],
     }
-
-
-def _encoded(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()
 
 
 ADDON = Addon(
