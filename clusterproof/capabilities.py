@@ -227,11 +227,11 @@ def _resize(survey: Survey) -> Finding:
 
 
 def _vpa_in_place(survey: Survey) -> Finding:
-    for needed in (_group(VPA_GROUP)(survey), _resize(survey)):
+    for needed in (_group(kinds.VERTICAL_POD_AUTOSCALER.group)(survey), _resize(survey)):
         if not needed.found:
             return needed
     mode = "InPlaceOrRecreate"
-    found = mode in survey.client.request("GET", f"/openapi/v3/apis/{VPA_GROUP}/v1").text
+    found = mode in survey.client.request("GET", f"/openapi/v3/apis/{kinds.VERTICAL_POD_AUTOSCALER.api_version}").text
     return Finding(found, f"{'found' if found else 'no'} mode {mode} of VerticalPodAutoscalers")
 
 
@@ -254,9 +254,6 @@ def _cloud(survey: Survey) -> Finding:
 
 def _from_a_cloud(node: dict[str, Any]) -> bool:
     return bool(node["spec"].get("providerID") and REGION in (node["metadata"].get("labels") or {}))
-
-
-VPA_GROUP = "autoscaling.k8s.io"
 
 
 def _only_declared(survey: Survey) -> Finding:
@@ -305,7 +302,7 @@ METRICS = Capability("scale.metrics", "CPU and memory use of nodes and pods is s
 CUSTOM_METRICS = Capability(
     "scale.custom-metrics", "Metrics of an application's own are served.", _group("custom.metrics.k8s.io")
 )
-VPA = Capability("scale.vpa", "Requests of pods follow their use.", _group(VPA_GROUP))
+VPA = Capability("scale.vpa", "Requests of pods follow their use.", _group(kinds.VERTICAL_POD_AUTOSCALER.group))
 VPA_IN_PLACE = Capability(
     "scale.vpa.in-place", "Requests of running pods follow their use without a restart.", _vpa_in_place
 )
