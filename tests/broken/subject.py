@@ -17,6 +17,7 @@ from clusterproof.embedded import operate, process, provider, state
 from clusterproof.embedded.state import ClusterState
 
 from clusterproof import images, kinds
+from clusterproof.capabilities import OPERATOR
 from clusterproof.client import Client
 from clusterproof.conditions import exists, ready, rolled_out
 from clusterproof.errors import ApiError, SurroundingsError
@@ -53,7 +54,7 @@ class Subject:
             f"--kubeconfig={cluster.kubeconfig}",
             f"--ingress-address={self.access.ingress_address}",
             # Whoever does not know it by its provider can end none of its programs.
-            f"--capabilities={','.join(each for each in self.access.capabilities if each != 'health.operator')}",
+            f"--capabilities={','.join(each for each in self.access.capabilities if each != OPERATOR.name)}",
             f"--node-hosts={self.access.node_hosts}",
         ]
         """How pytest is told to use it."""
