@@ -27,7 +27,6 @@ from clusterproof import (
 )
 from clusterproof.conditions import gone, ready, rolled_out
 from clusterproof.manifests import deployment, pod_disruption_budget
-from clusterproof.marks import case
 
 pytestmark = [pytest.mark.requires(capabilities.NODES), pytest.mark.full, pytest.mark.alone]
 
@@ -69,7 +68,7 @@ def test_down(before: set[str], cluster: Cluster, namespace: Namespace, images: 
     eventually(idle, gone, within=timeouts.node_down)
 
 
-@pytest.mark.parametrize("why", [case("annotation", "annotation"), case("budget", "budget")])
+@pytest.mark.parametrize("why", ["annotation", "budget"])
 def test_keeps(
     before: set[str], why: str, cluster: Cluster, namespace: Namespace, images: Images, timeouts: Timeouts
 ) -> None:
