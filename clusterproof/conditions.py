@@ -118,6 +118,16 @@ def scaled(replicas: int) -> Condition:
     return scaled
 
 
+def replicas_between(low: int, high: int) -> ListCondition:
+    """The number of replicas that workloads are to have is within the bounds."""
+
+    def between(workloads: list[Object]) -> str | None:
+        wrong = [each.spec["replicas"] for each in workloads if not low <= each.spec["replicas"] <= high]
+        return f"its number of replicas was set to {wrong[0]}, not to {low} to {high}" if wrong else None
+
+    return _named(f"replicas between {low} and {high}", between)
+
+
 def complete(job: Object) -> str | None:
     """A Job has succeeded; Hopeless when it failed."""
     failure = job.condition("Failed")

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from clusterproof import Images, Namespace, Object, Timeouts, capabilities, eventually, kinds, load, watching
-from clusterproof.conditions import has_condition, rolled_out
+from clusterproof.conditions import has_condition, replicas_between, rolled_out
 from clusterproof.manifests import deployment, hpa
 
 pytestmark = [pytest.mark.requires(capabilities.METRICS), pytest.mark.first]
@@ -46,7 +46,7 @@ def test_cpu(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
         load.burn(burning, 0)
         eventually(scaler, _settled(2, 0, "TooFewReplicas"), within=timeouts.scale)
 
-    history.every(_between(2, 4))
+    history.every(replicas_between(2, 4))
 
 
 def test_memory(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -69,7 +69,7 @@ def test_memory(namespace: Namespace, images: Images, timeouts: Timeouts) -> Non
         load.hold(holding, 0)
         eventually(scaler, _settled(1, FILES / 24, "DesiredWithinRange"), within=timeouts.scale)
 
-    history.every(_between(1, 2))
+    history.every(replicas_between(1, 2))
 
 
 def test_behaviour(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -132,14 +132,3 @@ def _settled(replicas: int, needed: float, reason: str) -> Callable[[Object], st
 
 def _time(text: str) -> datetime:
     return datetime.fromisoformat(text)
-
-
-def _between(low: int, high: int) -> Callable[[list[Object]], str | None]:
-    """The number of replicas is within the bounds."""
-
-    def between(workloads: list[Object]) -> str | None:
-        wrong = [each.spec["replicas"] for each in workloads if not low <= each.spec["replicas"] <= high]
-        return f"its number of replicas was set to {wrong[0]}, not to {low} to {high}" if wrong else None
-
-    between.__name__ = f"replicas between {low} and {high}"
-    return between

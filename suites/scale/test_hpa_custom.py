@@ -20,7 +20,7 @@ from clusterproof import (
     visitors,
     watching,
 )
-from clusterproof.conditions import all_ready, has_condition, ready, rolled_out
+from clusterproof.conditions import all_ready, has_condition, ready, replicas_between, rolled_out
 from clusterproof.manifests import Manifest, deployment, hpa
 
 pytestmark = [pytest.mark.requires(capabilities.CUSTOM_METRICS), pytest.mark.first]
@@ -55,7 +55,7 @@ def test_connections(namespace: Namespace, images: Images, timeouts: Timeouts) -
         visitors.visit(host, 0, by=visitor, within=timeouts.propagation)
         eventually(scaler, _settled(2, 0, "TooFewReplicas"), within=timeouts.scale)
 
-    history.every(_between(2, 4))
+    history.every(replicas_between(2, 4))
 
 
 def test_object(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -140,7 +140,7 @@ def test_missing(namespace: Namespace, images: Images, timeouts: Timeouts) -> No
         visitors.visit(gate, 10, within=timeouts.propagation)
         eventually(scaler, _settled(3, 10, "DesiredWithinRange"), within=timeouts.scale)
 
-    history.every(_between(2, 3))
+    history.every(replicas_between(2, 3))
 
 
 def _average(value: str) -> Manifest:
@@ -200,14 +200,3 @@ def _held_back(replicas: int) -> Callable[[Object], str | None]:
 
     held_back.__name__ = f"keeps {replicas} replicas"
     return held_back
-
-
-def _between(low: int, high: int) -> Callable[[list[Object]], str | None]:
-    """The number of replicas is within the bounds."""
-
-    def between(workloads: list[Object]) -> str | None:
-        wrong = [each.spec["replicas"] for each in workloads if not low <= each.spec["replicas"] <= high]
-        return f"its number of replicas was set to {wrong[0]}, not to {low} to {high}" if wrong else None
-
-    between.__name__ = f"replicas between {low} and {high}"
-    return between
