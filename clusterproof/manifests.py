@@ -127,6 +127,12 @@ def pod_spec(
     return made | dict(spec or {})
 
 
+def rather_on(node: str) -> Manifest:
+    """The `affinity` of pods that get this node if they can, and another if not."""
+    wish = {"weight": 100, "preference": _named(node)}
+    return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [wish]}}
+
+
 def pod(name: str, image: str, *, labels: Mapping[str, str] | None = None, **options: Any) -> Manifest:
     """A Pod; options as for `pod_spec`."""
     return _manifest("v1", "Pod", name, labels=labels, spec=pod_spec(image, **options))
@@ -476,6 +482,9 @@ def _binding(kind: str, name: str, role_kind: str, role: str, subjects: Sequence
 
 
 def _on_node(name: str) -> Manifest:
-    field = {"key": "metadata.name", "operator": "In", "values": [name]}
-    terms = {"nodeSelectorTerms": [{"matchFields": [field]}]}
+    terms = {"nodeSelectorTerms": [_named(name)]}
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+
+
+def _named(node: str) -> Manifest:
+    return {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}

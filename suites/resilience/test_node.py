@@ -71,9 +71,7 @@ def test_at_most_one(
     Source: https://kubernetes.io/docs/tasks/run-application/force-delete-stateful-set-pod/#statefulset-considerations
     """
     lost = nodes[-1]
-    name = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [lost.name]}]}
-    wish = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": name}]}
-    spec = {"tolerations": LEAVE_AT_ONCE, "affinity": {"nodeAffinity": wish}}
+    spec = {"tolerations": LEAVE_AT_ONCE, "affinity": manifests.rather_on(lost.name)}
     only = namespace.create(manifests.stateful_set("only", images.agnhost, args=["pause"], spec=spec))
     (first,) = eventually(only.pods(), _one_on(lost), within=timeouts.pod)
 

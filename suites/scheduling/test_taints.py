@@ -118,9 +118,7 @@ def test_drain(namespace: Namespace, uncordoned: Object, images: Images, timeout
 
     Source: https://kubernetes.io/docs/tasks/administer-cluster/safely-drain-node/
     """
-    name = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [uncordoned.name]}]}
-    wish = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": name}]}
-    spec = {"affinity": {"nodeAffinity": wish}}
+    spec = {"affinity": manifests.rather_on(uncordoned.name)}
     web = namespace.create(manifests.deployment("web", images.agnhost, replicas=2, args=["pause"], spec=spec))
     namespace.create(manifests.pod_disruption_budget("web", least=1))
     eventually(web.pods(), _ready_on(uncordoned, 2), within=timeouts.rollout)
