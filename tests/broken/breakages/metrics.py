@@ -56,18 +56,18 @@ def _telling(subject: Subject, distort: Callable[[Metric], Metric]) -> Iterator[
             answer.body = json.dumps({**found, "items": distorted} if "items" in found else distorted).encode()
         return answer
 
-    authority = Authority(subject.state.pki, "ca")
-    with tempfile.TemporaryDirectory() as folder:
-        identity = authority.issue("teller", user="teller", groups=["system:masters"], folder=Path(folder))
-        with in_between(subject, exchange, identity):
-            yield
+    with in_between(subject, exchange):
+        yield
 
 
 @contextlib.contextmanager
 def in_between(
-    subject: Subject, exchange: Callable[[Request, Ask], Answer], identity: Pair, teller: Teller = SERVER
+    subject: Subject,
+    exchange: Callable[[Request, Ask], Answer],
+    teller: Teller = SERVER,
+    identity: Pair | None = None,
 ) -> Iterator[None]:
-    """A metrics API is answered by `exchange`, which asks who tells them with an identity of its own."""
+    """A metrics API is answered by `exchange`, which asks who tells them as an administrator, or with an identity."""
 
     def noticed(request: Request, ask: Ask) -> Answer:
         asked.append(request.path)
@@ -77,9 +77,11 @@ def in_between(
     (pod,) = Selection(subject.client, kinds.POD, teller.namespace, teller.labels).read()
     host = str(subject.state.host_address)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as changes:
-        served = Authority(subject.state.pki, "ca").issue("relay", user="relay", server=[host], folder=Path(folder))
+        authority = Authority(subject.state.pki, "ca")
+        served = authority.issue("relay", user="relay", server=[host], folder=Path(folder))
+        asks = identity or authority.issue("teller", user="teller", groups=["system:masters"], folder=Path(folder))
         target = f"{pod.status['podIP']}:{teller.port}"
-        relay = Relay(host, target, noticed, tls=serving(served), towards=speaking(identity))
+        relay = Relay(host, target, noticed, tls=serving(served), towards=speaking(asks))
         changes.enter_context(relay.running())
         changes.enter_context(subject.having(*_service("broken-metrics", host, relay.port)))
         for name in teller.asked:
@@ -199,5 +201,6 @@ def groups_not_passed_on(subject: Subject) -> Damage:
         return ask(request)
 
     pki = subject.state.pki
-    with in_between(subject, exchange, Pair(pki / "front-proxy-client.crt", pki / "front-proxy-client.key")):
+    front_proxy = Pair(pki / "front-proxy-client.crt", pki / "front-proxy-client.key")
+    with in_between(subject, exchange, identity=front_proxy):
         yield []
