@@ -20,14 +20,15 @@ _UNITS |= {f"{unit}i": 1024.0**power for power, unit in enumerate("KMGTPE", 1)}
 # Burns in pieces of some milliseconds until its cgroup has the share of CPU time that was asked for since the last
 # change; what a busy node kept from it for more than half a second is not made up for. A read from a pipe that nobody
 # writes to is a sleep that starts no process. Once a second it prints the time and the CPU time spent, in microseconds.
+# A container runs before its script does anything: what it has been told by then is not overwritten (set -C).
 _SCRIPT = r"""
-echo "$1" > /tmp/share; mkfifo /tmp/never; exec 3<> /tmp/never
+mkfifo /tmp/never; exec 3<> /tmp/never
 spent() {
     if [ -e /sys/fs/cgroup/cpu.stat ]; then read -r _ spent < /sys/fs/cgroup/cpu.stat
     else read -r spent < /sys/fs/cgroup/cpuacct/cpuacct.usage; spent=$((spent / 1000)); fi
 }
 spent; echo "${EPOCHREALTIME/[.,]/} $spent"
-dd if=/dev/zero of=/dev/shm/held bs=1M count="$2" 2> /dev/null
+{ set -C; echo "$1" > /tmp/share; dd if=/dev/zero bs=1M count="$2" > /dev/shm/held; set +C; } 2> /dev/null
 while :; do
     now=${EPOCHREALTIME/[.,]/}; spent; read -r share < /tmp/share
     if [ "$share" != "$burning" ]; then burning=$share since=$now base=$spent; fi
