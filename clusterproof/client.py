@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import shutil
 import socket
+import ssl
 import tempfile
 import weakref
 from collections import deque
@@ -84,31 +84,27 @@ class Response:
         return parsed
 
 
-def _connections(configuration: Configuration) -> urllib3.PoolManager:
+def _connections(configuration: Configuration, known: ssl.SSLContext | None) -> urllib3.PoolManager:
     """The official client's connections; what they know about TLS is loaded once, and not for each of them."""
     pool: urllib3.PoolManager = ApiClient(configuration).rest_client.pool_manager
     given = pool.connection_pool_kw
-    context = create_urllib3_context(cert_reqs=given["cert_reqs"])
     # What cannot be loaded is left to whoever connects, who then says so.
     with contextlib.suppress(OSError):
-        if given.get("ca_certs"):
-            context.load_verify_locations(given["ca_certs"])
-        else:
-            context.load_default_certs()
-        if given.get("cert_file"):
-            context.load_cert_chain(given["cert_file"], given["key_file"], password="")  # never ask for one
-        given["ssl_context"] = context
+        given["ssl_context"] = known or _credentials(given)
         for name in ("ca_certs", "cert_file", "key_file"):
             given.pop(name, None)
     return pool
 
 
-class _Folder:
-    """A private folder that is removed when nobody refers to it any more."""
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="clusterproof-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+def _credentials(given: Mapping[str, Any]) -> ssl.SSLContext:
+    context = create_urllib3_context(cert_reqs=given["cert_reqs"])
+    if given.get("ca_certs"):
+        context.load_verify_locations(given["ca_certs"])
+    else:
+        context.load_default_certs()
+    if given.get("cert_file"):
+        context.load_cert_chain(given["cert_file"], given["key_file"], password="")  # never ask for one
+    return context
 
 
 class _Patience(urllib3.Retry):
@@ -183,15 +179,14 @@ class Client:
     total_requests = 0
     """Requests of all clients in this process."""
 
-    def __init__(self, configuration: Configuration, *, user: str = "") -> None:
+    def __init__(self, configuration: Configuration, *, user: str = "", context: ssl.SSLContext | None = None) -> None:
         self.configuration = configuration
         self.configuration.socket_options = KEEPALIVE
         self.user = user
         """Who it speaks as, for messages; empty for the kubeconfig's user."""
         self.requests = 0
         """Requests made so far, watches and commands included."""
-        self._pool = _connections(configuration)
-        self._files: _Folder | None = None
+        self._pool = _connections(configuration, context)
 
     @classmethod
     def from_kubeconfig(cls, path: str | Path, context: str = "") -> Client:
@@ -215,25 +210,24 @@ class Client:
 
     def clone(self) -> Client:
         """The same identity with connections of its own, for another thread."""
-        twin = Client(self.configuration, user=self.user)
-        twin._files = self._files
-        return twin
+        return Client(self.configuration, user=self.user, context=self._tls)
 
     def as_user(self, user: str, *, token: str = "", certificate: tuple[str, str] | None = None) -> Client:
         """Somebody else at the same server: by token, by (certificate, key) as PEM text, or by nothing: anonymous."""
         other = Configuration()
         for name in ("host", "ssl_ca_cert", "verify_ssl", "tls_server_name", "proxy", "no_proxy"):
             setattr(other, name, getattr(self.configuration, name))
-        files = None
         if token:
             other.api_key["authorization"] = f"Bearer {token}"
-        if certificate:
-            files = _Folder()
-            other.cert_file, other.key_file = (str(files.path / name) for name in ("crt", "key"))
+        if not certificate:
+            return Client(other, user=user)
+        # TLS takes a key from a file only: there is one for as long as that takes.
+        with tempfile.TemporaryDirectory(prefix="clusterproof-") as folder:
+            other.cert_file, other.key_file = (str(Path(folder, name)) for name in ("crt", "key"))
             for path, text in zip((other.cert_file, other.key_file), certificate, strict=True):
                 Path(path).write_text(text)
-        client = Client(other, user=user)
-        client._files = files
+            client = Client(other, user=user)
+        other.cert_file = other.key_file = None
         return client
 
     def request(
@@ -329,8 +323,12 @@ class Client:
 
     def _line(self) -> streaming.Line:
         # A connection of its own: the official client's stream() swaps a method of the ApiClient it is given.
-        context = self._pool.connection_pool_kw.get("ssl_context")
-        return streaming.Line(self.configuration, context, self._headers("*/*"))
+        return streaming.Line(self.configuration, self._tls, self._headers("*/*"))
+
+    @property
+    def _tls(self) -> ssl.SSLContext | None:
+        context: ssl.SSLContext | None = self._pool.connection_pool_kw.get("ssl_context")
+        return context
 
     def _checked(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         answer = self.request(method, path, **arguments)

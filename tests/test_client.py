@@ -7,10 +7,11 @@ import gc
 import ipaddress
 import socket
 import ssl
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -193,12 +194,25 @@ def certificate(directory: Path, host: str) -> Path:
     return file
 
 
+class Secure(NamedTuple):
+    """A TLS server that takes any connection and says nothing."""
+
+    url: str
+    pem: Path
+    """Its certificate, which is for another name."""
+    user: Path
+    """The certificate and key that it knows a user by."""
+    shown: list[bool]
+    """For each connection, whether the user's certificate was shown."""
+
+
 @pytest.fixture
-def secure(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A TLS server that takes any connection and says nothing: its URL, and its certificate."""
-    pem = certificate(tmp_path, "127.0.0.9")
+def secure(tmp_path: Path) -> Iterator[Secure]:
+    pem, user, shown = certificate(tmp_path, "127.0.0.9"), certificate(tmp_path, "127.0.0.10"), list[bool]()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
+    context.load_verify_locations(user)
+    context.verify_mode = ssl.CERT_OPTIONAL
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -208,32 +222,50 @@ def secure(tmp_path: Path) -> Iterator[tuple[str, Path]]:
                 except OSError:
                     return
                 try:
-                    context.wrap_socket(connection, server_side=True).close()
+                    with context.wrap_socket(connection, server_side=True) as talk:
+                        shown.append(bool(talk.getpeercert()))
                 except OSError:
                     connection.close()
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield f"https://127.0.0.1:{listener.getsockname()[1]}", pem
+        yield Secure(f"https://127.0.0.1:{listener.getsockname()[1]}", pem, user, shown)
         listener.shutdown(socket.SHUT_RDWR)
         thread.join()
 
 
-def trusting(api: FakeApi, path: Path, url: str, authority: Path) -> Client:
+def trusting(api: FakeApi, path: Path, url: str, authority: Path, name: str = "127.0.0.1") -> Client:
     document = yaml.safe_load(api.kubeconfig(path).read_text())
-    document["clusters"][0]["cluster"] = {"server": url, "certificate-authority": str(authority)}
+    document["clusters"][0]["cluster"] = {
+        "server": url,
+        "certificate-authority": str(authority),
+        "tls-server-name": name,
+    }
     path.write_text(yaml.safe_dump(document))
     return Client.from_kubeconfig(path)
 
 
-def test_a_wrong_authority(api: FakeApi, secure: tuple[str, Path], tmp_path: Path) -> None:
-    url, _ = secure
+def test_a_wrong_authority(api: FakeApi, secure: Secure, tmp_path: Path) -> None:
     other = certificate(tmp_path, "127.0.0.5")
     with pytest.raises(SurroundingsError, match="not trusted by the kubeconfig's certificate authority"):
-        trusting(api, tmp_path / "config", url, other).get("/version")
+        trusting(api, tmp_path / "config", secure.url, other).get("/version")
 
 
-def test_a_certificate_for_another_name(api: FakeApi, secure: tuple[str, Path], tmp_path: Path) -> None:
-    url, pem = secure
+def test_a_certificate_for_another_name(api: FakeApi, secure: Secure, tmp_path: Path) -> None:
     with pytest.raises(SurroundingsError, match="its certificate is for another name"):
-        trusting(api, tmp_path / "config", url, pem).get("/version")
+        trusting(api, tmp_path / "config", secure.url, secure.pem).get("/version")
+
+
+def test_a_user_s_certificate_is_shown_and_lies_nowhere(
+    api: FakeApi, secure: Secure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    nobody = trusting(api, tmp_path / "config", secure.url, secure.pem, "127.0.0.9")
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    user = nobody.as_user("user", certificate=(secure.user.read_text(), secure.user.read_text()))
+    for client in (nobody, user, user.clone()):
+        with pytest.raises(SurroundingsError, match="the connection was lost"):
+            client.get("/version")
+    assert secure.shown == [False, True, True]
+    assert list(temporary.iterdir()) == []

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import datetime
-import ssl
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,32 +87,43 @@ def credentials(client: Client, within: float = 5.0) -> Credentials:
     return Credentials(client, labels={"clusterproof.dev/run": "r1"}, within=within)
 
 
-def files_of(user: Client) -> tuple[Path, Path]:
-    """The certificate's file and the key's."""
-    return Path(str(user.configuration.cert_file)), Path(str(user.configuration.key_file))
+@pytest.fixture
+def handed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """The certificate and the key of each user who has these, as PEM text."""
+    seen: list[tuple[str, str]] = []
+    real = Client.as_user
+
+    def as_user(self: Client, user: str, *, certificate: tuple[str, str]) -> Client:
+        seen.append(certificate)
+        return real(self, user, certificate=certificate)
+
+    monkeypatch.setattr(Client, "as_user", as_user)
+    return seen
 
 
 def test_a_certificate_user_has_the_name_and_groups_it_was_given(
-    api: FakeApi, client: Client, signing: Callable[..., Signer]
+    client: Client, signing: Callable[..., Signer], handed: list[tuple[str, str]]
 ) -> None:
     signer = signing(signed)
-    alice = credentials(client).certificate("alice", ["devs", "qa"])
+    credentials(client).certificate("alice", ["devs", "qa"])
     request = signer.requests[0]
     assert request["metadata"]["labels"] == {"clusterproof.dev/run": "r1"}
     assert (request["spec"]["signerName"], request["spec"]["usages"]) == (SIGNER, ["client auth"])
     assert request["status"]["conditions"][0]["type"] == "Approved"
-    certificate = x509.load_pem_x509_certificate(files_of(alice)[0].read_bytes())
+    certificate = x509.load_pem_x509_certificate(handed[0][0].encode())
     names = [(each.oid, each.value) for each in certificate.subject]
     organization = NameOID.ORGANIZATION_NAME
     assert names == [(organization, "devs"), (organization, "qa"), (NameOID.COMMON_NAME, "alice")]
 
 
-def test_the_key_fits_the_certificate_and_is_kept_private(client: Client, signing: Callable[..., Signer]) -> None:
+def test_the_key_fits_the_certificate(
+    client: Client, signing: Callable[..., Signer], handed: list[tuple[str, str]]
+) -> None:
     signing(signed)
-    alice = credentials(client).certificate("alice")
-    certificate, key = files_of(alice)
-    ssl.create_default_context().load_cert_chain(certificate, key)
-    assert key.parent.stat().st_mode & 0o077 == 0
+    credentials(client).certificate("alice")
+    certificate, key = (text.encode() for text in handed[0])
+    private = serialization.load_pem_private_key(key, password=None)
+    assert x509.load_pem_x509_certificate(certificate).public_key() == private.public_key()
 
 
 def test_a_certificate_user_brings_no_other_credentials(client: Client, signing: Callable[..., Signer]) -> None:
