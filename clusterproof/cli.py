@@ -44,7 +44,7 @@ class Command(Protocol):
 class Sweep:
     """Removes what runs left behind."""
 
-    help = "remove what killed runs left: cluster objects by their label, and what runs on this machine"
+    help = "remove what killed runs left: cluster objects by their label, and what runs or lies on this machine"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
@@ -71,11 +71,14 @@ class Sweep:
         )
 
     def run(self, args: argparse.Namespace) -> int:
+        from clusterproof.running import run
+
         removed, stuck = _sweep_cluster(args) if args.kubeconfig else ((), ())
         lines = [f"removed {line}" for line in removed]
         for point in sorted(entry_points(group=SWEEPERS), key=lambda point: point.name):
             sweeper: Sweeper = point.load()
             lines += sweeper(args.run, args.all)
+        lines += run.sweep(args.run)
         for line in lines:
             print(line)
         for line in stuck:

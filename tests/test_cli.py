@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +18,20 @@ from clusterproof.errors import ApiError, NeverHappened, SurroundingsError
 from clusterproof.running import ledger
 
 Run = Callable[..., tuple[int, str, str]]
+
+RUN = """
+import os, sys, tempfile, time
+from clusterproof.running import run
+tempfile.tempdir = sys.argv[1]
+folder, parent = run.RunFolder.make("run"), os.getpid()
+folder.write("plan.json", {})
+print(folder.path, flush=True)
+if os.fork():
+    time.sleep(60)
+while os.getppid() == parent:
+    time.sleep(0.01)
+print("removed by its child:", *run.sweep())
+"""
 
 
 class Point:
@@ -70,7 +87,8 @@ def run(points: dict[str, list[Point]], capsys: pytest.CaptureFixture[str]) -> R
 
 
 @pytest.fixture(autouse=True)
-def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for name in ("KUBECONFIG", "CONTEXT", "IMAGE_REGISTRY"):
         monkeypatch.delenv(f"CLUSTERPROOF_{name}", raising=False)
 
@@ -188,6 +206,19 @@ class TestSweep:
 
     def test_says_when_nothing_was_left(self, run: Run) -> None:
         assert run("sweep")[1] == "nothing was left on this machine; no cluster was named\n"
+
+    def test_removes_files_of_runs_of_which_no_process_is_left(self, run: Run, tmp_path: Path) -> None:
+        with subprocess.Popen([sys.executable, "-c", RUN, tmp_path], stdout=subprocess.PIPE, text=True) as alive:
+            assert alive.stdout
+            folder = alive.stdout.readline().strip()
+            assert run("sweep")[1].startswith("nothing was left")
+            alive.kill()
+            # Its child goes on for a moment, with the same files.
+            assert alive.stdout.read() == "removed by its child:\n"
+
+        assert run("sweep", "--run=other")[1].startswith("nothing was left")
+        assert run("sweep", "--run=run") == (0, f"removed files of a killed run: {folder}\n", "")
+        assert not Path(folder).exists()
 
     def test_sweeps_the_named_cluster(self, run: Run, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         asked: list[tuple[str, str, float]] = []

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
+import functools
 import json
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from clusterproof.settings import Settings
 
 KINDS = "kinds"
 """File of the run's folder: kinds of what it created outside of its namespaces, each on a line."""
+IN_USE = "in-use"
+"""File of the run's folder that each of its processes holds a lock on, as long as it lives."""
 REUSED = "clusterproof"
 """What the cluster is called that runs with --reuse share, when they give it no name."""
 
@@ -42,7 +46,7 @@ class RunFolder:
         """A new run, with a random id where none is given."""
         run_id = run_id or secrets.token_hex(4)
         # Made at first use: a pytest run without promises leaves no trace.
-        return cls(run_id, Path(tempfile.gettempdir(), f"clusterproof-{run_id}-{secrets.token_hex(4)}"))
+        return cls(run_id, Path(tempfile.gettempdir(), f"{_folders(run_id)}{secrets.token_hex(4)}"))
 
     def acquire(self, settings: Settings) -> tuple[Access, ClusterFacts]:
         """The run's cluster: the first process to come creates it, the others wait.
@@ -122,6 +126,7 @@ class RunFolder:
 
     def _exist(self) -> None:
         self.path.mkdir(mode=0o700, exist_ok=True)
+        _use(self.path)
 
     def _create(self, settings: Settings) -> None:
         from clusterproof import facts
@@ -156,6 +161,27 @@ class RunFolder:
         """A value that a process has shared; OSError when none has."""
         value: dict[str, Any] = json.loads((self.path / name).read_text())
         return value
+
+
+def sweep(run_id: str = "") -> Iterator[str]:
+    """Remove the folders of runs whose processes were all killed, or of one such run; what was removed."""
+    for lock in Path(tempfile.gettempdir()).glob(f"{_folders(run_id or '*')}*/{IN_USE}"):
+        with contextlib.suppress(OSError), lock.open() as file:  # in use, or somebody else's
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.parent)
+            yield f"removed files of a killed run: {lock.parent}"
+
+
+def _folders(run_id: str) -> str:
+    return f"clusterproof-{run_id}-"
+
+
+@functools.cache
+def _use(folder: Path) -> int:
+    # Processes that were forked from this one share the lock, and programs that it starts do not.
+    lock = os.open(folder / IN_USE, os.O_RDONLY | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    return lock
 
 
 def cluster_name(run_id: str) -> str:

@@ -139,7 +139,8 @@ class Bench:
             run,
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
-        return sum(line.startswith("removed ") for line in done.stdout.splitlines())
+        lines = [line for line in done.stdout.splitlines() if line.startswith("removed ")]
+        return sum(not line.startswith("removed files of a killed run: ") for line in lines)
 
     def one_round(self, number: int, after: float, expected: dict[str, str], before: ledger.Ledger) -> Round:
         """Kill a run, sweep what it left in half of the rounds, resume it, sweep in all of them, and compare."""
