@@ -22,8 +22,8 @@ COMMANDS = "clusterproof.commands"
 SWEEPERS = "clusterproof.sweepers"
 """Entry-point groups."""
 
-DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 4, 130
-"""Exit codes: 4 as pytest's for a usage error, 130 as a shell's for Ctrl-C."""
+DONE, FAILED, MISUSED, INTERRUPTED, UNREAD = 0, 1, 4, 130, 141
+"""Exit codes: 4 as pytest's for a usage error, 130 as a shell's for Ctrl-C, 141 as one's for SIGPIPE."""
 
 Sweeper = Callable[[str, bool], Iterable[str]]
 
@@ -148,9 +148,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(arguments)
+        code = _run(arguments)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever reads has seen enough, as in `clusterproof status | head -1`; the rest goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
+    return code
 
 
 def _run(arguments: list[str]) -> int:

@@ -191,6 +191,16 @@ def raising(error: BaseException) -> Callable[[], int]:
     return behave
 
 
+def test_whoever_stops_reading_is_told_nothing() -> None:
+    command = [Path(sys.executable).with_name("clusterproof"), "images"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout
+        assert running.stderr
+        running.stdout.close()
+        assert running.stderr.read() == ""
+    assert running.returncode == cli.UNREAD
+
+
 class TestSweep:
     def test_without_a_cluster_sweeps_the_machine(self, run: Run, points: dict[str, list[Point]]) -> None:
         asked: list[tuple[str, bool]] = []
