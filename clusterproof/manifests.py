@@ -26,6 +26,15 @@ HELD: Manifest = {
 }
 """Options of a pod that gets a node and never starts there, for promises about the scheduler alone."""
 
+LEAVE_AT_ONCE: list[Manifest] = [
+    {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0}
+    for key in ("not-ready", "unreachable")
+]
+"""`tolerations` of pods that leave a lost node as soon as it is known to be lost, not after the usual five minutes."""
+
+DOWN_AT_ONCE: Manifest = {"scaleDown": {"stabilizationWindowSeconds": 0}}
+"""`behavior` of an autoscaler that scales down as soon as the load is gone, not after the usual five minutes."""
+
 
 def http_probe(port: int = 8080, path: str = "/", *, period: int = 1, failures: int = 3) -> Manifest:
     """A readiness, liveness or startup probe by HTTP; `period` in seconds."""
@@ -189,6 +198,14 @@ def replica_set(
     return _workload("ReplicaSet", name, image, labels, {"replicas": replicas}, options)
 
 
+def replication_controller(
+    name: str, image: str, *, replicas: int = 1, labels: Mapping[str, str] | None = None, **options: Any
+) -> Manifest:
+    """A ReplicationController; options as for `pod_spec`."""
+    spec = {"replicas": replicas, "selector": {"app": name}, "template": _template(name, image, labels, options)}
+    return _manifest("v1", "ReplicationController", name, labels=labels, spec=spec)
+
+
 def job(
     name: str,
     image: str,
@@ -250,6 +267,12 @@ def service(
     if headless:
         made["clusterIP"] = "None"
     return _manifest("v1", "Service", name, spec=made | dict(spec or {}))
+
+
+def endpoints(name: str, addresses: Sequence[str], *, port: int) -> Manifest:
+    """Ready endpoints of the port `main` of the Service of this name, in the form that was there before slices."""
+    subset = {"addresses": [{"ip": address} for address in addresses], "ports": [{"name": "main", "port": port}]}
+    return {**_manifest("v1", "Endpoints", name), "subsets": [subset]}
 
 
 def endpoint_slice(name: str, *, service: str, addresses: Sequence[str], port: int) -> Manifest:

@@ -15,6 +15,7 @@ WORKLOADS = [
     manifests.stateful_set("x", IMAGE, claims=[manifests.pvc("data")]),
     manifests.daemon_set("x", IMAGE),
     manifests.replica_set("x", IMAGE),
+    manifests.replication_controller("x", IMAGE),
     manifests.job("x", IMAGE),
     manifests.cron_job("x", IMAGE),
     manifests.pod("x", IMAGE),

@@ -23,11 +23,6 @@ from clusterproof.conditions import ListCondition, all_ready, has_condition, rea
 
 pytestmark = [pytest.mark.disruptive, pytest.mark.requires(capabilities.OPERATOR, capabilities.SEVERAL_NODES)]
 
-LEAVE_AT_ONCE = [
-    {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0}
-    for key in ("not-ready", "unreachable")
-]
-"""Pods leave a lost node as soon as it is known to be lost, not after the usual five minutes."""
 SPREAD = {
     "maxSkew": 1,
     "topologyKey": "kubernetes.io/hostname",
@@ -45,7 +40,7 @@ def test_loss(cluster: Cluster, namespace: Namespace, nodes: list[Object], image
     Source: https://kubernetes.io/docs/concepts/architecture/nodes/#condition
     """
     spread = [SPREAD | {"labelSelector": {"matchLabels": {"app": "web"}}}]
-    spec = {"tolerations": LEAVE_AT_ONCE, "topologySpreadConstraints": spread}
+    spec = {"tolerations": manifests.LEAVE_AT_ONCE, "topologySpreadConstraints": spread}
     web = namespace.create(manifests.web("web", images.agnhost, replicas=len(nodes), spec=spec))
     namespace.create(manifests.service("web"))
     slices = namespace.select(kinds.ENDPOINT_SLICE, labels="kubernetes.io/service-name=web")
@@ -71,7 +66,7 @@ def test_at_most_one(
     Source: https://kubernetes.io/docs/tasks/run-application/force-delete-stateful-set-pod/#statefulset-considerations
     """
     lost = nodes[-1]
-    spec = {"tolerations": LEAVE_AT_ONCE, "affinity": manifests.rather_on(lost.name)}
+    spec = {"tolerations": manifests.LEAVE_AT_ONCE, "affinity": manifests.rather_on(lost.name)}
     only = namespace.create(manifests.stateful_set("only", images.agnhost, args=["pause"], spec=spec))
     (first,) = eventually(only.pods(), _one_on(lost), within=timeouts.pod)
 

@@ -10,12 +10,9 @@ import pytest
 
 from clusterproof import Images, Namespace, Object, Timeouts, capabilities, eventually, kinds, load, watching
 from clusterproof.conditions import has_condition, replicas_between, rolled_out
-from clusterproof.manifests import deployment, hpa
+from clusterproof.manifests import DOWN_AT_ONCE, deployment, hpa
 
 pytestmark = [pytest.mark.requires(capabilities.METRICS), pytest.mark.first]
-
-AT_ONCE = {"scaleDown": {"stabilizationWindowSeconds": 0}}
-"""Scale down as soon as the load is gone, not after the usual five minutes."""
 
 _ALL_OF_IT = {"type": "Utilization", "averageUtilization": 100}
 MEMORY = {"type": "Resource", "resource": {"name": "memory", "target": _ALL_OF_IT}}
@@ -35,7 +32,7 @@ def test_cpu(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     requests = {"requests": {"cpu": "120m"}}
     made = deployment("worker", images.agnhost, replicas=2, command=load.command(), resources=requests)
     workers = namespace.create(made)
-    scaler = namespace.create(hpa("worker", target="worker", low=2, high=4, cpu=40, behavior=AT_ONCE))
+    scaler = namespace.create(hpa("worker", target="worker", low=2, high=4, cpu=40, behavior=DOWN_AT_ONCE))
     eventually(workers, rolled_out, within=timeouts.pod)
     burning = workers.pods().read()[0]
 
@@ -59,7 +56,7 @@ def test_memory(namespace: Namespace, images: Images, timeouts: Timeouts) -> Non
     """
     requests = {"requests": {"memory": "24Mi"}}
     workers = namespace.create(deployment("worker", images.agnhost, command=load.command(), resources=requests))
-    scaler = namespace.create(hpa("worker", target="worker", low=1, high=2, metrics=[MEMORY], behavior=AT_ONCE))
+    scaler = namespace.create(hpa("worker", target="worker", low=1, high=2, metrics=[MEMORY], behavior=DOWN_AT_ONCE))
     eventually(workers, rolled_out, within=timeouts.pod)
     holding = workers.pods().read()[0]
 

@@ -21,12 +21,9 @@ from clusterproof import (
     watching,
 )
 from clusterproof.conditions import all_ready, has_condition, ready, replicas_between, rolled_out
-from clusterproof.manifests import Manifest, deployment, hpa
+from clusterproof.manifests import DOWN_AT_ONCE, Manifest, deployment, hpa
 
 pytestmark = [pytest.mark.requires(capabilities.CUSTOM_METRICS), pytest.mark.first]
-
-AT_ONCE = {"scaleDown": {"stabilizationWindowSeconds": 0}}
-"""Scale down as soon as the connections are closed, not after the usual five minutes."""
 
 CONNECTIONS: Manifest = {"metric": {"name": visitors.METRIC}}
 NO_SUCH: Manifest = {"metric": {"name": "clusterproof_no_such_metric"}}
@@ -44,7 +41,7 @@ def test_connections(namespace: Namespace, images: Images, timeouts: Timeouts) -
     web = namespace.create(visitors.annotated(made))
     visitor = namespace.create(manifests.pod("visitor", images.agnhost, **visitors.OPTIONS))
     of_pods = {"type": "Pods", "pods": CONNECTIONS | _average("4")}
-    scaler = namespace.create(hpa("web", target="web", low=2, high=4, metrics=[of_pods], behavior=AT_ONCE))
+    scaler = namespace.create(hpa("web", target="web", low=2, high=4, metrics=[of_pods], behavior=DOWN_AT_ONCE))
     eventually(web, rolled_out, within=timeouts.pod)
     eventually(visitor, ready, within=timeouts.pod)
     host = web.pods().read()[0]
@@ -157,7 +154,7 @@ def _of(item: Object, value: str, metric: Manifest = CONNECTIONS) -> Manifest:
 def _scaled_without_pods(namespace: Namespace, images: Images, *metrics: Manifest, replicas: int = 1) -> Object:
     """A HorizontalPodAutoscaler of a Deployment whose pods never start: only their number matters."""
     namespace.create(deployment("parked", images.agnhost, replicas=replicas, spec=manifests.PARKED))
-    return namespace.create(hpa("parked", target="parked", high=6, metrics=metrics, behavior=AT_ONCE))
+    return namespace.create(hpa("parked", target="parked", high=6, metrics=metrics, behavior=DOWN_AT_ONCE))
 
 
 def _current(scaler: Object) -> list[float | None]:
