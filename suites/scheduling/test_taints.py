@@ -19,9 +19,27 @@ from clusterproof import (
     manifests,
     watching,
 )
-from clusterproof.conditions import ListCondition, all_ready, gone, placed_on, rolled_out, told_to_end, waits_for_node
+from clusterproof.conditions import (
+    Condition,
+    ListCondition,
+    all_ready,
+    gone,
+    has_condition,
+    placed_on,
+    rolled_out,
+    told_to_end,
+    waits_for_node,
+)
 
 own_node = pytest.mark.requires(capabilities.OWN_NODE)
+
+TROUBLES = {
+    "MemoryPressure": "memory-pressure",
+    "DiskPressure": "disk-pressure",
+    "PIDPressure": "pid-pressure",
+    "NetworkUnavailable": "network-unavailable",
+}
+"""Conditions of nodes that tell of a trouble, and the taint that each brings."""
 
 
 @own_node
@@ -102,6 +120,59 @@ def test_cordon(namespace: Namespace, hollow_node: Object, images: Images, timeo
     eventually(after, placed_on(hollow_node), within=timeouts.object)
 
 
+@own_node
+def test_conditions(hollow_node: Object, timeouts: Timeouts) -> None:
+    """A node MUST have the taint of each trouble that its conditions tell of, and of its cordon, as long as it lasts.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/#taint-nodes-by-condition
+    """
+    for lasts, taints in ((True, {*TROUBLES.values(), "unschedulable"}), (False, set[str]())):
+        told = [{"type": trouble, "status": str(lasts), "reason": "Clusterproof"} for trouble in TROUBLES]
+        hollow_node.patch({"status": {"conditions": told}}, type="strategic", subresource="status")
+        hollow_node.patch({"spec": {"unschedulable": lasts}})
+
+        eventually(hollow_node, _is_tainted_by(taints), within=timeouts.object)
+
+
+@own_node
+@pytest.mark.first
+def test_silence(namespace: Namespace, hollow_node: Object, images: Images, timeouts: Timeouts) -> None:
+    """A node of which nothing is heard MUST be known as lost, and pods that do not tolerate that be told to end.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/#taint-based-evictions
+    """
+    stays = namespace.create(_held("stays", images, hollow_node))
+    tolerations = [{"key": hollow.LABEL, "operator": "Exists"}, *manifests.LEAVE_AT_ONCE]
+    spec = {**hollow.pods_on(hollow_node), "tolerations": tolerations}
+    leaves = namespace.create(manifests.pod("leaves", images.agnhost, **manifests.HELD, spec=spec))
+    for pod in (stays, leaves):
+        eventually(pod, placed_on(hollow_node), within=timeouts.object)
+
+    # From here on a cloud may find out that there is no such machine, and take the node away.
+    eventually(hollow_node, has_condition("Ready", "Unknown"), within=timeouts.node_loss)
+    eventually(leaves, told_to_end, within=timeouts.recovery)
+    if hollow_node.exists():
+        assert not stays.read().deleting, f"{stays} was told to end although it tolerates that {hollow_node} is lost"
+
+
+def test_default_tolerations(namespace: Namespace, images: Images) -> None:
+    """A pod MUST be given the time for which it tolerates that its node is lost, unless it says so itself.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/#taint-based-evictions
+    """
+    said = {"tolerations": manifests.LEAVE_AT_ONCE}
+    silent, outspoken = (
+        namespace.create(manifests.pod(name, images.agnhost, spec={**manifests.PARKED, **spec}))
+        for name, spec in (("silent", {}), ("outspoken", said))
+    )
+
+    given = {each["key"]: each.get("tolerationSeconds") for each in silent.spec.get("tolerations", [])}
+    keys = {each["key"] for each in manifests.LEAVE_AT_ONCE}
+    assert keys <= given.keys(), f"{silent} is lost with its node at once: it tolerates {given or 'nothing'}"
+    assert all(given[key] for key in keys), f"{silent} stays on a lost node for ever, or not at all: {given}"
+    assert outspoken.spec["tolerations"] == manifests.LEAVE_AT_ONCE, f"{outspoken}: its own tolerations were changed"
+
+
 @pytest.fixture
 def uncordoned(nodes: list[Object]) -> Iterator[Object]:
     """A node that may be cordoned."""
@@ -147,6 +218,18 @@ def _held(name: str, images: Images, node: Object, *tolerations: dict[str, Any])
 def _taint(node: Object, effect: str) -> None:
     taint = {"key": "clusterproof.dev/tainted", "value": "yes", "effect": effect}
     node.patch([{"op": "add", "path": "/spec/taints/-", "value": taint}], type="json")
+
+
+def _is_tainted_by(troubles: set[str]) -> Condition:
+    """Of the taints that troubles and a cordon bring it has exactly these."""
+    prefix, known = "node.kubernetes.io/", {*TROUBLES.values(), "unschedulable"}
+
+    def is_tainted(node: Object) -> str | None:
+        keys = {taint["key"].removeprefix(prefix) for taint in node.spec.get("taints") or []}
+        return None if keys & known == troubles else f"its taints are {', '.join(sorted(keys))}"
+
+    is_tainted.__name__ = f"is tainted by {', '.join(sorted(troubles)) or 'no trouble'}"
+    return is_tainted
 
 
 def _ready_on(node: Object, number: int) -> ListCondition:
