@@ -7,8 +7,22 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from clusterproof import Hopeless, Images, Namespace, Object, Timeouts, eventually, kinds, manifests, measure, watching
-from clusterproof.conditions import gone, ready
+import pytest
+
+from clusterproof import (
+    Hopeless,
+    Images,
+    Namespace,
+    Object,
+    Timeouts,
+    eventually,
+    hollow,
+    kinds,
+    manifests,
+    measure,
+    watching,
+)
+from clusterproof.conditions import gone, phase, ready
 
 DIARY = {"diary": "/diary"}
 EMPTY = {"name": "diary", "emptyDir": {}}
@@ -106,6 +120,49 @@ def test_back_off(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
     assert pauses[0] < pauses[1] > 3, f"{pod}: the pauses before its restarts are {pauses} s, and should grow"
     notes = namespace.select(kinds.EVENT, fields=f"involvedObject.uid={pod.uid},reason=BackOff")
     eventually(notes, _tell_of("back-off restarting failed container"), within=timeouts.object)
+
+
+def test_last_words(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """What a container leaves as its termination message MUST be in its status, or else its log's end where asked for.
+
+    The log is for containers that have failed only.
+
+    Source: https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/
+    """
+    log = {"terminationMessagePolicy": "FallbackToLogsOnError"}
+    ways: dict[str, tuple[str, dict[str, Any]]] = {
+        "writes": ("echo log; echo file > /tmp/words", {"terminationMessagePath": "/tmp/words"}),
+        "fails": ("echo log; exit 1", log),
+        "ends": ("echo log", log),
+        "silent": ("echo log; exit 1", {}),
+    }
+    containers = [
+        manifests.container(name, images.agnhost, command=["sh", "-c", script], **more)
+        for name, (script, more) in ways.items()
+    ]
+    spec = {"containers": containers, "restartPolicy": "Never"}
+    pod = namespace.create(manifests.pod("ends", images.agnhost, spec=spec))
+
+    eventually(pod, phase("Failed"), within=timeouts.pod)
+
+    ended = {each["name"]: each["state"]["terminated"] for each in pod.status["containerStatuses"]}
+    words = {name: each.get("message", "").strip() for name, each in ended.items()}
+    expected = {"writes": "file", "fails": "log", "ends": "", "silent": ""}
+    assert words == expected, f"{pod}: the termination messages of its containers are {words}, not {expected}"
+
+
+@pytest.mark.first
+def test_orphan(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A pod whose node does not exist MUST be removed, although no kubelet says that it has ended.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-garbage-collection
+    """
+    nowhere = {"nodeName": f"{namespace}-none"}
+    pod = namespace.create(manifests.pod("orphan", images.agnhost, args=["pause"], spec=nowhere))
+    try:
+        eventually(pod, gone, within=timeouts.node_loss)
+    finally:
+        hollow.end(pod)
 
 
 def _pauses(history: Iterable[dict[str, Any]]) -> list[float]:

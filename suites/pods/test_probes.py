@@ -118,6 +118,23 @@ def test_startup(namespace: Namespace, images: Images, timeouts: Timeouts) -> No
     assert pod.status["containerStatuses"][0]["restartCount"] == 0, f"{slow} was restarted"
 
 
+def test_readiness_gate(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A pod with a readiness gate MUST be ready only while the condition that the gate names is true.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-readiness-gate
+    """
+    gate = "clusterproof.dev/open"
+    spec = {"readinessGates": [{"conditionType": gate}]}
+    pod = namespace.create(manifests.pod("gated", images.agnhost, args=["pause"], spec=spec))
+    eventually(pod, has_condition("ContainersReady"), within=timeouts.pod)
+    eventually(pod, has_condition("Ready", "False", "ReadinessGatesNotReady"), within=timeouts.object)
+
+    for status in ("True", "False"):
+        told = [{"type": gate, "status": status}]
+        pod.patch({"status": {"conditions": told}}, type="strategic", subresource="status")
+        eventually(pod, has_condition("Ready", status), within=timeouts.object)
+
+
 def _probe(way: dict[str, Any], *, failures: int = 2) -> dict[str, Any]:
     # A probe that takes long on a busy machine has not failed.
     return {**way, "periodSeconds": 1, "failureThreshold": failures, "timeoutSeconds": 10}
