@@ -122,6 +122,17 @@ def _group(name: str) -> Callable[[Survey], Finding]:
     return detect
 
 
+def _served(kind: Kind) -> Callable[[Survey], Finding]:
+    def detect(survey: Survey) -> Finding:
+        found = any(
+            (version, resource["resource"]) == (kind.api_version, kind.plural)
+            for version, resource in discovery.resources(survey.served)
+        )
+        return Finding(found, f"{'found' if found else 'no'} {kind} in {kind.api_version}")
+
+    return detect
+
+
 def _ingress(survey: Survey) -> Finding:
     names = [each["metadata"]["name"] for each in survey.ingress_classes]
     return Finding(bool(names), f"found IngressClass {', '.join(names)}" if names else "no IngressClass")
@@ -267,6 +278,11 @@ def _certificates(survey: Survey) -> Finding:
 
 
 CERTIFICATES = Capability("access.certificates", "The cluster signs client certificates of users.", _certificates)
+MUTATING_POLICIES = Capability(
+    "api.mutating-policies",
+    "Objects are changed by policies that the API server evaluates.",
+    _served(kinds.MUTATING_ADMISSION_POLICY),
+)
 LEADER_ELECTION = Capability(
     "health.leader-election", "Scheduler and controller manager show by a Lease that they are led.", _leader_election
 )

@@ -131,6 +131,15 @@ VALIDATING_WEBHOOK_CONFIGURATION = _kind(
     "validatingwebhookconfigurations",
     namespaced=False,
 )
+MUTATING_ADMISSION_POLICY = _kind(
+    "admissionregistration.k8s.io/v1", "MutatingAdmissionPolicy", "mutatingadmissionpolicies", namespaced=False
+)
+MUTATING_ADMISSION_POLICY_BINDING = _kind(
+    "admissionregistration.k8s.io/v1",
+    "MutatingAdmissionPolicyBinding",
+    "mutatingadmissionpolicybindings",
+    namespaced=False,
+)
 VALIDATING_ADMISSION_POLICY = _kind(
     "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies", namespaced=False
 )

@@ -1,13 +1,17 @@
-"""ValidatingAdmissionPolicy: rules of the user's own, evaluated by the API server itself."""
+"""Admission policies: rules of the user's own, evaluated by the API server itself."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from clusterproof import Cluster, Namespace, Response, Timeouts, eventually, kinds, manifests
+import pytest
+
+from clusterproof import Cluster, Namespace, Object, Response, Timeouts, capabilities, eventually, kinds, manifests
 from clusterproof.refusals import refused
 
 REGISTRATION = "admissionregistration.k8s.io/v1"
+WRITES = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["configmaps"]}
 
 
 def test_deny(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
@@ -66,17 +70,70 @@ def test_scope(cluster: Cluster, namespace: Namespace, namespaces: Callable[[], 
     namespace.create(manifests.secret("item", {"color": "red"}))
 
 
+@pytest.mark.requires(capabilities.MUTATING_POLICIES)
+def test_mutate(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
+    """An object that a bound policy changes MUST be stored as changed, and one that it does not match as it was sent.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/mutating-admission-policy/
+    """
+    painting = {
+        "matchConditions": [{"name": "red", "expression": "object.?data.color == optional.of('red')"}],
+        "mutations": [
+            {
+                "patchType": "ApplyConfiguration",
+                "applyConfiguration": {"expression": "Object{data: {'painted': 'yes'}}"},
+            }
+        ],
+        "reinvocationPolicy": "Never",
+    }
+    _bound(cluster, namespace, "MutatingAdmissionPolicy", painting)
+
+    eventually(
+        lambda: _try(namespace, "red"),
+        _is_painted,
+        within=timeouts.propagation,
+        describe=f"a red ConfigMap in {namespace}",
+    )
+    stored = {color: namespace.create(manifests.config_map(color, {"color": color})) for color in ("red", "blue")}
+
+    assert stored["red"].read()["data"] == {"color": "red", "painted": "yes"}, f"{stored['red']} was not changed"
+    assert stored["blue"].read()["data"] == {"color": "blue"}, f"{stored['blue']}, which is not red, was changed"
+
+
+def test_types(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
+    """A policy MUST say in its status which of its expressions do not fit the objects that it is about.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/#type-checking
+    """
+    expressions = ["object.data.size() < 9", "object.spec.replicas > 1"]
+    rules = {"validations": [{"expression": each} for each in expressions]}
+
+    policy = _policy(cluster, namespace, "ValidatingAdmissionPolicy", rules)
+
+    eventually(policy, _warns_about("spec.validations[1].expression"), within=timeouts.object)
+
+
 def _bind(cluster: Cluster, namespace: Namespace, actions: list[str]) -> None:
     """Let no ConfigMap of the namespace be red."""
-    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["configmaps"]}
-    policy = {
-        "matchConstraints": {"resourceRules": [rule]},
-        "validations": [{"expression": "object.?data.color != optional.of('red')", "message": "red is not allowed"}],
-    }
+    rule = {"expression": "object.?data.color != optional.of('red')", "message": "red is not allowed"}
+    _bound(cluster, namespace, "ValidatingAdmissionPolicy", {"validations": [rule]}, validationActions=actions)
+
+
+def _bound(cluster: Cluster, namespace: Namespace, kind: str, spec: dict[str, Any], **binding: Any) -> None:
+    """A policy about the ConfigMaps of the namespace."""
+    _policy(cluster, namespace, kind, spec)
     here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace.name}}}
-    binding = {"policyName": namespace.name, "validationActions": actions, "matchResources": here}
-    for kind, spec in ("ValidatingAdmissionPolicy", policy), ("ValidatingAdmissionPolicyBinding", binding):
-        cluster.create({"apiVersion": REGISTRATION, "kind": kind, "metadata": {"name": namespace.name}, "spec": spec})
+    bound = {"policyName": namespace.name, "matchResources": here, **binding}
+    metadata = {"name": namespace.name}
+    cluster.create({"apiVersion": REGISTRATION, "kind": f"{kind}Binding", "metadata": metadata, "spec": bound})
+
+
+def _policy(cluster: Cluster, namespace: Namespace, kind: str, spec: dict[str, Any]) -> Object:
+    """A policy about ConfigMaps that nothing is bound to."""
+    about = {"matchConstraints": {"resourceRules": [WRITES]}, **spec}
+    return cluster.create(
+        {"apiVersion": REGISTRATION, "kind": kind, "metadata": {"name": namespace.name}, "spec": about}
+    )
 
 
 def _try(namespace: Namespace, color: str) -> Response:
@@ -90,6 +147,26 @@ def _try(namespace: Namespace, color: str) -> Response:
 def _is_refused(answer: Response) -> str | None:
     """It was refused."""
     return None if answer.status == 422 else f"a red ConfigMap is answered with {answer.status}, not 422"
+
+
+def _is_painted(answer: Response) -> str | None:
+    """The policy's change is in it."""
+    data = answer.json().get("data")
+    return None if (data or {}).get("painted") == "yes" else f"it is answered {answer.status} with the data {data}"
+
+
+def _warns_about(field: str) -> Callable[[Object], str | None]:
+    """The status of a policy warns about this field, and about no other."""
+
+    def warns(policy: Object) -> str | None:
+        checked = policy.status.get("typeChecking")
+        if checked is None:
+            return "its status says nothing about its expressions"
+        fields = [each["fieldRef"] for each in checked.get("expressionWarnings") or []]
+        return None if fields == [field] else f"it warns about {', '.join(fields) or 'nothing'}"
+
+    warns.__name__ = f"warns about {field}"
+    return warns
 
 
 def _warns(answer: Response) -> str | None:
