@@ -89,13 +89,7 @@ class Credentials:
 
     def approved(self, request: Object) -> Object:
         """Approve a signing request and wait for its certificate; NeverHappened or Hopeless when none comes."""
-        condition = {
-            "type": "Approved",
-            "status": "True",
-            "reason": "Clusterproof",
-            "message": "A user for the proof of a promise.",
-        }
-        request.replace({**request.raw, "status": {"conditions": [condition]}}, subresource="approval")
+        request.replace(approval(request), subresource="approval")
         return eventually(request, _is_signed, within=self.within)
 
     def _signed(self, request: Object) -> str:
@@ -104,6 +98,13 @@ class Credentials:
             return base64.b64decode(self.approved(request).status["certificate"]).decode()
         except (ApiError, NeverHappened, Hopeless) as problem:
             raise _not_signed(str(request), str(problem)) from problem
+
+
+def approval(request: Object) -> dict[str, Any]:
+    """What to write to the subresource `approval` of a signing request."""
+    message = "A user for the proof of a promise."
+    condition = {"type": "Approved", "status": "True", "reason": "Clusterproof", "message": message}
+    return {**request.raw, "status": {"conditions": [condition]}}
 
 
 def _is_signed(request: Object) -> str | None:

@@ -15,6 +15,7 @@ from clusterproof import (
     Images,
     Namespace,
     Object,
+    Response,
     Timeouts,
     capabilities,
     conditions,
@@ -22,8 +23,10 @@ from clusterproof import (
     kinds,
     manifests,
 )
-from clusterproof.credentials import Credentials
+from clusterproof.credentials import SIGNER, Credentials, approval
+from clusterproof.errors import Hopeless
 from clusterproof.refusals import refused
+from clusterproof.rights import grant
 
 WHOAMI = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -83,6 +86,29 @@ def test_certificates(cluster: Cluster, namespace: Namespace, credentials: Crede
         assert not request.read().status.get("certificate"), f"{request} was not approved, but has a certificate"
     with refused("a signing request for the group system:masters"):
         cluster.create(credentials.signing_request(user, ["system:masters"]))
+
+
+def test_signers(cluster: Cluster, namespace: Namespace, credentials: Credentials, timeouts: Timeouts) -> None:
+    """Who may approve signing requests MUST NOT approve one for a signer for which they have not been given the right.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/#authorization
+    """
+    clerk = credentials.token(namespace.create(manifests.service_account("clerk")))
+    request = cluster.create(credentials.signing_request(f"{namespace}-user"))
+    kind, what = request.kind, f"approval of {request} by {clerk.user}"
+
+    def may(name: str, rule: manifests.Manifest) -> None:
+        subject = manifests.subject("ServiceAccount", "clerk", namespace.name)
+        grant(namespace, [rule], [subject], role="ClusterRole", binding="ClusterRoleBinding", name=name)
+
+    def approve() -> Response:
+        return clerk.request("PUT", kind.path(name=request.name, subresource="approval"), body=approval(request))
+
+    may("update", manifests.rbac_rule(["update"], [f"{kind.plural}/approval"], groups=[kind.group]))
+    eventually(approve, _is_refused_for_its_signer, within=timeouts.propagation, describe=what)
+
+    may("approve", manifests.rbac_rule(["approve"], ["signers"], groups=[kind.group], names=[SIGNER]))
+    eventually(lambda: approve().status, conditions.equals(200), within=timeouts.propagation, describe=what)
 
 
 @pytest.mark.smoke
@@ -233,6 +259,14 @@ def test_stored_tokens(namespace: Namespace, timeouts: Timeouts) -> None:
 
     account.delete()
     eventually(stored, conditions.gone, within=timeouts.object)
+
+
+def _is_refused_for_its_signer(answer: Response) -> str | None:
+    """It is not allowed, and not for what was written."""
+    if answer.status == 200:
+        raise Hopeless("it was accepted without the right to approve for the signer")
+    expected = answer.status == 403 and "signerName" in answer.text
+    return None if expected else f"it is answered {answer.status}: {answer.text}"
 
 
 def _raw_namespace(cluster: Cluster) -> str:
