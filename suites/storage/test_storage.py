@@ -19,13 +19,17 @@ from clusterproof import (
     kinds,
     manifests,
 )
-from clusterproof.conditions import ListCondition, gone, phase, ready, succeeded
+from clusterproof.conditions import ListCondition, gone, phase, ready, scheduled, succeeded, waits_for_node
 from clusterproof.load import quantity
+from clusterproof.refusals import refused
 
 dynamic = pytest.mark.requires(capabilities.DYNAMIC_STORAGE)
 
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
-PROTECTION = "kubernetes.io/pvc-protection"
+PROTECTIONS = {
+    kinds.PERSISTENT_VOLUME: "kubernetes.io/pv-protection",
+    kinds.PERSISTENT_VOLUME_CLAIM: "kubernetes.io/pvc-protection",
+}
 
 FILL = "head -c 1000000 /dev/urandom > /data/blob; sync"
 TELL = "(sha256sum /data/blob || ls -A /data) > /dev/termination-log 2>&1"
@@ -156,6 +160,50 @@ def test_protection(namespace: Namespace, images: Images, timeouts: Timeouts) ->
     eventually(claim, gone, within=timeouts.object)
 
 
+def test_volume_protection(namespace: Namespace, cluster: Cluster, timeouts: Timeouts) -> None:
+    """A volume that is deleted while a claim is bound to it MUST stay until that claim is gone.
+
+    Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#storage-object-in-use-protection
+    """
+    volume, claim = _bound(namespace, cluster, timeouts)
+
+    volume.delete()
+    consistently(volume, _stays, during=timeouts.steady)
+
+    claim.delete()
+    eventually(claim, gone, within=timeouts.object)
+    eventually(volume, gone, within=timeouts.object)
+
+
+def test_no_expansion(namespace: Namespace, cluster: Cluster, timeouts: Timeouts) -> None:
+    """A claim MUST NOT be made larger where its class does not say that its volumes can grow.
+
+    Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#expanding-persistent-volumes-claims
+    """
+    _, claim = _bound(namespace, cluster, timeouts)
+
+    with refused(f"{claim} of a larger size"):
+        claim.patch({"spec": {"resources": {"requests": {"storage": "2Gi"}}}})
+
+
+def test_one_pod(namespace: Namespace, cluster: Cluster, images: Images, timeouts: Timeouts) -> None:
+    """A claim that is for one pod at a time (ReadWriteOncePod) MUST NOT be given to a second one, on any node.
+
+    Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#access-modes
+    """
+    _bound(namespace, cluster, timeouts, "ReadWriteOncePod")
+    volumes = [*manifests.HELD["volumes"], manifests.claim_volume("data", "data")]
+    held: dict[str, Any] = {"volumes": volumes, "mounts": {**manifests.HELD["mounts"], "data": "/data"}}
+
+    first = namespace.create(manifests.pod("first", images.agnhost, **held))
+    eventually(first, scheduled, within=timeouts.object)
+    second = namespace.create(manifests.pod("second", images.agnhost, **held))
+    eventually(second, waits_for_node("ReadWriteOncePod"), within=timeouts.object)
+
+    first.delete()
+    eventually(second, scheduled, within=timeouts.pod_end)
+
+
 @dynamic
 @pytest.mark.parametrize("policy", [case("Delete", "Delete"), case("Retain", "Retain")])
 def test_reclaim(namespace: Namespace, cluster: Cluster, images: Images, timeouts: Timeouts, policy: str) -> None:
@@ -225,7 +273,17 @@ def _pod(
     )
 
 
-def _volume(name: str, class_name: str, size: str) -> dict[str, Any]:
+def _bound(
+    namespace: Namespace, cluster: Cluster, timeouts: Timeouts, access: str = "ReadWriteOnce"
+) -> tuple[Object, Object]:
+    """A volume made by hand, and the claim `data` that is bound to it."""
+    volume = cluster.create(_volume(namespace.name, namespace.name, "1Gi", access))
+    claim = namespace.create(manifests.pvc("data", size="1Gi", class_name=namespace.name, access=access))
+    eventually(claim, phase("Bound"), within=timeouts.volume)
+    return volume, claim
+
+
+def _volume(name: str, class_name: str, size: str, access: str = "ReadWriteOnce") -> dict[str, Any]:
     """A volume made by hand, of a class that only this test knows."""
     return {
         "apiVersion": "v1",
@@ -234,7 +292,7 @@ def _volume(name: str, class_name: str, size: str) -> dict[str, Any]:
         "spec": {
             "storageClassName": class_name,
             "capacity": {"storage": size},
-            "accessModes": ["ReadWriteOnce"],
+            "accessModes": [access],
             "persistentVolumeReclaimPolicy": "Retain",
             "hostPath": {"path": f"/tmp/{name}"},
         },
@@ -256,9 +314,10 @@ def _has_class(claim: Object) -> str | None:
     return None if claim.spec.get("storageClassName") else "no default class was entered in it"
 
 
-def _stays(claim: Object) -> str | None:
-    held = PROTECTION in claim.metadata.get("finalizers", [])
-    return None if claim.deleting and held else f"it is not held back by {PROTECTION}"
+def _stays(item: Object) -> str | None:
+    protection = PROTECTIONS[item.kind]
+    held = protection in item.metadata.get("finalizers", [])
+    return None if item.deleting and held else f"it is not held back by {protection}"
 
 
 def _tell_of(reason: str) -> ListCondition:
