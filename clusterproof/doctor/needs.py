@@ -47,11 +47,13 @@ NEEDS = (
     Need("create", "", "pods/attach", r"\.attach\("),
     Need("create", "", "pods/portforward", r"\.forward\("),
     Need("create", "", "services", r"service\("),
+    Need("create", "", "endpoints", r"manifests\.endpoints\("),
+    Need("create", "", "replicationcontrollers", r"replication_controller\("),
     Need("create", "", "secrets", r"secret\("),
     Need("create", "", "resourcequotas", r"quota\(|RESOURCE_QUOTA"),
     Need("create", "", "serviceaccounts/token", r"credentials\.token|\bbearer\b"),
     Need("list", "", "nodes", r"cluster\.nodes\(|\bnodes\b|kinds\.NODE\b"),
-    Need("create", "", "nodes", r"hollow_node|hollow\."),
+    Need("create", "", "nodes", r"hollow_node|hollow\.create"),
     Need("create", "", "persistentvolumes", r"_volume\(|persistent_volume\("),
     Need("create", "apps", "deployments", r"deployment\("),
     Need("create", "apps", "statefulsets", r"stateful_?set\("),
@@ -69,10 +71,12 @@ NEEDS = (
     Need("create", ADMISSION, "mutatingwebhookconfigurations", r"MutatingWebhookConfiguration|MUTATING_WEBHOOK"),
     Need("create", ADMISSION, "validatingwebhookconfigurations", r"ValidatingWebhookConfiguration|VALIDATING_WEBHOOK"),
     Need("create", ADMISSION, "validatingadmissionpolicies", r"VALIDATING_ADMISSION|ValidatingAdmissionPolicy"),
+    Need("create", ADMISSION, "mutatingadmissionpolicies", r"MutatingAdmissionPolicy"),
     Need("create", "certificates.k8s.io", "certificatesigningrequests", r"credentials\.certificate|signing_request"),
     Need("create", "cert-manager.io", "certificates", r"cert-manager\.io"),
     Need("create", "storage.k8s.io", "storageclasses", r"STORAGE_CLASS|storage_class\("),
     Need("create", "scheduling.k8s.io", "priorityclasses", r"PriorityClass"),
+    Need("create", "node.k8s.io", "runtimeclasses", r"\bRuntimeClass"),
 )
 """Rights by which promises stand and fall; those that go along with them in any usual role are left out."""
 
