@@ -19,7 +19,14 @@ FORGOTTEN = "iptables --table nat --flush KUBE-SERVICES"
 """A node no longer knows where Services lead to."""
 
 
-@breakage(breaks={"resilience/node/loss": r"Node \S+-2 has condition Ready=Unknown: not within"}, keeps=[], scale=0.6)
+@breakage(
+    breaks={
+        "resilience/node/loss": r"Node \S+-2 has condition Ready=Unknown: not within",
+        "scheduling/taints/silence": r"Node clusterproof-hollow-\S+ has condition Ready=Unknown: not within",
+    },
+    keeps=[],
+    scale=0.6,
+)
 def lost_nodes_pass_for_ready(subject: Subject) -> Damage:
     """A node may be silent for a quarter of an hour before it is taken for lost."""
     patient = ("--node-monitor-grace-period=", "--node-monitor-grace-period=15m")

@@ -84,6 +84,46 @@ controller_off(
     breaks={"api/namespaces/deletion": r"Namespace \S+ gone: not within"},
     keeps=["api/labels/selectors"],
 )
+controller_off(
+    "node-lifecycle-controller",
+    breaks={
+        "scheduling/taints/conditions": r"Node clusterproof-hollow-\S+ is tainted by disk-pressure.*: not within",
+        "scheduling/taints/silence": r"Pod \S+/\w+ gets clusterproof-hollow-\S+: not within .* untolerated taint",
+    },
+    keeps=["scheduling/taints/no_schedule"],
+    scale=0.6,
+)
+controller_off(
+    "pod-garbage-collector-controller",
+    breaks={"pods/lifecycle/orphan": r"Pod \S+/orphan gone: not within .* still there"},
+    keeps=["api/garbage_collection/background"],
+    scale=0.7,
+)
+controller_off(
+    "replicationcontroller-controller",
+    breaks={"apps/replication_controller/scale": r"number exactly 2.*: not within .* there are 0"},
+    keeps=["apps/replicaset/scale"],
+)
+controller_off(
+    "endpoints-controller",
+    breaks={"network/endpoints/follow": r"Endpoints \S+/web name \S+: not within"},
+    keeps=["network/service/cluster_ip"],
+)
+controller_off(
+    "endpointslice-mirroring-controller",
+    breaks={"network/endpoints/mirrored": r"offer 192\.0\.2\.1: not within .* they offer none"},
+    keeps=["network/service/manual"],
+)
+controller_off(
+    "validatingadmissionpolicy-status-controller",
+    breaks={"api/admission_policies/types": r"ValidatingAdmissionPolicy \S+ warns about .*: not within"},
+    keeps=["api/admission_policies/deny"],
+)
+controller_off(
+    "persistentvolume-protection-controller",
+    breaks={"storage/volume_protection": r"PersistentVolume \S+ gone: not within .* held by \S+/pv-protection"},
+    keeps=["storage/binding"],
+)
 controller_off("resourcequota-controller", breaks={"api/quota/limit": r"ResourceQuota"})
 controller_off(
     "horizontal-pod-autoscaler-controller",

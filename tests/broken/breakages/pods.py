@@ -173,6 +173,20 @@ unlike(
     keeps=["pods/security_context/user"],
 )
 unlike(
+    "readiness_gates_ignored",
+    "Nobody waits for the conditions that a pod's readiness gates name.",
+    'has(object.spec.readinessGates) ? [JSONPatch{op: "remove", path: "/spec/readinessGates"}] : []',
+    breaks={"pods/probes/readiness_gate": r"Pod \S+/gated .*Ready.*: not within"},
+    keeps=["pods/probes/readiness"],
+)
+unlike(
+    "last_words_lost",
+    "Nobody looks at the log of a container that has failed.",
+    _of_containers("terminationMessagePolicy"),
+    breaks={"pods/lifecycle/last_words": r"termination messages of its containers are .*'fails': ''"},
+    keeps=["pods/lifecycle/grace"],
+)
+unlike(
     "hooks_ignored",
     "Containers are started and ended without their hooks.",
     _of_containers("lifecycle"),

@@ -105,6 +105,16 @@ plugin_off(
     breaks={"scheduling/gates": r"Pod \S+/gated is gated: not within .* non-empty .spec.schedulingGates"},
     keeps=["scheduling/node_affinity", "scheduling/fit"],
 )
+plugin_off(
+    "VolumeRestrictions",
+    breaks={"storage/one_pod": r"Pod \S+/second waits for a node because of 'ReadWriteOncePod': it got"},
+    keeps=["scheduling/gates", "storage/binding"],
+)
+plugin_off(
+    "NodePorts",
+    breaks={"pods/host/host_port": r"Pod"},
+    keeps=["scheduling/gates", "pods/host/names"],
+)
 
 
 @breakage(

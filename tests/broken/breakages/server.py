@@ -6,6 +6,7 @@ Comes after what needs the network: whoever follows the API server takes a while
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,6 +24,16 @@ REQUEST_HEADER = (
     "group-headers",
     "username-headers",
 )
+
+
+def admission_off(*plugins: str, name: str, meaning: str, breaks: Mapping[str, str], keeps: Sequence[str]) -> None:
+    """Register a breakage: the API server admits objects without some of the plugins that are on by default."""
+
+    @breakage(name=name, meaning=meaning, breaks=breaks, keeps=keeps)
+    def off(subject: Subject) -> Damage:
+        flag = "--disable-admission-plugins="
+        with subject.restarted(SERVER, (flag, flag + ",".join(plugins))):
+            yield []
 
 
 @breakage(
@@ -60,7 +71,10 @@ def anonymous_is_administrator(subject: Subject) -> Damage:
         yield []
 
 
-@breakage(
+admission_off(
+    "ResourceQuota",
+    name="quota_admission_off",
+    meaning="Nobody is held to a ResourceQuota, and what is created is not counted at once.",
     breaks={
         "api/quota/limit": r"create the first Lease under ResourceQuota .* it counts .*'0'.*, not 1",
         "api/quota/race": r"create the first Lease under ResourceQuota .* it counts .*'0'.*, not 1",
@@ -68,27 +82,22 @@ def anonymous_is_administrator(subject: Subject) -> Damage:
     },
     keeps=["api/quota/limit_range", "api/crud_conflict/validation"],
 )
-def quota_admission_off(subject: Subject) -> Damage:
-    """Nobody is held to a ResourceQuota, and what is created is not counted at once."""
-    with subject.restarted(SERVER, ("--disable-admission-plugins=", "--disable-admission-plugins=ResourceQuota")):
-        yield []
-
-
-@breakage(
+admission_off(
+    "NamespaceLifecycle",
+    "LimitRanger",
+    name="namespace_and_limit_admission_off",
+    meaning="Objects are let into namespaces that do not exist or are being deleted, and no LimitRange is looked at.",
     breaks={
         "api/quota/limit_range": r"a container without requests: not within",
         "api/namespaces/missing": r"MUST be refused with 404, but it was accepted",
     },
     keeps=["api/quota/limit", "api/crud_conflict/validation"],
 )
-def namespace_and_limit_admission_off(subject: Subject) -> Damage:
-    """Objects are let into namespaces that do not exist or are being deleted, and no LimitRange is looked at."""
-    off = "--disable-admission-plugins=NamespaceLifecycle,LimitRanger"
-    with subject.restarted(SERVER, ("--disable-admission-plugins=", off)):
-        yield []
-
-
-@breakage(
+admission_off(
+    "MutatingAdmissionWebhook",
+    "ValidatingAdmissionWebhook",
+    name="webhook_admission_off",
+    meaning="Webhooks are registered, and nobody calls them.",
     breaks={
         "api/admission_webhooks/mutating": r"is changed by both webhooks: not within",
         "api/admission_webhooks/validating": r"is refused: not within",
@@ -96,35 +105,24 @@ def namespace_and_limit_admission_off(subject: Subject) -> Damage:
     },
     keeps=["api/admission_policies/deny", "api/crud_conflict/validation"],
 )
-def webhook_admission_off(subject: Subject) -> Damage:
-    """Webhooks are registered, and nobody calls them."""
-    off = "--disable-admission-plugins=MutatingAdmissionWebhook,ValidatingAdmissionWebhook"
-    with subject.restarted(SERVER, ("--disable-admission-plugins=", off)):
-        yield []
-
-
-@breakage(
+admission_off(
+    "DefaultIngressClass",
+    name="default_ingress_class_admission_off",
+    meaning="There is a default IngressClass, and nobody enters it.",
     breaks={"network/ingress/default_class": r"names no class and was given None, not"},
-    keeps=["network/ingress/classes"],
+    keeps=["api/admission_webhooks/mutating"],
 )
-def default_ingress_class_admission_off(subject: Subject) -> Damage:
-    """There is a default IngressClass, and nobody enters it."""
-    off = "--disable-admission-plugins=DefaultIngressClass"
-    with subject.restarted(SERVER, ("--disable-admission-plugins=", off)):
-        yield []
-
-
-@breakage(
+admission_off(
+    "PodSecurity",
+    name="pod_security_admission_off",
+    meaning="Namespaces are labelled with Pod Security levels, and nobody looks at them.",
     breaks={"access/pod_security/enforce": r"MUST be refused with 403, but it was accepted"},
     keeps=["access/rbac/unbound", "api/quota/limit"],
 )
-def pod_security_admission_off(subject: Subject) -> Damage:
-    """Namespaces are labelled with Pod Security levels, and nobody looks at them."""
-    with subject.restarted(SERVER, ("--disable-admission-plugins=", "--disable-admission-plugins=PodSecurity")):
-        yield []
-
-
-@breakage(
+admission_off(
+    "ServiceAccount",
+    name="service_account_admission_off",
+    meaning="Pods are given no service account and no token.",
     breaks={
         "access/credentials/automount": r"a pod that names no service account",
         "access/credentials/in_pod": r"MUST reach the API server with what it was given",
@@ -132,10 +130,55 @@ def pod_security_admission_off(subject: Subject) -> Damage:
     },
     keeps=["access/credentials/tokens"],
 )
-def service_account_admission_off(subject: Subject) -> Damage:
-    """Pods are given no service account and no token."""
-    with subject.restarted(SERVER, ("--disable-admission-plugins=", "--disable-admission-plugins=ServiceAccount")):
-        yield []
+admission_off(
+    "DefaultTolerationSeconds",
+    name="default_tolerations_admission_off",
+    meaning="Pods are given no time for which they tolerate that their node is lost.",
+    breaks={"scheduling/taints/default_tolerations": r"Pod \S+/silent is lost with its node at once"},
+    keeps=["scheduling/taints/no_execute"],
+)
+admission_off(
+    "RuntimeClass",
+    name="runtime_class_admission_off",
+    meaning="Pods name a RuntimeClass, and nobody looks at it.",
+    breaks={"pods/runtime_class/admission": r"Pod \S+/known of RuntimeClass \S+ has the overhead None"},
+    keeps=["pods/resources/qos"],
+)
+admission_off(
+    "PersistentVolumeClaimResize",
+    name="expansion_admission_off",
+    meaning="Claims may be made larger whatever their class says.",
+    breaks={"storage/no_expansion": r"of a larger size MUST be refused with 403, but it was accepted"},
+    keeps=["storage/binding"],
+)
+admission_off(
+    "CertificateApproval",
+    name="approval_admission_off",
+    meaning="Who may approve signing requests may do so for every signer.",
+    breaks={"access/credentials/signers": r"approval of .* it was accepted without the right"},
+    keeps=["access/credentials/certificates"],
+)
+admission_off(
+    "CertificateSubjectRestriction",
+    name="subject_admission_off",
+    meaning="Certificates of the group that may do everything can be asked for.",
+    breaks={"access/credentials/certificates": r"for the group system:masters MUST be refused"},
+    keeps=["access/credentials/signers"],
+)
+admission_off(
+    "MutatingAdmissionPolicy",
+    name="mutating_policies_off",
+    meaning="Policies that change objects are bound, and nobody evaluates them.",
+    breaks={"api/admission_policies/mutate": r"a red ConfigMap in \S+ .*not within"},
+    keeps=["api/admission_policies/deny"],
+)
+admission_off(
+    "Priority",
+    name="priority_admission_off",
+    meaning="Pods name a PriorityClass, and all have the same priority.",
+    breaks={"scheduling/priority[PreemptLowerPriority]": r"Pod \S+/low told to end: not within"},
+    keeps=["scheduling/fit"],
+)
 
 
 @breakage(
