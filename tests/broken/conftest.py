@@ -19,6 +19,8 @@ from .registry import Breakage
 from .subject import Subject
 
 NAME = "broken"
+SOUND_SECONDS = 1800.0
+"""For all promises of all breakages; those that disturb the cluster are proven one after the other."""
 DETECTION = Path(__file__).parents[2] / "docs" / "detection.md"
 FOUND = Path(__file__).with_name("found.json")
 """What the page was written from; those breakages that are tried again replace their part of it."""
@@ -71,7 +73,7 @@ def sound(request: pytest.FixtureRequest, subject: Subject, prover: Prover) -> l
     chosen = [item.callspec.params["broken"] for item in items if hasattr(item, "callspec")]
     named = {id: None for each in chosen if isinstance(each, Breakage) for id in each.promises}
     whole = [id for id in named if "[" not in id or id.partition("[")[0] not in named]
-    return prover.start(whole, subject.arguments).results() if whole else []
+    return prover.start(whole, subject.arguments).results(within=SOUND_SECONDS) if whole else []
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

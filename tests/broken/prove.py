@@ -19,7 +19,7 @@ from clusterproof.running import journal
 from clusterproof.running.proving import PLAN
 
 LONGEST_SECONDS = 420.0
-"""For all promises of one run."""
+"""For the promises of one breakage."""
 
 
 class Prover:
@@ -67,16 +67,16 @@ class Proof:
                 env={**os.environ, "TMPDIR": str(folder)},  # its plan is found there
             )
 
-    def results(self) -> list[Result]:
-        """All results, as soon as the last one is known.
+    def results(self, within: float = LONGEST_SECONDS) -> list[Result]:
+        """All results, as soon as the last one is known, which takes so many seconds at most.
 
         The run itself goes on: it waits for its namespaces to go away, which may take long on a broken cluster.
         """
-        deadline = time.monotonic() + LONGEST_SECONDS
+        deadline = time.monotonic() + within
         while (code := self._process.poll()) is None:
             if (found := self._found()) is not None:
                 return found
-            assert time.monotonic() < deadline, f"promises still run after {LONGEST_SECONDS:g} s:\n{self._said()}"
+            assert time.monotonic() < deadline, f"promises still run after {within:g} s:\n{self._said()}"
             time.sleep(0.1)
         assert code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED), f"pytest ended with {code}:\n{self._said()}"
         return self._record()

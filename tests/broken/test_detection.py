@@ -37,7 +37,7 @@ def test_sound_cluster(sound: list[Result]) -> None:
 
 
 @pytest.mark.parametrize("broken", [pytest.param(each, id=each.name) for each in ALL.values()])
-def test_detection(broken: Breakage, subject: Subject, prover: Prover, sound: list[Result], record: Record) -> None:
+def test_detection(broken: Breakage, subject: Subject, prover: Prover, record: Record) -> None:
     """The promises that a breakage breaks are broken and say why; promises that it has nothing to do with are kept."""
     subject.mend()
     with contextmanager(broken.damage)(subject) as arguments:
