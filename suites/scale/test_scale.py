@@ -56,15 +56,19 @@ def test_metrics(
         eventually(burner, running, within=timeouts.pod)
     pod_metrics, what = namespace.select(kinds.POD_METRICS).read, "metrics of pods tell what they use"
     busy = eventually(pod_metrics, _tell_the_use(burners), within=timeouts.metrics, describe=what)
-    nodes_before = cluster.list(kinds.NODE_METRICS)
+    node_metrics = cluster.select(kinds.NODE_METRICS).read
+    nodes_before = eventually(node_metrics, _some, within=timeouts.request, describe="there are metrics of nodes")
 
     for burner in burners:
         load.burn(burner, 0)
 
     eventually(pod_metrics, _tell_the_use(burners, busy), within=timeouts.metrics, describe=f"{what} now")
-    node_metrics = cluster.select(kinds.NODE_METRICS).read
     nodes_now = _tell_the_nodes_use(cluster, nodes_before, burners[0])
     eventually(node_metrics, nodes_now, within=timeouts.metrics, describe="metrics of nodes tell what they use now")
+
+
+def _some(metrics: list[Object]) -> str | None:
+    return None if metrics else "there are none"
 
 
 class Use(NamedTuple):

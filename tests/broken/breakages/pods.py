@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -41,7 +42,9 @@ def runtime(subject: Subject, change: str, *, updates: bool = False) -> Iterator
     """
     real = subject.run_on(subject.nodes[0], "which runc").strip()
     body = "".join(f"        {line}\n" for line in change.strip().splitlines())
-    text = _WRAPPER.format(python=sys.executable, change=body, runc=real, updates=updates)
+    # A virtual environment may lie where nodes have folders of their own; what it was made of does not.
+    python = os.path.realpath(sys.executable)
+    text = _WRAPPER.format(python=python, change=body, runc=real, updates=updates)
     wrappers = [
         subject.state.node_folder(node) / "opt/clusterproof/bin/runc" for node in subject.state.nodes
     ]  # first on the path of containerd and its shims
