@@ -90,7 +90,7 @@ def test_grace(namespace: Namespace, images: Images, timeouts: Timeouts) -> None
 
     Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination-forced
     """
-    grace = 5
+    grace = 8
     stubborn = _traps("stubborn", images, "echo ignored")
     spec = {"containers": [stubborn], "volumes": [EMPTY]}
     pod = namespace.create(manifests.pod("stays", images.agnhost, grace=grace, spec=spec))

@@ -210,7 +210,7 @@ unlike(
     "grace_periods_ignored",
     "Pods are given a second to end, whatever they ask for.",
     '[JSONPatch{op: "replace", path: "/spec/terminationGracePeriodSeconds", value: 1}]',
-    breaks={"pods/lifecycle/grace": r"a container was killed after [0-3] s, its grace period is 5 s"},
+    breaks={"pods/lifecycle/grace": r"a container was killed after [0-6] s, its grace period is 8 s"},
     keeps=["pods/lifecycle/start"],
 )
 unlike(
