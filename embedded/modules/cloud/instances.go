@@ -73,8 +73,9 @@ func (c *cloud) InstanceMetadata(_ context.Context, node *v1.Node) (*cloudprovid
 		return nil, fmt.Errorf("node %s: %w", node.Name, cloudprovider.InstanceNotFound)
 	}
 	return &cloudprovider.InstanceMetadata{
-		ProviderID:   all.providerID(found),
-		InstanceType: "namespace",
+		ProviderID: all.providerID(found),
+		// As the autoscaler calls it (modules/karpenter), which leaves nodes of a type that it does not know alone.
+		InstanceType: "embedded",
 		Region:       all.Name,
 		Zone:         found.Name,
 		NodeAddresses: []v1.NodeAddress{
