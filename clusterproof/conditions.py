@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from clusterproof.client import Response
 from clusterproof.errors import Hopeless, SurroundingsError
 from clusterproof.objects import Object
 
@@ -252,6 +253,11 @@ def ready_addresses(slices: list[Object]) -> set[str]:
         if (endpoint.get("conditions") or {}).get("ready") is not False
         for address in endpoint["addresses"]
     }
+
+
+def its_own(answer: Response) -> str | None:
+    """An answer is that of the server that was asked, not 503 for one behind it that is too busy for a moment."""
+    return f"it is answered 503: {answer.text[:200]}" if answer.status == 503 else None
 
 
 def equals(wanted: Any) -> Callable[[Any], str | None]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
-from clusterproof import Cluster, Namespace, Timeouts, capabilities, conditions, eventually, kinds, manifests
+from clusterproof import Cluster, Namespace, Response, Timeouts, capabilities, conditions, eventually, kinds, manifests
 from clusterproof.credentials import Credentials
 from clusterproof.rights import grant
 
@@ -40,7 +42,7 @@ def test_identity(
 
     Source: https://kubernetes.io/docs/concepts/extend-kubernetes/api-extension/apiserver-aggregation/
     """
-    group = f"{namespace}-group"
+    group, path = f"{namespace}-group", kinds.NODE_METRICS.path()
     if who == "ServiceAccount":
         account = namespace.create(manifests.service_account("caller"))
         client, subject = credentials.token(account), manifests.subject(who, "caller", namespace.name)
@@ -48,18 +50,22 @@ def test_identity(
         client = credentials.certificate(f"{namespace}-user", [group])
         subject = manifests.subject(who, group if who == "Group" else client.user)
 
-    def answered(kind: kinds.Kind, status: int) -> None:
-        # A server behind the API server may be too busy for a moment, and is then answered for with 503.
-        eventually(
-            lambda: client.request("GET", kind.path()).status,
-            conditions.equals(status),
-            within=timeouts.propagation,
-            describe=f"{kind.path()} is answered to {client.user}",
-        )
+    def answer(kind: kinds.Kind) -> Response:
+        read = partial(client.request, "GET", kind.path())
+        return eventually(read, conditions.its_own, within=timeouts.request, describe=f"{kind.path()} is answered")
 
-    answered(kinds.NODE_METRICS, 403)
+    before = answer(kinds.NODE_METRICS).status
+    assert before == 403, f"{client.user} was granted nothing, but {path} is answered with {before}"
     rule = manifests.rbac_rule(["get", "list"], ["nodes"], groups=["metrics.k8s.io"])
     grant(namespace, [rule], [subject], role="ClusterRole", binding="ClusterRoleBinding")
 
-    answered(kinds.NODE_METRICS, 200)
-    answered(kinds.POD_METRICS, 403)
+    eventually(
+        lambda: client.request("GET", path).status,
+        conditions.equals(200),
+        within=timeouts.propagation,
+        describe=f"{path} is answered to {client.user}",
+    )
+    listed = answer(kinds.NODE_METRICS).json()
+    assert listed["kind"] == "NodeMetricsList", f"{path} is answered with {listed['kind']}"
+    other = answer(kinds.POD_METRICS).status
+    assert other == 403, f"{client.user} was granted the metrics of nodes, but those of pods are answered with {other}"

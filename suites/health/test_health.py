@@ -163,9 +163,14 @@ def test_apis(cluster: Cluster, timeouts: Timeouts) -> None:
     aggregated = {f"apis/{spec['group']}/{spec['version']}" for spec in behind} & index.keys()
     for path in ["api/v1", "apis/apps/v1", *sorted(aggregated)]:
         assert path in index, f"/openapi/v3 does not list {path}"
-        # Of an aggregated API it comes from its own server, which may be too busy for a moment.
+        # Of an aggregated API it comes from its own server.
         read = partial(cluster.client.request, "GET", index[path]["serverRelativeURL"])
-        eventually(read, _is_described, within=timeouts.propagation, describe=f"the OpenAPI document of {path}")
+        what = f"the OpenAPI document of {path}"
+        answer = eventually(read, conditions.its_own, within=timeouts.propagation, describe=what)
+        assert answer.status == 200, f"{what} is answered {answer.status}: {answer.text[:200]}"
+        described = answer.json()
+        assert described["openapi"].startswith("3."), f"{path} is described by no OpenAPI document"
+        assert described["paths"], f"{what} names no path"
 
 
 @pytest.mark.smoke
@@ -372,15 +377,6 @@ def _serve(services: list[Object]) -> str | None:
     conditions_of = {each.name: each.condition("Available") for each in services}
     lacking = {name: found for name, found in conditions_of.items() if found.get("status") != "True"}
     return "; ".join(f"{name}: {found.get('reason')} {found.get('message')}" for name, found in lacking.items()) or None
-
-
-def _is_described(answer: Response) -> str | None:
-    """It is an OpenAPI document that names paths."""
-    if answer.status != 200:
-        return f"it is answered {answer.status}: {answer.text[:200]}"
-    described = answer.json()
-    known = str(described.get("openapi")).startswith("3.") and described.get("paths")
-    return None if known else f"it names no paths of OpenAPI 3: {str(described)[:200]}"
 
 
 def _renewed_since(moment: str) -> conditions.Condition:
