@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -44,7 +44,7 @@ class Plan:
     name: str
     nodes: int = 2
     kubernetes_version: str = DEFAULT_KUBERNETES
-    addons: tuple[str, ...] = addons.NAMES
+    addons: tuple[str, ...] = field(default_factory=addons.usual)
     images: tuple[str, ...] = ()
     """Images beyond those that every cluster and the add-ons need."""
     owner: int = 0
@@ -82,7 +82,8 @@ def check(plan: Plan) -> None:
     chosen = addons.named(plan.addons)
     if plan.kubernetes_version.removeprefix("v") not in (known := kubernetes_versions()):
         raise CannotStart(f"Kubernetes {plan.kubernetes_version} cannot be had here; choose from: {', '.join(known)}")
-    preflight.check(plan.nodes + sum(addon.nodes for addon in chosen), addons=bool(plan.addons))
+    refused = [f"add-on {addon.name}: {reason}" for addon in chosen if (reason := addon.refused())]
+    preflight.check(plan.nodes + sum(addon.nodes for addon in chosen), refused, addons=bool(plan.addons))
 
 
 def down(name: str) -> None:

@@ -33,10 +33,9 @@ class Up:
         parser.add_argument("--nodes", type=int, default=2, metavar="N", help="number of nodes (default: 2)")
         parser.add_argument(
             "--addons",
-            default=",".join(addons.NAMES),
             metavar="LIST",
             help=f"what runs on it, by comma, or 'none'; there are {', '.join(addons.ALL)} "
-            f"(default: {','.join(addons.NAMES)})",
+            f"(default: {','.join(addons.NAMES)}, less what this machine cannot run)",
         )
         parser.add_argument(
             "--kubernetes-version",
@@ -46,11 +45,11 @@ class Up:
         )
 
     def run(self, args: argparse.Namespace) -> int:
-        names = [] if args.addons == "none" else [name.strip() for name in args.addons.split(",") if name.strip()]
+        names = addons.usual() if args.addons is None else _listed(args.addons)
         # Whoever ends this politely leaves nothing of the cluster, as with Ctrl-C.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
-            made = cluster.up(cluster.Plan(args.name, args.nodes, args.kubernetes_version, tuple(names)), _say)
+            made = cluster.up(cluster.Plan(args.name, args.nodes, args.kubernetes_version, names), _say)
         except state.CannotStart as error:
             raise pytest.UsageError(str(error)) from error
         print(f"cluster {made.name} is ready: export KUBECONFIG={made.kubeconfig}")
@@ -232,6 +231,11 @@ def _described(one: state.ClusterState) -> Iterator[str]:
 def _ended(one: state.ClusterState) -> list[str]:
     """Names of components whose program does not run any more."""
     return sorted(name for name, program in one.programs.items() if process.child_of(program.pid) is None)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    """The names of a list by comma, of which `none` is the empty one."""
+    return () if text == "none" else tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _say(line: str) -> None:

@@ -187,6 +187,13 @@ COMPONENTS: tuple[Component, ...] = (
         programs=("cloud-controller-manager",),
     ),
     Component(
+        name="network-policies",
+        module="sigs.k8s.io/kube-network-policies",
+        packages=("clusterproof.dev/embedded/network-policies",),  # our own, around upstream's controller
+        programs=("network-policies",),
+        data=("install.yaml",),
+    ),
+    Component(
         name="vpa",
         module="k8s.io/autoscaler/vertical-pod-autoscaler",
         packages=("pkg/recommender", "pkg/updater", "pkg/admission-controller"),

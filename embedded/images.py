@@ -331,6 +331,12 @@ def _envoy(artifacts: Artifacts) -> list[Layer]:
     return [(*rootfs.runtime((program,)), File("usr/local/bin/envoy", program, 0o755), Folder("etc/envoy"))]
 
 
+def _network_policies(artifacts: Artifacts) -> list[Layer]:
+    return [
+        (*rootfs.runtime(()), *rootfs.iptables(), File("network-policies", artifacts.binary("network-policies"), 0o755))
+    ]
+
+
 def _version(component: str) -> str:
     (chosen,) = choose([component], DEFAULT_KUBERNETES)
     return chosen.version if isinstance(chosen, Chosen) else f"v{chosen.version}"
@@ -443,6 +449,12 @@ IMAGES: dict[str, Image] = {
     "vpa-recommender": _vpa("recommender"),
     "vpa-updater": _vpa("updater"),
     "vpa-admission-controller": _vpa("admission-controller"),
+    "network-policies": Image(
+        f"clusterproof.dev/embedded/network-policies:{_version('network-policies')}",
+        _network_policies,
+        ("network-policies",),
+        entrypoint=("/network-policies",),
+    ),
     "resource-consumer": Image(
         f"{_E2E}/resource-consumer:1.14",
         _resource_consumer,

@@ -6,7 +6,7 @@ import ctypes
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from . import cache, cgroups, rootfs, state
@@ -23,6 +23,8 @@ TOOLS = {
 }
 """Programs that clusters use from this machine, each with its Debian package."""
 
+_ISOLATED = ("unshare", "--net", "--mount", "--pid", "--fork")
+"""What comes before a command that may change the network, and nobody's."""
 _INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 CONTROLLERS = {"cpu", "cpuset", "memory", "pids"}
 BUILD_DISK = 6 << 30
@@ -35,9 +37,9 @@ class PreflightError(CannotStart):
     """This machine cannot run an embedded cluster; the message lists all reasons."""
 
 
-def check(nodes: int, *, addons: bool) -> None:
-    """Raise PreflightError when something is missing for a cluster of that many nodes."""
-    if missing := list(problems(nodes, addons=addons)):
+def check(nodes: int, more: Iterable[str] = (), *, addons: bool) -> None:
+    """Raise PreflightError when something is missing for a cluster of that many nodes, or `more` is known to be."""
+    if missing := [*problems(nodes, addons=addons), *more]:
         listed = "\n".join(f"  - {problem}" for problem in missing)
         raise PreflightError(f"this machine cannot run an embedded cluster yet:\n{listed}")
 
@@ -70,14 +72,21 @@ def problems(nodes: int, *, addons: bool) -> Iterator[str]:
     yield from _disk_problems(state.root(), CLUSTER_DISK)
 
 
+def queues_refused() -> str:
+    """Why the kernel hands no packets to programs, and what to do about it; empty when it does, or others are at it."""
+    if os.geteuid() or not all(shutil.which(tool) for tool in ("unshare", "iptables")):
+        return ""
+    said = _refused(*_ISOLATED, "iptables", "-t", "mangle", "-A", "POSTROUTING", "-j", "NFQUEUE", "--queue-num", "98")
+    return said and f"the kernel hands no packets to programs ({said}): modprobe -a xt_NFQUEUE nfnetlink_queue"
+
+
 def _kernel_problems(missing: set[str]) -> Iterator[str]:
-    isolated = ["unshare", "--net", "--mount", "--pid", "--fork"]
     if not missing & {"iproute2", "util-linux"} and (
-        said := _refused(*isolated, "sh", "-ec", "ip link add v0 type veth peer name v1; ip link add br0 type bridge")
+        said := _refused(*_ISOLATED, "sh", "-ec", "ip link add v0 type veth peer name v1; ip link add br0 type bridge")
     ):
         help = "in a container, run it --privileged; else: modprobe -a veth bridge"
         yield f"namespaces, veth links or bridges are refused ({said}): {help}"
-    if not missing & {"iptables", "util-linux"} and (said := _refused(*isolated, "iptables", "-t", "nat", "-L", "-n")):
+    if not missing & {"iptables", "util-linux"} and (said := _refused(*_ISOLATED, "iptables", "-t", "nat", "-L", "-n")):
         help = "modprobe -a iptable_nat xt_comment xt_conntrack xt_statistic"
         yield f"iptables cannot translate addresses ({said}): {help}"
     if "overlay" not in Path("/proc/filesystems").read_text():

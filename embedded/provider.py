@@ -23,7 +23,7 @@ class Embedded:
         version = shape.kubernetes_version or DEFAULT_KUBERNETES
         if shape.reuse and (there := [each for each in state.clusters() if each.name == shape.name and each.ready]):
             return access(there[0])
-        chosen = addons.ALL if shape.disruptive else addons.NAMES
+        chosen = (*addons.usual(), *(addons.DISRUPTIVE if shape.disruptive else ()))
         plan = cluster.Plan(shape.name, shape.nodes, version, chosen, owner=0 if shape.keep else os.getpid())
         return access(cluster.up(plan, print))
 

@@ -22,9 +22,11 @@ from ..builder import Artifacts
 from ..process import Component
 from ..state import CannotStart, ClusterState
 
-NAMES = ("cloud", "dns", "metrics", "custom-metrics", "ingress", "storage", "vpa", "cert-manager")
-"""Those that a cluster has if none are named, in the order in which they are started."""
-ALL = (*NAMES, "autoscaler")
+NAMES = ("cloud", "dns", "metrics", "custom-metrics", "ingress", "storage", "vpa", "cert-manager", "network-policies")
+"""Those that a cluster has if none are named and the machine can run them, in the order in which they are started."""
+DISRUPTIVE = ("autoscaler",)
+"""Those for disruptive promises."""
+ALL = (*NAMES, *DISRUPTIVE)
 """All there are, in that order."""
 
 FIRST = ("cloud", "dns")
@@ -38,6 +40,10 @@ Manifest = dict[str, Any]
 
 def _nothing(*_: object) -> Iterable[Manifest]:
     return ()
+
+
+def _never() -> str:
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,13 @@ class Addon:
     """How many nodes it may add."""
     needs: tuple[str, ...] = ()
     """Names of the add-ons without which it does nothing; whoever asks for it gets them, too."""
+    refused: Callable[[], str] = _never
+    """Why this machine cannot run it, and what to do about that; empty when it can."""
+
+
+def usual() -> tuple[str, ...]:
+    """Names of the add-ons that a cluster has if none are named: those of `NAMES` that this machine can run."""
+    return tuple(addon.name for addon in named(NAMES) if not addon.refused())
 
 
 def named(names: Iterable[str]) -> list[Addon]:
