@@ -14,26 +14,34 @@ from clusterproof.manifests import http_probe, network_policy, pod
 
 pytestmark = pytest.mark.requires(capabilities.NETWORK_POLICY)
 
-OPEN, OTHER = 8080, 8090
-"""Ports on which every pod here serves."""
+OPEN, OTHER, DATAGRAMS = 8080, 8090, 8081
+"""Ports on which every pod here serves, the last one by UDP."""
+EVERY = (OPEN, OTHER, DATAGRAMS)
+RANGE = {"port": OTHER - 5, "endPort": OTHER + 5}
+"""Has the second of them."""
 
 
 def test_default_deny(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
-    """A policy that allows nothing MUST keep everybody from the pods it selects, until it is deleted.
+    """A policy that allows nothing MUST keep everybody from the pods it selects, on each node, until it is deleted.
 
-    The kubelet, which looks whether they are ready, is not kept from them.
+    A node is not kept from its own pods: its kubelet sees whether they are ready.
 
     Source: https://kubernetes.io/docs/concepts/services-networking/network-policies/#default-policies
     """
-    server, client = _pods(namespace, nodes, images, timeouts, "server", "client")
-    _allowed({client: [server]}, {"client to server:8080"}, timeouts)
+    everywhere = range(len(nodes))
+    servers = _pods(namespace, nodes, images, timeouts, *(f"server-{number}" for number in everywhere))
+    clients = _pods(namespace, nodes, images, timeouts, *(f"client-{number}" for number in everywhere))
+    who = dict.fromkeys(clients, servers)
+    open = {f"{client.name} to {server.name}:8080" for client in clients for server in servers}
+    _allowed(who, open, timeouts)
 
     closed = namespace.create(network_policy("closed", types=["Ingress"]))
-    _allowed({client: [server]}, set(), timeouts)
-    eventually(server, ready, within=timeouts.pod)
+    _allowed(who, set(), timeouts)
+    (late,) = _pods(namespace, nodes, images, timeouts, "server-late")
+    _allowed({client: [late] for client in clients}, set(), timeouts)
 
     closed.delete()
-    _allowed({client: [server]}, {"client to server:8080"}, timeouts)
+    _allowed(who, open, timeouts)
 
 
 def test_from(namespaces: Callable[[], Namespace], nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
@@ -83,6 +91,61 @@ def test_ip_block(namespace: Namespace, nodes: list[Object], images: Images, tim
     _allowed({friend: [server], stranger: [server]}, {"friend to server:8080"}, timeouts)
 
 
+@pytest.mark.parametrize(
+    ("rule", "port"),
+    [(RANGE, OTHER), ({"port": "other"}, OTHER), ({"port": DATAGRAMS, "protocol": "UDP"}, DATAGRAMS)],
+    ids=["range", "name", "udp"],
+)
+def test_ports(
+    namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts, rule: dict[str, Any], port: int
+) -> None:
+    """A policy MUST let through to the ports that it names, by range, name or protocol, and to no other.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/network-policies/#targeting-a-range-of-ports
+    """
+    server, client = _pods(namespace, nodes, images, timeouts, "server", "client")
+    _allowed({client: [server]}, {f"client to server:{each}" for each in EVERY}, timeouts, ports=EVERY)
+
+    namespace.create(
+        network_policy("by-port", select={"role": "server"}, types=["Ingress"], ingress=[{"ports": [rule]}])
+    )
+
+    _allowed({client: [server]}, {f"client to server:{port}"}, timeouts, ports=EVERY)
+
+
+def test_several(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """Policies that select the same pod MUST let through what any of them lets through.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/network-policies/#the-two-sorts-of-pod-isolation
+    """
+    server, friend, guest, stranger = _pods(namespace, nodes, images, timeouts, "server", "friend", "guest", "stranger")
+    who = {each: [server] for each in (friend, guest, stranger)}
+    namespace.create(network_policy("closed", types=["Ingress"]))
+    for name in ("friend", "guest"):
+        rules = [{"from": [{"podSelector": _of(name)}]}]
+        namespace.create(network_policy(f"for-{name}", select={"role": "server"}, types=["Ingress"], ingress=rules))
+
+    _allowed(who, {"friend to server:8080", "guest to server:8080"}, timeouts)
+
+
+def test_labels(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A policy MUST follow the labels of pods: of those that it selects, and of those that it names.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/network-policies/#behavior-of-to-and-from-selectors
+    """
+    server, client = _pods(namespace, nodes, images, timeouts, "server", "client")
+    rules = [{"from": [{"podSelector": _of("friend")}]}]
+    namespace.create(network_policy("for-friends", select={"role": "server"}, types=["Ingress"], ingress=rules))
+    _allowed({client: [server]}, set(), timeouts)
+
+    _relabel(client, "friend")
+    _allowed({client: [server]}, {"client to server:8080"}, timeouts)
+    _relabel(client, "stranger")
+    _allowed({client: [server]}, set(), timeouts)
+    _relabel(server, "free")
+    _allowed({client: [server]}, {"client to server:8080"}, timeouts)
+
+
 Paths = dict[Object, list[Object]]
 """Which pods are asked by a pod."""
 
@@ -90,7 +153,8 @@ Paths = dict[Object, list[Object]]
 def _pods(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts, *names: str) -> list[Object]:
     """A pod for each name, on one node after the other, all ready; its role is the first word of its name."""
     serve = f"/agnhost netexec --http-port={OTHER} --udp-port=-1 & exec /agnhost netexec --http-port={OPEN}"
-    options: dict[str, Any] = {"command": ["sh", "-c", serve], "readiness": http_probe(OPEN)}
+    named = {"ports": [{"name": "other", "containerPort": OTHER}]}
+    options: dict[str, Any] = {"command": ["sh", "-c", serve], "readiness": http_probe(OPEN), "container": named}
     made = []
     for number, name in enumerate(names):
         node, role = nodes[number % len(nodes)].name, {"role": name.partition("-")[0]}
@@ -107,15 +171,21 @@ def _allowed(paths: Paths, wanted: set[str], timeouts: Timeouts, *, ports: Itera
 def _answered(paths: Paths, ports: Iterable[int]) -> set[str]:
     found = set()
     for client, servers in paths.items():
-        urls = {_url(server, port): f"{client.name} to {server.name}:{port}" for server in servers for port in ports}
-        given = inside.fetch(client, urls)
-        found |= {name for url, name in urls.items() if not any(each.startswith("curl: ") for each in given[url])}
+        asked = {_url(server, port): (server.name, port) for server in servers for port in ports}
+        given = inside.fetch(client, asked)
+        found |= {f"{client.name} to {name}:{port}" for url, (name, port) in asked.items() if name in given[url]}
     return found
 
 
 def _url(server: Object, port: int) -> str:
     address = server.status["podIP"]
+    if port == DATAGRAMS:
+        return inside.datagram(address, port, "hostname")
     return f"http://{f'[{address}]' if ':' in address else address}:{port}/hostname"
+
+
+def _relabel(pod: Object, role: str) -> None:
+    pod.patch({"metadata": {"labels": {"role": role}}})
 
 
 def _of(role: str) -> dict[str, Any]:
