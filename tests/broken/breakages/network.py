@@ -259,20 +259,6 @@ service_rewritten(
 
 
 @breakage(
-    breaks={
-        "network/policy/default_deny": r"let through: not within .*it is \{'client to server:8080'\}, not set\(\)",
-        "network/policy/from": r"let through: not within .*stranger to server:8080",
-        "network/policy/egress": r"let through: not within .*client to other:8080",
-        "network/policy/ip_block": r"let through: not within .*stranger to server:8080",
-    },
-    keeps=["network/service/cluster_ip"],
-)
-def policy_engine_missing(subject: Subject) -> Damage:
-    """The cluster claims to enforce NetworkPolicies, and nobody does."""
-    yield ["--capabilities=network.policy,network.policy.ip-blocks"]
-
-
-@breakage(
     breaks={"network/load_balancer/health_check_port": r"it is \['200', '200'\], not \['200', '503'\]"},
     keeps=["network/service/cluster_ip"],
 )
