@@ -28,7 +28,6 @@ def test_an_unknown_addon_is_named_with_those_there_are() -> None:
 def no_queues(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose kernel hands no packets to programs."""
     monkeypatch.setattr(preflight.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(preflight.shutil, "which", lambda tool, path=None: tool)
     monkeypatch.setattr(preflight, "_refused", lambda *command: "no such target" if "NFQUEUE" in command else "")
 
 
