@@ -15,8 +15,9 @@ Ask = Callable[[Request], Answer]
 
 
 @contextlib.contextmanager
-def _through(subject: Subject, exchange: Callable[[Request, Ask], Answer]) -> Iterator[list[str]]:
-    with Relay(HERE, subject.access.ingress_address, exchange).running() as relay:
+def through(subject: Subject, **distortion: Callable[..., object]) -> Iterator[list[str]]:
+    """The way in, behind a proxy."""
+    with Relay(HERE, subject.access.ingress_address, **distortion).running() as relay:  # type: ignore[arg-type]
         yield [f"--ingress-address={relay.address}"]
 
 
@@ -38,7 +39,7 @@ def ingress_ignores_host(subject: Subject) -> Damage:
             answer = ask(request)
         return answer
 
-    with _through(subject, exchange) as arguments:
+    with through(subject, exchange=exchange) as arguments:
         yield arguments
 
 
@@ -53,7 +54,7 @@ def ingress_default_page(subject: Subject) -> Damage:
         answer = ask(request)
         return Answer(200, {"Content-Type": "text/html"}, b"Welcome to the shop") if answer.status == 404 else answer
 
-    with _through(subject, exchange) as arguments:
+    with through(subject, exchange=exchange) as arguments:
         yield arguments
 
 
@@ -68,7 +69,7 @@ def ingress_ignores_path(subject: Subject) -> Damage:
         request.path = "/"
         return ask(request)
 
-    with _through(subject, exchange) as arguments:
+    with through(subject, exchange=exchange) as arguments:
         yield arguments
 
 
@@ -85,7 +86,7 @@ def ingress_loses_requests(subject: Subject) -> Damage:
             return Answer(503, {"Content-Type": "text/plain"}, b"upstream connect error")
         return ask(request)
 
-    with _through(subject, exchange) as arguments:
+    with through(subject, exchange=exchange) as arguments:
         yield arguments
 
 
@@ -111,7 +112,6 @@ def ingress_without_tls(subject: Subject) -> Damage:
 @breakage(
     breaks={
         "network/ingress/timeout": r"allows for 1 s: not within .*sleep%203': 200",
-        "network/ingress/websocket": r"passes on a websocket: not within",
         "network/ingress/redirect": r"redirects visitors to https: not within .*\(False, ''\)",
     },
     keeps=["network/ingress/classes"],
@@ -121,3 +121,17 @@ def ingress_ignores_annotations(subject: Subject) -> Damage:
     change = 'has(object.metadata.annotations) ? [JSONPatch{op: "remove", path: "/metadata/annotations"}] : []'
     with subject.mutating("networking.k8s.io/v1/ingresses", change, patch="JSONPatch"):
         yield []
+
+
+@breakage(
+    breaks={"network/ingress/websocket": r"passes on a websocket: not within"},
+    keeps=["network/ingress/routing"],
+)
+def ingress_without_websockets(subject: Subject) -> Damage:
+    """An ingress controller passes requests on without the wish for another protocol."""
+
+    def asked(request: Request) -> None:
+        request.headers.pop("Upgrade", None)
+
+    with through(subject, asked=asked) as arguments:
+        yield arguments
