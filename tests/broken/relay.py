@@ -45,7 +45,12 @@ class Answer:
     body: bytes
 
 
-def _passed_on(request: Request, ask: Callable[[Request], Answer]) -> Answer:
+Ask = Callable[[Request], Answer]
+Exchange = Callable[[Request, Ask], Answer]
+
+
+def passed_on(request: Request, ask: Ask) -> Answer:
+    """What the server behind answers."""
     return ask(request)
 
 
@@ -53,7 +58,7 @@ def _unchanged(request: Request, line: bytes) -> bytes | None:
     return line
 
 
-def _as_asked(request: Request) -> None:
+def as_asked(request: Request) -> None:
     """Changes nothing."""
 
 
@@ -65,11 +70,11 @@ class Relay:
     """Address; the port is chosen by the kernel."""
     target: str
     """`host:port`."""
-    exchange: Callable[[Request, Callable[[Request], Answer]], Answer] = _passed_on
+    exchange: Exchange = passed_on
     """Answers a request, usually with the help of the second argument, which asks the server behind."""
     line: Callable[[Request, bytes], bytes | None] = _unchanged
     """A line of a stream; None drops it."""
-    asked: Callable[[Request], None] = _as_asked
+    asked: Callable[[Request], None] = as_asked
     """Changes whatever is asked for, streams included, before anything else is done with it."""
     tls: ssl.SSLContext | None = None
     """How it serves TLS; None: it does not."""

@@ -12,11 +12,10 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from ..registry import Damage, breakage
-from ..relay import Answer, Request
+from ..relay import Answer, Ask, Request
 from ..subject import Subject
 from .apis import through
 
-Ask = Callable[[Request], Answer]
 MERGE = "application/merge-patch+json"
 
 

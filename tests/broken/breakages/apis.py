@@ -14,7 +14,7 @@ from typing import Any
 from clusterproof.embedded.pki import Authority, Pair
 
 from ..registry import Damage, breakage
-from ..relay import Answer, Relay, Request, serving, speaking
+from ..relay import Answer, Ask, Relay, Request, serving, speaking
 from ..subject import Subject, kubeconfig_of
 
 HERE = "127.0.0.1"
@@ -64,7 +64,7 @@ def writes_answered_500(subject: Subject) -> Damage:
     """One write in 50 is answered with 500, although it was done."""
     count = itertools.count(1)
 
-    def lie(request: Request, ask: Callable[[Request], Answer]) -> Answer:
+    def lie(request: Request, ask: Ask) -> Answer:
         answer = ask(request)
         if request.method in WRITES and next(count) % 50 == 0:
             status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 500, "message": "timeout"}
@@ -80,7 +80,7 @@ def slow_answers(subject: Subject) -> Damage:
     """One request in 25 is answered late."""
     count = itertools.count(1)
 
-    def delay(request: Request, ask: Callable[[Request], Answer]) -> Answer:
+    def delay(request: Request, ask: Ask) -> Answer:
         answer = ask(request)
         if next(count) % 25 == 0:
             time.sleep(1.3)
@@ -119,7 +119,7 @@ def aggregated_api_dead(subject: Subject) -> Damage:
 def schemas_thrown_away(subject: Subject) -> Damage:
     """Custom objects are not validated: every definition loses its schemas on its way to the API server."""
 
-    def strip(request: Request, ask: Callable[[Request], Answer]) -> Answer:
+    def strip(request: Request, ask: Ask) -> Answer:
         if request.method == "POST" and "/customresourcedefinitions" in request.path:
             definition = json.loads(request.body)
             for version in definition["spec"]["versions"]:
@@ -145,7 +145,7 @@ def rewritten_on_the_way(
 
     @breakage(name=name, meaning=meaning, breaks=breaks, keeps=keeps)
     def rewrite(subject: Subject) -> Damage:
-        def exchange(request: Request, ask: Callable[[Request], Answer]) -> Answer:
+        def exchange(request: Request, ask: Ask) -> Answer:
             if request.method == "POST" and request.path.partition("?")[0].endswith(f"/{resource}"):
                 made = json.loads(request.body)
                 change(made)
@@ -202,7 +202,7 @@ rewritten_on_the_way(
 def stored_versions_forgotten(subject: Subject) -> Damage:
     """A version of a custom kind can be given up while objects are stored in it."""
 
-    def forget(request: Request, ask: Callable[[Request], Answer]) -> Answer:
+    def forget(request: Request, ask: Ask) -> Answer:
         path, _, query = request.path.partition("?")
         if request.method == "PATCH" and "/customresourcedefinitions/" in path and not path.endswith("/status"):
             stored = [each["name"] for each in json.loads(request.body)["spec"]["versions"] if each["storage"]]
@@ -225,7 +225,7 @@ def stored_versions_forgotten(subject: Subject) -> Damage:
 def warnings_lost(subject: Subject) -> Damage:
     """Nobody gets to see the API server's warnings."""
 
-    def silence(request: Request, ask: Callable[[Request], Answer]) -> Answer:
+    def silence(request: Request, ask: Ask) -> Answer:
         answer = ask(request)
         answer.headers.pop("Warning", None)
         return answer

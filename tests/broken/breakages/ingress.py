@@ -7,16 +7,18 @@ import itertools
 from collections.abc import Callable, Iterator
 
 from ..registry import Damage, breakage
-from ..relay import Answer, Relay, Request
+from ..relay import Answer, Ask, Exchange, Relay, Request, as_asked, passed_on
 from ..subject import Subject
 
 HERE = "127.0.0.1"
-Ask = Callable[[Request], Answer]
 
 
 @contextlib.contextmanager
-def _through(subject: Subject, exchange: Callable[[Request, Ask], Answer]) -> Iterator[list[str]]:
-    with Relay(HERE, subject.access.ingress_address, exchange).running() as relay:
+def through(
+    subject: Subject, exchange: Exchange = passed_on, asked: Callable[[Request], None] = as_asked
+) -> Iterator[list[str]]:
+    """The way in, behind a proxy."""
+    with Relay(HERE, subject.access.ingress_address, exchange, asked=asked).running() as relay:
         yield [f"--ingress-address={relay.address}"]
 
 
@@ -38,7 +40,7 @@ def ingress_ignores_host(subject: Subject) -> Damage:
             answer = ask(request)
         return answer
 
-    with _through(subject, exchange) as arguments:
+    with through(subject, exchange) as arguments:
         yield arguments
 
 
@@ -53,7 +55,7 @@ def ingress_default_page(subject: Subject) -> Damage:
         answer = ask(request)
         return Answer(200, {"Content-Type": "text/html"}, b"Welcome to the shop") if answer.status == 404 else answer
 
-    with _through(subject, exchange) as arguments:
+    with through(subject, exchange) as arguments:
         yield arguments
 
 
@@ -68,7 +70,7 @@ def ingress_ignores_path(subject: Subject) -> Damage:
         request.path = "/"
         return ask(request)
 
-    with _through(subject, exchange) as arguments:
+    with through(subject, exchange) as arguments:
         yield arguments
 
 
@@ -85,7 +87,7 @@ def ingress_loses_requests(subject: Subject) -> Damage:
             return Answer(503, {"Content-Type": "text/plain"}, b"upstream connect error")
         return ask(request)
 
-    with _through(subject, exchange) as arguments:
+    with through(subject, exchange) as arguments:
         yield arguments
 
 
@@ -111,7 +113,6 @@ def ingress_without_tls(subject: Subject) -> Damage:
 @breakage(
     breaks={
         "network/ingress/timeout": r"allows for 1 s: not within .*sleep%203': 200",
-        "network/ingress/websocket": r"passes on a websocket: not within",
         "network/ingress/redirect": r"redirects visitors to https: not within .*\(False, ''\)",
     },
     keeps=["network/ingress/classes"],
@@ -121,3 +122,17 @@ def ingress_ignores_annotations(subject: Subject) -> Damage:
     change = 'has(object.metadata.annotations) ? [JSONPatch{op: "remove", path: "/metadata/annotations"}] : []'
     with subject.mutating("networking.k8s.io/v1/ingresses", change, patch="JSONPatch"):
         yield []
+
+
+@breakage(
+    breaks={"network/ingress/websocket": r"passes on a websocket: not within"},
+    keeps=["network/ingress/routing"],
+)
+def ingress_without_websockets(subject: Subject) -> Damage:
+    """An ingress controller passes requests on without the wish for another protocol."""
+
+    def asked(request: Request) -> None:
+        request.headers.pop("Upgrade", None)
+
+    with through(subject, asked=asked) as arguments:
+        yield arguments

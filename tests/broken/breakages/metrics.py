@@ -20,11 +20,10 @@ from clusterproof.objects import Object, Selection
 from clusterproof.wait import eventually
 
 from ..registry import Damage, breakage
-from ..relay import Answer, Relay, Request, serving, speaking
+from ..relay import Answer, Ask, Relay, Request, serving, speaking
 from ..subject import SYSTEM, Subject
 
 Metric = dict[str, Any]
-Ask = Callable[[Request], Answer]
 
 
 class Teller(NamedTuple):

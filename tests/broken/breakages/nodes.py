@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 
 from clusterproof import manifests
 
 from ..registry import Damage, breakage
-from ..relay import Answer, Request
+from ..relay import Answer, Ask, Request
 from ..subject import SYSTEM, Subject
 from .apis import through
 
@@ -35,7 +34,7 @@ def kubelet_stopped(subject: Subject) -> Damage:
 def server_clock_ahead(subject: Subject) -> Damage:
     """The API server's clock is 30 s ahead."""
 
-    def exchange(request: Request, ask: Callable[[Request], Answer]) -> Answer:
+    def exchange(request: Request, ask: Ask) -> Answer:
         answer = ask(request)
         if date := answer.headers.get("Date"):
             answer.headers["Date"] = format_datetime(parsedate_to_datetime(date) + AHEAD, usegmt=True)
@@ -56,7 +55,7 @@ def node_clock_ahead(subject: Subject) -> Damage:
         time = datetime.fromisoformat(found[1].decode()) + AHEAD
         return text.replace(found[0], f'"renewTime":"{time:%Y-%m-%dT%H:%M:%S.%fZ}"'.encode())
 
-    def exchange(request: Request, ask: Callable[[Request], Answer]) -> Answer:
+    def exchange(request: Request, ask: Ask) -> Answer:
         answer = ask(request)
         if "/leases" in request.path and answer.status == 200:
             found = json.loads(answer.body)
