@@ -43,6 +43,7 @@ class Settings:
     namespaces: tuple[str, ...] = ()
     """Namespaces that the run may use in place of its own, where its user may make none."""
     ingress_address: str = ""
+    gateway_address: str = ""
     node_hosts: str = ""
     """How nodes are reached, as testinfra hosts; empty for the provider's way."""
     node_inventory: Path | None = None
@@ -204,6 +205,11 @@ OPTIONS = (
     ),
     Option(
         "ingress_address", "host:port of the ingress controller (default: found in the cluster)", metavar="HOST:PORT"
+    ),
+    Option(
+        "gateway_address",
+        "host:port at which a Gateway takes http (default: found in the cluster)",
+        metavar="HOST:PORT",
     ),
     Option(
         "node_hosts",

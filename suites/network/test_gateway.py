@@ -45,12 +45,12 @@ def gateway(cluster: Cluster) -> Object:
 
 @pytest.fixture
 def entry(cluster: Cluster, gateway: Object, timeouts: Timeouts) -> EntryPoint:
-    """Where its routes are reached: as told for Ingresses, which it may share, or as its status says."""
-    if cluster.settings.ingress_address or cluster.access.ingress_address:
-        return EntryPoint(cluster, timeouts)
+    """Where its routes are reached: as set, or as its status says."""
+    if told := cluster.settings.gateway_address:
+        return EntryPoint(cluster, timeouts, told)
     (address, *_) = [each["value"] for each in gateway.status.get("addresses") or []] or [""]
     port = (capabilities.open_listener(gateway.raw) or {})["port"]
-    assert address, f"{gateway} MUST be given an address, but its status is {gateway.status}"
+    assert address, f"{gateway} MUST be given an address (or set --gateway-address), but its status is {gateway.status}"
     return EntryPoint(cluster, timeouts, f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
 
 

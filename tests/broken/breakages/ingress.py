@@ -19,7 +19,7 @@ def through(
 ) -> Iterator[list[str]]:
     """The way in, behind a proxy."""
     with Relay(HERE, subject.access.ingress_address, exchange, asked=asked).running() as relay:
-        yield [f"--ingress-address={relay.address}"]
+        yield [f"--ingress-address={relay.address}", f"--gateway-address={relay.address}"]
 
 
 @breakage(
