@@ -36,6 +36,7 @@ _UNUSED = (
     # Only Contour's own operator reads it, and it is the largest by far.
     "contourdeployments.projectcontour.io",
     *(f"{kind}.{_GROUP}" for kind in (*_WITHOUT, "udproutes")),
+    *(f"{kind}.gateway.networking.x-k8s.io" for kind in ("xbackendtrafficpolicies", "xlistenersets")),
 )
 _GATEWAY_CERTIFICATE = "gatewaycert"
 
