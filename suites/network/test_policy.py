@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -28,9 +30,9 @@ def test_default_deny(namespace: Namespace, nodes: list[Object], images: Images,
 
     Source: https://kubernetes.io/docs/concepts/services-networking/network-policies/#default-policies
     """
-    everywhere = range(len(nodes))
-    servers = _pods(namespace, nodes, images, timeouts, *(f"server-{number}" for number in everywhere))
-    clients = _pods(namespace, nodes, images, timeouts, *(f"client-{number}" for number in everywhere))
+    names = [f"{role}-{number}" for role in ("server", "client") for number in range(len(nodes))]
+    made = _pods(namespace, nodes, images, timeouts, *names)
+    servers, clients = made[: len(nodes)], made[len(nodes) :]
     who = dict.fromkeys(clients, servers)
     open = {f"{client.name} to {server.name}:8080" for client in clients for server in servers}
     _allowed(who, open, timeouts)
@@ -50,8 +52,9 @@ def test_from(namespaces: Callable[[], Namespace], nodes: list[Object], images: 
     Source: https://kubernetes.io/docs/concepts/services-networking/network-policies/#behavior-of-to-and-from-selectors
     """
     ours, theirs = namespaces(), namespaces()
+    started = _started(theirs, nodes, images, "guest", "friend-elsewhere")
     server, friend, stranger = _pods(ours, nodes, images, timeouts, "server", "friend", "stranger")
-    guest, namesake = _pods(theirs, nodes, images, timeouts, "guest", "friend-elsewhere")
+    guest, namesake = (eventually(each, ready, within=timeouts.pod) for each in started)
     who = {each: [server] for each in (friend, stranger, guest, namesake)}
     named = {"matchLabels": {"kubernetes.io/metadata.name": theirs.name}}
     peers = [{"podSelector": _of("friend")}, {"namespaceSelector": named, "podSelector": _of("guest")}]
@@ -152,6 +155,10 @@ Paths = dict[Object, list[Object]]
 
 def _pods(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts, *names: str) -> list[Object]:
     """A pod for each name, on one node after the other, all ready; its role is the first word of its name."""
+    return [eventually(each, ready, within=timeouts.pod) for each in _started(namespace, nodes, images, *names)]
+
+
+def _started(namespace: Namespace, nodes: list[Object], images: Images, *names: str) -> list[Object]:
     serve = f"/agnhost netexec --http-port={OTHER} --udp-port=-1 & exec /agnhost netexec --http-port={OPEN}"
     named = {"ports": [{"name": "other", "containerPort": OTHER}]}
     options: dict[str, Any] = {"command": ["sh", "-c", serve], "readiness": http_probe(OPEN), "container": named}
@@ -159,7 +166,7 @@ def _pods(namespace: Namespace, nodes: list[Object], images: Images, timeouts: T
     for number, name in enumerate(names):
         node, role = nodes[number % len(nodes)].name, {"role": name.partition("-")[0]}
         made.append(namespace.create(pod(name, images.agnhost, node=node, labels=role, **options)))
-    return [eventually(each, ready, within=timeouts.pod) for each in made]
+    return made
 
 
 def _allowed(paths: Paths, wanted: set[str], timeouts: Timeouts, *, ports: Iterable[int] = (OPEN,)) -> None:
@@ -169,12 +176,15 @@ def _allowed(paths: Paths, wanted: set[str], timeouts: Timeouts, *, ports: Itera
 
 
 def _answered(paths: Paths, ports: Iterable[int]) -> set[str]:
-    found = set()
-    for client, servers in paths.items():
-        asked = {_url(server, port): (server.name, port) for server in servers for port in ports}
-        given = inside.fetch(client, asked)
-        found |= {f"{client.name} to {name}:{port}" for url, (name, port) in asked.items() if name in given[url]}
-    return found
+    """All clients ask at the same time: what is kept from a client takes it as long as it is patient."""
+    with ThreadPoolExecutor(len(paths)) as pool:
+        return set().union(*pool.map(_answered_to, paths, paths.values(), itertools.repeat(ports)))
+
+
+def _answered_to(client: Object, servers: list[Object], ports: Iterable[int]) -> set[str]:
+    asked = {_url(server, port): (server.name, port) for server in servers for port in ports}
+    given = inside.fetch(Object.of(client.client.clone(), client.raw), asked)
+    return {f"{client.name} to {name}:{port}" for url, (name, port) in asked.items() if name in given[url]}
 
 
 def _url(server: Object, port: int) -> str:
