@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,17 @@ if TYPE_CHECKING:
 
 RUN_LABEL = "clusterproof.dev/run"
 """Carried by every object that a run creates; its value is the run's id."""
+RUNS_PODS = {
+    kinds.POD,
+    kinds.REPLICATION_CONTROLLER,
+    kinds.REPLICA_SET,
+    kinds.DEPLOYMENT,
+    kinds.STATEFUL_SET,
+    kinds.DAEMON_SET,
+    kinds.JOB,
+    kinds.CRON_JOB,
+}
+"""Kinds whose objects are pods or have some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +91,8 @@ def create(client: Client, kind: Kind, manifest: dict[str, Any], run_id: str, na
     raw = client.post(kind.path(namespace), {**manifest, "metadata": labelled}, {"fieldManager": MANAGER})
     if namespace not in steps.current.namespaces:
         steps.current.outside.add(kind)
+    if kind in RUNS_PODS:
+        steps.current.busy.add(namespace)
     made = Object.of(client, raw, kind)
     made.last_word = True
     return made
@@ -99,12 +113,19 @@ def open_namespace(cluster: Cluster, name: str, pod_security: str) -> Namespace:
 
 
 def close_namespace(namespace: Namespace) -> None:
-    """Ask for a namespace's deletion."""
+    """Ask for a namespace's deletion, and for that of its pods at once: nobody can make new ones in it any more.
+
+    The cluster would come to them by itself, but where many namespaces end, minutes later, and until then they run.
+    """
+    client = namespace.cluster.client
     try:
-        Object(namespace.cluster.client, kinds.NAMESPACE, namespace.name).delete()
+        Object(client, kinds.NAMESPACE, namespace.name).delete()
     except ApiError as error:
         if error.status != 404:  # a promise may have deleted it itself
             raise
+    if namespace.name in steps.current.busy:
+        with contextlib.suppress(ApiError):  # whoever may not do that has to wait
+            client.delete(kinds.POD.path(namespace.name))
 
 
 def _copy_pull_secret(cluster: Cluster, fresh: str) -> None:

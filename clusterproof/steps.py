@@ -22,6 +22,8 @@ class Record:
     namespaces: list[str] = field(default_factory=list)
     outside: set[Kind] = field(default_factory=set)
     """Kinds of what it created outside of its namespaces, which does not go with them."""
+    busy: set[str] = field(default_factory=set)
+    """Namespaces in which it has made pods run."""
     requests_before: int = 0
     """Requests of this process before the promise began."""
 
