@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import time
 from collections.abc import Iterable
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from clusterproof import catalog, outcome, profiles, settings
+from clusterproof import catalog, outcome, profiles, provider, settings
+from clusterproof.errors import SurroundingsError
 from clusterproof.outcome import ClusterFacts, Outcome, Result, Run
 from clusterproof.running import journal, proving, resume
 from clusterproof.running.forks import Forks
@@ -21,6 +23,10 @@ from clusterproof.settings import Settings
 
 if TYPE_CHECKING:
     from clusterproof.client import Client
+
+
+LOGS = "cluster-logs"
+"""Folder beside the reports, with what the components of the run's cluster have logged."""
 
 
 class Conductor:
@@ -349,11 +355,24 @@ class Conductor:
     def _give_back(self) -> None:
         if not self.run.created:
             return
+        shutil.rmtree(self.settings.reports_dir / LOGS, ignore_errors=True)  # of the run before
+        if self._ends_with_run() and any(each.outcome in (Outcome.BROKEN, Outcome.ERROR) for each in self.results):
+            self._keep_logs()
         self.run.release(self.settings)
         if self.settings.keeps_cluster and self.settings.cluster != "external":
             access = self.run.access()
             print(f"\ncluster {access.name} is kept: export KUBECONFIG={access.kubeconfig}")
             print(f"remove it with: {access.details.get('remove', f'clusterproof down --name {access.name}')}")
+
+    def _keep_logs(self) -> None:
+        """What the components of a cluster have logged that will be gone when somebody asks why."""
+        into = self.settings.reports_dir / LOGS
+        try:
+            provider.load(self.settings.cluster).collect_logs(self.run.access(), into)
+        except (OSError, SurroundingsError) as error:
+            print(f"\nwhat the cluster's components have logged could not be kept: {error}")
+        else:
+            print(f"\nwhat the cluster's components have logged: {into}")
 
     def _terminal(self) -> contextlib.AbstractContextManager[None]:
         """Let what a provider prints reach the terminal."""
