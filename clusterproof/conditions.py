@@ -224,6 +224,16 @@ def has_address(item: Object) -> str | None:
     return None if any(e.get("ip") or e.get("hostname") for e in entries) else "its status carries no address"
 
 
+def tell_of(what: str) -> ListCondition:
+    """A selection of Events has one whose message has this in it."""
+
+    def tell_of(events: list[Object]) -> str | None:
+        told = [event["message"] for event in events]
+        return None if any(what in message for message in told) else f"they tell {told or 'nothing'}"
+
+    return _named(f"tell of {what!r}", tell_of)
+
+
 def endpoints(number: int) -> ListCondition:
     """A selection of EndpointSlices carries exactly this number of ready addresses."""
 

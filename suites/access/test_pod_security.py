@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from clusterproof import Images, Namespace, Response, Timeouts, case, eventually, kinds, manifests
+from clusterproof.conditions import has_condition
 from clusterproof.kinds import Kind
 from clusterproof.refusals import refused
 
@@ -55,8 +56,12 @@ BOTH = {rule: BASELINE[rule] for rule in ("host namespaces", "hostPort", "privil
         case("restricted", "restricted", BOTH | RESTRICTED, marks=pytest.mark.pod_security("restricted")),
     ],
 )
-def test_enforce(namespace: Namespace, images: Images, level: str, forbidden: dict[str, Any]) -> None:
+def test_enforce(
+    namespace: Namespace, images: Images, timeouts: Timeouts, level: str, forbidden: dict[str, Any]
+) -> None:
     """A pod that breaks a rule of the level that its namespace enforces MUST be refused with 403 naming that rule.
+
+    Whoever makes it: a controller is refused as a user is.
 
     Source: https://kubernetes.io/docs/concepts/security/pod-security-standards/
     """
@@ -75,6 +80,10 @@ def test_enforce(namespace: Namespace, images: Images, level: str, forbidden: di
             {"initContainers": [{**good, "name": "init", "securityContext": {"privileged": True}}]},
             {},
         )
+    maker = namespace.create(manifests.replica_set("maker", images.agnhost, spec={"hostNetwork": True}))
+    eventually(maker, has_condition("ReplicaFailure", reason="FailedCreate"), within=timeouts.object)
+    why = maker.condition("ReplicaFailure")["message"]
+    assert f'violates PodSecurity "{level}:' in why, f"{maker} MUST be told why it gets no pod: {why}"
     answer = _try(namespace, images, {"initContainers": [{**good, "name": "init"}]}, {})
     assert answer["metadata"]["uid"], f"a pod that breaks no rule MUST be let into {namespace}: {answer}"
 

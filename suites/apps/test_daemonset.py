@@ -8,7 +8,19 @@ from typing import Any
 
 import pytest
 
-from clusterproof import ApiError, Cluster, Images, Namespace, Object, Timeouts, eventually, kinds, manifests, watching
+from clusterproof import (
+    ApiError,
+    Cluster,
+    Images,
+    Namespace,
+    Object,
+    Timeouts,
+    case,
+    eventually,
+    kinds,
+    manifests,
+    watching,
+)
 from clusterproof.conditions import ListCondition, ready, rolled_out
 
 LINUX = {"kubernetes.io/os": "linux"}
@@ -43,7 +55,7 @@ def label(namespace: Namespace) -> Iterator[Label]:
 def test_every_node(namespace: Namespace, cluster: Cluster, images: Images, timeouts: Timeouts) -> None:
     """A DaemonSet MUST run exactly one pod on every node that its pods may go to, and none elsewhere.
 
-    A pod that was deleted comes back to its node.
+    A pod that was deleted comes back to its node. Trouble of a node drives none away.
 
     Source: https://kubernetes.io/docs/concepts/workloads/controllers/daemonset/#how-daemon-pods-are-scheduled
     """
@@ -52,6 +64,9 @@ def test_every_node(namespace: Namespace, cluster: Cluster, images: Images, time
         manifests.daemon_set("agent", images.agnhost, args=["pause"], spec={"nodeSelector": LINUX})
     )
     before = eventually(agent.pods(), _one_on_each(nodes), within=timeouts.rollout)
+    for pod in before:
+        lasting = {each.get("key") for each in pod.spec["tolerations"] if "tolerationSeconds" not in each}
+        assert lasting >= TOLERATED, f"{pod} does not tolerate {', '.join(sorted(TOLERATED - lasting))} for good"
 
     victim = next(pod for pod in before if ready(pod) is None)
     victim.delete()
@@ -113,15 +128,22 @@ def test_log_agent(namespace: Namespace, cluster: Cluster, images: Images, timeo
         assert all(line.endswith(expected) for line in found), f"{collector} found {found}, not only {expected!r}"
 
 
-def test_update(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+@pytest.mark.parametrize(("surge", "unavailable"), [case("0/1", 0, 1), case("1/0", 1, 0)])
+def test_update(
+    namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts, surge: int, unavailable: int
+) -> None:
     """A DaemonSet with a changed template MUST replace every pod, with no more than maxUnavailable nodes without one.
+
+    With maxSurge a node has its new pod before the old one goes.
 
     Source: https://kubernetes.io/docs/tasks/manage-daemon/update-daemon-set/
     """
     some = nodes[:2]
     names = [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node.name]}]} for node in some]
     affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": names}}}
-    strategy = {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}}}
+    strategy = {
+        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}
+    }
     agent = namespace.create(
         manifests.daemon_set("agent", images.agnhost_old, args=["pause"], more=strategy, spec={"affinity": affinity})
     )
@@ -132,12 +154,14 @@ def test_update(namespace: Namespace, nodes: list[Object], images: Images, timeo
         agent.patch({"spec": {"template": template}}, type="strategic")
         eventually(agent, rolled_out, within=timeouts.rollout)
 
-    def all_but_one_available(state: list[Object]) -> str | None:
+    def enough_available(state: list[Object]) -> str | None:
         served = {pod.spec.get("nodeName", "") for pod in state if ready(pod) is None}
-        return None if len(served) >= len(some) - 1 else f"only {sorted(served)} of {len(some)} nodes have one"
+        return (
+            None if len(served) >= len(some) - unavailable else f"only {sorted(served)} of {len(some)} nodes have one"
+        )
 
-    all_but_one_available.__name__ = f"{agent}: all nodes but one have an available pod"
-    pods.every(all_but_one_available)
+    enough_available.__name__ = f"{agent}: all nodes but {unavailable} have an available pod"
+    pods.every(enough_available)
     after = eventually(agent.pods(), _one_on_each(some), within=timeouts.pod_end)
     assert {pod.spec["containers"][0]["image"] for pod in after} == {images.agnhost}
 

@@ -145,18 +145,21 @@ def test_suspend(namespace: Namespace, images: Images, timeouts: Timeouts) -> No
 
 
 def test_ttl(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
-    """A Job that has finished MUST go away, with its pods, ttlSecondsAfterFinished later.
+    """A Job that has finished MUST go away, with its pods, ttlSecondsAfterFinished later, and no sooner.
 
     Source: https://kubernetes.io/docs/concepts/workloads/controllers/ttlafterfinished/
     """
-    job = namespace.create(
-        manifests.job("brief", images.agnhost, command=["true"], more={"ttlSecondsAfterFinished": 1})
+    lasting, brief = (
+        namespace.create(
+            manifests.job(name, images.agnhost, command=["true"], more={"ttlSecondsAfterFinished": seconds})
+        )
+        for name, seconds in (("lasting", 3600), ("brief", 1))
     )
 
-    eventually(job, complete, within=timeouts.job)
-
-    eventually(job, gone, within=timeouts.object)
-    eventually(namespace.pods(), gone, within=timeouts.pod_end)
+    eventually(lasting, complete, within=timeouts.job)
+    eventually(brief, gone, within=timeouts.job + timeouts.object)
+    eventually(namespace.pods("batch.kubernetes.io/job-name=brief"), gone, within=timeouts.pod_end)
+    assert lasting.exists(), f"{lasting} is to stay for an hour after its end, and has gone away"
 
 
 def _ended(pod: Object) -> bool:

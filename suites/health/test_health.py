@@ -49,6 +49,8 @@ _TRUST = (
     "https://kubernetes.default.svc:$KUBERNETES_SERVICE_PORT/version"
 )
 """Verifies the API server by the name and the authority that every pod is given, without DNS."""
+_OLD_TLS = ("--tlsv1.0", "--tls-max", "1.1", "--ciphers", "DEFAULT@SECLEVEL=0")
+"""Options by which curl asks for nothing newer than TLS 1.1."""
 _UNREACHABLE = (7, 28)
 """Exit codes of curl when it could not connect, or not in time."""
 
@@ -263,6 +265,8 @@ def test_certificates(cluster: Cluster, namespace: Namespace, images: Images, ti
             assert names & set(found[0].names), (
                 f"the kubelet of {node}, {names}, shows a certificate for {found[0].names}"
             )
+            answer = _ask_kubelet(pod, node, timeouts, "%{http_code}", *_OLD_TLS)
+            assert answer == "000", f"the kubelet of {node} MUST refuse TLS older than 1.2, but answers {answer}"
 
     assert trust.code == 0, f"pods MUST be able to verify the API server by kube-root-ca.crt: {trust.stderr.strip()}"
     for who, certificate in shown.items():
@@ -434,12 +438,17 @@ def _ended_since(pod: Object, begin: str) -> list[str]:
 
 def _kubelet_certificates(pod: Object, node: Object, timeouts: Timeouts) -> list[tls.Certificate]:
     """What a kubelet shows to a pod; nothing where pods do not reach it."""
+    return tls.certificates(_ask_kubelet(pod, node, timeouts, "%{certs}"))
+
+
+def _ask_kubelet(pod: Object, node: Object, timeouts: Timeouts, what: str, *options: str) -> str:
+    """What curl, in a pod, has to tell of a request to a kubelet."""
     port = node.status["daemonEndpoints"]["kubeletEndpoint"]["Port"]
     (address,) = [each["address"] for each in node.status["addresses"] if each["type"] == "InternalIP"][:1]
     host = f"[{address}]" if ":" in address else address
     limit = ["--max-time", f"{timeouts.request:g}"]
-    command = ["curl", "-sk", *limit, "-o", "/dev/null", "-w", "%{certs}", f"https://{host}:{port}/"]
-    return tls.certificates(pod.exec(command, within=2 * timeouts.request).stdout)
+    command = ["curl", "-sk", *limit, *options, "-o", "/dev/null", "-w", what, f"https://{host}:{port}/"]
+    return pod.exec(command, within=2 * timeouts.request).stdout
 
 
 def _enough(certificate: tls.Certificate) -> timedelta:

@@ -20,7 +20,7 @@ from clusterproof import (
     measure,
 )
 from clusterproof.certificates import Pair, self_signed
-from clusterproof.conditions import all_ready, equals, ready, rolled_out
+from clusterproof.conditions import all_ready, equals, has_address, ready, rolled_out
 from clusterproof.entrypoint import EntryPoint
 from clusterproof.manifests import http_probe, ingress_class, pod, rule, service, tls_secret, web
 from clusterproof.probes import outside, unbroken
@@ -114,6 +114,18 @@ def test_classes(
     _served(namespace, ingress, {**pages, (public, "/more"): "more"}, timeouts)
     addresses = (others.read().status.get("loadBalancer") or {}).get("ingress")
     assert not addresses, f"{others}: a controller that is not of its class gave it the address {addresses}"
+
+
+def test_address(cluster: Cluster, namespace: Namespace, ingress: EntryPoint, timeouts: Timeouts) -> None:
+    """An Ingress MUST be given the address at which it is served.
+
+    Source: https://kubernetes.io/docs/reference/kubernetes-api/service-resources/ingress-v1/#IngressStatus
+    """
+    if cluster.settings.ingress_address:
+        pytest.skip("the address was given by --ingress-address: the controller need not know it")
+    site = namespace.create(_ingress("web", ingress, rule(f"web.{namespace}.test", {"/": "web"})))
+
+    eventually(site, has_address, within=timeouts.propagation)
 
 
 def test_tls(namespace: Namespace, ingress: EntryPoint, images: Images, timeouts: Timeouts) -> None:

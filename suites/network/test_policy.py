@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from clusterproof import Images, Namespace, Object, Timeouts, capabilities, eventually, inside
+from clusterproof import Images, Namespace, Object, Timeouts, capabilities, eventually, inside, kinds
 from clusterproof.conditions import equals, ready
-from clusterproof.manifests import http_probe, network_policy, pod
+from clusterproof.manifests import http_probe, network_policy, pod, service
 
 pytestmark = pytest.mark.requires(capabilities.NETWORK_POLICY)
 
@@ -131,6 +131,22 @@ def test_several(namespace: Namespace, nodes: list[Object], images: Images, time
     _allowed(who, {"friend to server:8080", "guest to server:8080"}, timeouts)
 
 
+def test_service(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A policy MUST hold for what comes through a Service, too, by the pod that has sent it.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/network-policies/#behavior-of-to-and-from-selectors
+    """
+    _, stranger, friend = _pods(namespace, nodes, images, timeouts, "server", "stranger", "friend")
+    way = namespace.create(service("server", target=OPEN, selector={"role": "server"}))
+    who = {each: [way] for each in (stranger, friend)}
+    _allowed(who, {"stranger to server:8080", "friend to server:8080"}, timeouts)
+
+    rules = [{"from": [{"podSelector": _of("friend")}]}]
+    namespace.create(network_policy("for-friends", select={"role": "server"}, types=["Ingress"], ingress=rules))
+
+    _allowed(who, {"friend to server:8080"}, timeouts)
+
+
 def test_labels(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
     """A policy MUST follow the labels of pods: of those that it selects, and of those that it names.
 
@@ -188,6 +204,9 @@ def _answered_to(client: Object, servers: list[Object], ports: Iterable[int]) ->
 
 
 def _url(server: Object, port: int) -> str:
+    """Of a pod's port, or of a Service of the same name."""
+    if server.kind == kinds.SERVICE:
+        return inside.url_of(server)
     address = server.status["podIP"]
     if port == DATAGRAMS:
         return inside.datagram(address, port, "hostname")

@@ -186,6 +186,13 @@ def test_internal_traffic_policy(namespace: Namespace, nodes: list[Object], imag
         own = {server.name for server in servers if server.spec["nodeName"] == client.spec["nodeName"]}
         _served(client, {_tcp(near, 80, "hostname"): own}, timeouts)
 
+    one, two = servers
+    if one.spec["nodeName"] != two.spec["nodeName"]:
+        one.patch({"metadata": {"labels": {"backend": "no"}}})
+        answers = functools.partial(inside.fetch, one, [_tcp(near, 80, "hostname")])
+        nobody = f"{near} has no pod for {one} on its node"
+        eventually(answers, _no_answer, within=timeouts.propagation, describe=nobody)
+
 
 def test_session_timeout(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """A Service with session affinity MUST choose anew for a client who has not asked for longer than its timeout.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from clusterproof import Images, Namespace, Object, Timeouts, case, eventually, kinds, manifests
-from clusterproof.conditions import ready
+from clusterproof.conditions import ready, tell_of
 from clusterproof.inside import said
 from clusterproof.refusals import refused
 
@@ -127,11 +127,22 @@ def test_missing(namespace: Namespace, images: Images, timeouts: Timeouts) -> No
     namespace.create(manifests.config_map("plain", {"other": "value"}))
     variable = _from("VALUE", "configMapKeyRef", name="plain", key="value")
     pod = namespace.create(manifests.pod("reader", images.agnhost, args=["pause"], container={"env": [variable]}))
+    volume: dict[str, Any] = {
+        "mounts": {"safe": "/safe"},
+        "volumes": [{"name": "safe", "secret": {"secretName": "safe"}}],
+    }
+    mounting = namespace.create(manifests.pod("mounting", images.agnhost, args=["pause"], **volume))
+    notes = namespace.select(kinds.EVENT, fields=f"involvedObject.uid={mounting.uid},reason=FailedMount")
 
+    eventually(notes, tell_of('secret "safe" not found'), within=timeouts.volume)
+    namespace.create(manifests.secret("safe", {"value": "there"}))
     eventually(pod, _waits("CreateContainerConfigError", "couldn't find key value in ConfigMap"), within=timeouts.pod)
     namespace.get(kinds.CONFIG_MAP, "plain").patch({"data": {"value": "there"}})
     eventually(pod, ready, within=timeouts.pod)
     assert said(pod, "echo $VALUE").strip() == "there"
+    # The kubelet looks for what it mounts later and later.
+    eventually(mounting, ready, within=timeouts.pod + timeouts.volume)
+    assert said(mounting, "cat /safe/value") == "there"
 
 
 @pytest.mark.parametrize("kind", [case("configmap", "configmap"), case("secret", "secret")])

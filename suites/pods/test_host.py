@@ -65,8 +65,8 @@ def test_host_network(
     assert shown == on_node.status["hostIP"], f"{on_node}: its address is {shown}, and its node's is {on_node.status}"
     assert shown in addresses, f"{on_node}: its address {shown} is none of {node}'s {sorted(addresses)}"
     assert beside.status["podIP"] not in addresses, f"{beside} has the address of its node"
-    assert shown in inside.said(on_node, "ip -o address"), f"{on_node} does not have its node's address {shown}"
-    assert shown not in inside.said(beside, "ip -o address"), f"{beside} has its node's address {shown}"
+    assert f" {shown}/" in inside.said(on_node, "ip -o address"), f"{on_node} does not have its node's address {shown}"
+    assert f" {shown}/" not in inside.said(beside, "ip -o address"), f"{beside} has its node's address {shown}"
     kubernetes = cluster.get(kinds.SERVICE, "kubernetes", "default").spec["clusterIP"]
     question = "+search kubernetes.default A" if ":" not in kubernetes else "+search kubernetes.default AAAA"
     eventually(

@@ -58,6 +58,7 @@ def test_logs(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     assert sorted(previous) == sorted([*lines, "late"]), f"{pod}: the log before its restart ends with {previous[-3:]}"
     recent = pod.logs(since=3600)
     assert recent == "second run\n", f"{pod}: of the last hour its log tells {recent!r}"
+    eventually(lambda: pod.logs(since=1), _is("", f"the last second of the log of {pod}"), within=timeouts.request)
 
 
 def test_exec(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -179,7 +180,7 @@ def _is(wanted: Any, what: str) -> Any:
     def is_(found: Any) -> str | None:
         return None if found == wanted else f"it is {str(found)[-200:]!r}, not {str(wanted)[-200:]!r}"
 
-    is_.__name__ = f"{what} is whole"
+    is_.__name__ = f"{what} is what was said"
     return is_
 
 

@@ -71,6 +71,22 @@ def test_readiness(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
     eventually(slices, endpoints(1), within=timeouts.object)
 
 
+def test_timeout(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A probe that is not answered within its timeoutSeconds MUST count as failed.
+
+    Source: https://kubernetes.io/docs/tasks/configure-pod-container/configure-liveness-readiness-startup-probes/#configure-probes
+    """
+    hangs = {"exec": {"command": ["sh", "-c", "test -e /tmp/well || sleep 600"]}}
+    command = ["sh", "-c", "touch /tmp/well; exec /agnhost pause"]
+    probe = _probe(hangs) | {"timeoutSeconds": 3}
+    pod = namespace.create(manifests.pod("hangs", images.agnhost, command=command, readiness=probe))
+    eventually(pod, ready, within=timeouts.pod)
+
+    said(pod, _GONE)
+
+    eventually(pod, has_condition("Ready", "False", "ContainersNotReady"), within=timeouts.propagation)
+
+
 def test_liveness(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """A container of which the liveness probe fails MUST be restarted, and none of the others.
 

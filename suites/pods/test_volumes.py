@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from clusterproof import Cluster, Images, Namespace, Object, Timeouts, eventually, kinds, manifests
-from clusterproof.conditions import ListCondition, gone, phase, ready, succeeded
+from clusterproof.conditions import gone, phase, ready, succeeded, tell_of
 from clusterproof.inside import said
 
 MACHINE_ID = "/etc/machine-id"
@@ -154,7 +154,7 @@ def test_host_path(
     (state,) = reader.status["containerStatuses"]
     assert state["state"]["terminated"].get("message", "").strip() == "read-only", f"{reader} could write {MACHINE_ID}"
     notes = namespace.select(kinds.EVENT, fields=f"involvedObject.uid={pods['mistaken'].uid},reason=FailedMount")
-    eventually(notes, _tell_of("hostPath type check failed"), within=timeouts.volume)
+    eventually(notes, tell_of("hostPath type check failed"), within=timeouts.volume)
     assert pods["mistaken"].read().status["phase"] == "Pending"
 
 
@@ -169,12 +169,3 @@ def _is(wanted: str) -> Any:
 
     is_.__name__ = f"the diary on the volume is {wanted!r}"
     return is_
-
-
-def _tell_of(what: str) -> ListCondition:
-    def tell_of(notes: list[Object]) -> str | None:
-        told = [note["message"] for note in notes]
-        return None if any(what in message for message in told) else f"they tell {told or 'nothing'}"
-
-    tell_of.__name__ = f"tell of {what!r}"
-    return tell_of

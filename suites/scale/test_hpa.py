@@ -70,23 +70,30 @@ def test_memory(namespace: Namespace, images: Images, timeouts: Timeouts) -> Non
 
 
 def test_behaviour(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
-    """A HorizontalPodAutoscaler MUST add pods no faster than its policies allow, and say so.
+    """A HorizontalPodAutoscaler MUST add pods no faster than its policies allow, take none away too soon, and say so.
 
-    Memory use asks for four pods at once; the policy allows one more pod in each 10 s.
+    Memory use asks for four pods at once; the policy allows one more pod in each 10 s. Then it asks for one, and the
+    window in which pods stay is an hour.
 
     Source: https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#scaling-policies
     """
     requests = {"requests": {"memory": "16Mi"}}
     workers = namespace.create(deployment("worker", images.agnhost, command=load.command(), resources=requests))
-    slowly = {"scaleUp": {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 10}]}}
+    slowly = {
+        "scaleUp": {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 10}]},
+        "scaleDown": {"stabilizationWindowSeconds": 3600},
+    }
     eventually(workers, rolled_out, within=timeouts.pod)
-    load.hold(workers.pods().read()[0], 56)
+    load.hold(holding := workers.pods().read()[0], 56)
 
     with watching(namespace.select(kinds.HORIZONTAL_POD_AUTOSCALER)) as history:
         scaler = namespace.create(hpa("worker", target="worker", high=4, metrics=[MEMORY], behavior=slowly))
         eventually(scaler, has_condition("ScalingLimited", reason="ScaleUpLimit"), within=timeouts.scale)
         # Not until three pods run: on a busy node that takes longer than until the next step.
         eventually(scaler, _wants(3), within=timeouts.scale)
+        load.hold(holding, 0)
+        eventually(scaler, has_condition("AbleToScale", reason="ScaleDownStabilized"), within=timeouts.scale)
+    assert (missing := _wants(3)(scaler.read())) is None, f"{scaler} should take no pod away for an hour, but {missing}"
 
     seen = [scaler.status for state in history.states for scaler in state]
     steps = sorted({(each["lastScaleTime"], each["desiredReplicas"]) for each in seen if "lastScaleTime" in each})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -90,15 +91,20 @@ def test_no_execute(namespace: Namespace, hollow_node: Object, images: Images, t
         eventually(pod, placed_on(hollow_node), within=timeouts.object)
 
     with watching(namespace.pods()) as history:
+        started = monotonic()
         _taint(hollow_node, "NoExecute")
         eventually(pods["leaves"], told_to_end, within=timeouts.object)
         eventually(pods["leaves-late"], told_to_end, within=seconds + timeouts.object)
+        stayed = monotonic() - started
 
     def leaves_first(state: list[Object]) -> str | None:
         ending = {pod.name for pod in state if pod.deleting}
         return "leaves-late was told to end before leaves" if ending == {"leaves-late"} else None
 
     history.every(leaves_first)
+    assert stayed >= seconds, (
+        f"{pods['leaves-late']} tolerates the taint for {seconds} s, and had to end in {stayed:.1f}"
+    )
     assert not pods["stays"].read().deleting, f"{pods['stays']} was told to end although it tolerates the taint"
 
 
