@@ -136,7 +136,7 @@ def test_service(namespace: Namespace, nodes: list[Object], images: Images, time
 
     Source: https://kubernetes.io/docs/concepts/services-networking/network-policies/#behavior-of-to-and-from-selectors
     """
-    _, stranger, friend = _pods(namespace, nodes, images, timeouts, "server", "stranger", "friend")
+    _, friend, stranger = _pods(namespace, nodes, images, timeouts, "server", "friend", "stranger")
     way = namespace.create(service("server", target=OPEN, selector={"role": "server"}))
     who = {each: [way] for each in (stranger, friend)}
     _allowed(who, {"stranger to server:8080", "friend to server:8080"}, timeouts)

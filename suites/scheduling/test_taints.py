@@ -79,7 +79,7 @@ def test_no_execute(namespace: Namespace, hollow_node: Object, images: Images, t
 
     Source: https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/#concepts
     """
-    seconds = 4
+    seconds = 6
     tolerated = {"key": "clusterproof.dev/tainted", "operator": "Exists", "effect": "NoExecute"}
     tolerations: dict[str, list[dict[str, Any]]] = {
         "leaves": [],
@@ -93,9 +93,9 @@ def test_no_execute(namespace: Namespace, hollow_node: Object, images: Images, t
     with watching(namespace.pods()) as history:
         started = monotonic()
         _taint(hollow_node, "NoExecute")
-        eventually(pods["leaves"], told_to_end, within=timeouts.object)
         eventually(pods["leaves-late"], told_to_end, within=seconds + timeouts.object)
         stayed = monotonic() - started
+        eventually(pods["leaves"], told_to_end, within=timeouts.object)
 
     def leaves_first(state: list[Object]) -> str | None:
         ending = {pod.name for pod in state if pod.deleting}

@@ -92,6 +92,12 @@ def _only_try(request: Request) -> None:
             asked["dryRun"] = "All"
 
 
+def _tell_the_whole_log(request: Request) -> None:
+    if request.path.partition("?")[0].endswith("/log"):
+        with query(request) as asked:
+            asked.pop("sinceSeconds", None)
+
+
 def _everywhere(request: Request) -> None:
     if request.method == "GET":
         request.path = re.sub(r"^/api/v1/namespaces/[^/?]+/configmaps(?=\?|$)", "/api/v1/configmaps", request.path)
@@ -108,6 +114,13 @@ misunderstood(
         "extend/crd/served": r"a watch of \S+ \S+/red MUST tell each change once",
     },
     keeps=["api/crud_conflict/stale_write"],
+)
+misunderstood(
+    "log_times_ignored",
+    "Whoever asks for what a log says of late is told everything.",
+    _tell_the_whole_log,
+    breaks={"pods/interactive/logs": r"the last second of the log of Pod \S+ is what was said: not within"},
+    keeps=["pods/interactive/exec"],
 )
 misunderstood(
     "field_selectors_ignored",

@@ -147,7 +147,7 @@ controller_off(
 controller_off("job-controller", breaks={"apps/job/suspend": r"Job"}, keeps=["apps/cronjob/catch_up"])
 controller_off(
     "taint-eviction-controller",
-    breaks={"scheduling/taints/no_execute": r"Pod \S+/leaves told to end: not within"},
+    breaks={"scheduling/taints/no_execute": r"Pod \S+/leaves-late told to end: not within"},
     keeps=["scheduling/taints/no_schedule"],
     scale=0.15,
 )
@@ -327,6 +327,16 @@ rewritten(
     breaks={"scale/hpa/behaviour": r"ScalingLimited"},
     keeps=["api/labels/selectors"],
     scale=0.3,
+)
+rewritten(
+    "autoscaler_takes_pods_at_once",
+    "Horizontal autoscaling takes pods away as soon as they are not needed, whatever its window.",
+    "autoscaling/v2/horizontalpodautoscalers",
+    "has(object.spec.behavior) && has(object.spec.behavior.scaleDown) ? "
+    '[JSONPatch{op: "replace", path: "/spec/behavior/scaleDown/stabilizationWindowSeconds", value: 0}] : []',
+    patch="JSONPatch",
+    breaks={"scale/hpa/behaviour": r"AbleToScale=True \(ScaleDownStabilized\): not within|take no pod away"},
+    keeps=["api/labels/selectors"],
 )
 controller_off(
     "ephemeral-volume-controller",

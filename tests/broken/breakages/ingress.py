@@ -5,10 +5,16 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
+
+from clusterproof import kinds
+from clusterproof.conditions import rolled_out
+from clusterproof.objects import Object
+from clusterproof.wait import eventually
 
 from ..registry import Damage, breakage
 from ..relay import Answer, Ask, Exchange, Relay, Request, as_asked, passed_on
-from ..subject import Subject
+from ..subject import SETTLE_SECONDS, Subject
 
 HERE = "127.0.0.1"
 
@@ -136,3 +142,21 @@ def ingress_without_websockets(subject: Subject) -> Damage:
 
     with through(subject, asked=asked) as arguments:
         yield arguments
+
+
+@breakage(
+    breaks={"network/ingress/address": r"its status carries no address"},
+    keeps=["network/service/cluster_ip"],
+)
+def ingress_without_address(subject: Subject) -> Damage:
+    """An ingress controller tells nobody where it serves."""
+
+    def forget(workload: dict[str, Any]) -> None:
+        (controller,) = workload["spec"]["template"]["spec"]["containers"]
+        controller["args"] = [each for each in controller["args"] if not each.startswith("--ingress-status-address")]
+
+    contour = Object(subject.client, kinds.DEPLOYMENT, "contour", "projectcontour")
+    with subject.changed(kinds.DEPLOYMENT, contour.name, contour.namespace, forget):
+        eventually(contour, rolled_out, within=2 * SETTLE_SECONDS)
+        yield ["--ingress-address="]
+    eventually(contour, rolled_out, within=2 * SETTLE_SECONDS)

@@ -363,3 +363,42 @@ def configuration_remembered(subject: Subject) -> Damage:
         for node in subject.nodes:
             subject.client.patch(kinds.NODE.path(None, node), ttl)
         yield []
+
+
+unlike(
+    "probes_wait_for_ever",
+    "Probes that are not answered in time have not failed.",
+    "has(object.spec.containers[0].readinessProbe) ? "
+    '[JSONPatch{op: "replace", path: "/spec/containers/0/readinessProbe/timeoutSeconds", value: 3600}] : []',
+    breaks={"pods/probes/timeout": r"Pod \S+/hangs has condition Ready=False .*: not within"},
+    keeps=["pods/probes/readiness"],
+)
+unlike(
+    "secret_volumes_optional",
+    "Pods start although the Secret that they mount does not exist.",
+    "has(object.spec.volumes) && has(object.spec.volumes[0].secret) ? "
+    '[JSONPatch{op: "add", path: "/spec/volumes/0/secret/optional", value: true}] : []',
+    breaks={"pods/config/missing": r"tell of 'secret \"safe\" not found': not within"},
+    keeps=["pods/config/immutable"],
+)
+unlike(
+    "tolerations_end_at_once",
+    "Pods that tolerate a taint for a while are sent off at once.",
+    "[0, 1, 2, 3, 4].filter(i, oldObject == null && has(object.spec.tolerations) && "
+    "i < size(object.spec.tolerations) && has(object.spec.tolerations[i].tolerationSeconds)).map(i, "
+    'JSONPatch{op: "replace", path: "/spec/tolerations/" + string(i) + "/tolerationSeconds", value: 0})',
+    breaks={"scheduling/taints/no_execute": r"tolerates the taint for 6 s, and had to end in|before leaves"},
+    keeps=["scheduling/taints/no_schedule"],
+)
+
+
+@breakage(
+    breaks={"health/certificates": r"the kubelet of Node \S+-node-2 MUST refuse TLS older than 1.2, but answers 40\d"},
+    keeps=["health/nodes"],
+)
+def kubelet_takes_old_tls(subject: Subject) -> Damage:
+    """The kubelet of one node still speaks TLS 1.0 and 1.1."""
+    suites = ["TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA", "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA"]
+    suites += ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]  # for HTTP/2
+    with subject.kubelet_config(subject.nodes[1], tlsMinVersion="VersionTLS10", tlsCipherSuites=suites):
+        yield []

@@ -24,6 +24,7 @@ KEPT = "network/service/cluster_ip"
         "network/policy/ip_block": r"let through: not within .*stranger to server:8080",
         "network/policy/ports": r"let through: not within .*client to server:8080",
         "network/policy/several": r"let through: not within .*stranger to server:8080",
+        "network/policy/service": r"let through: not within .*stranger to server:8080",
         "network/policy/labels": r"let through: not within .*client to server:8080",
     },
     keeps=[KEPT],
@@ -165,4 +166,14 @@ def policies_see_first_labels(subject: Subject) -> Damage:
     with subject.mutating(
         "v1/pods", f"oldObject != null && has(oldObject.metadata.labels) ? [{kept}] : []", patch="JSONPatch"
     ):
+        yield []
+
+
+@breakage(
+    breaks={"network/policy/service": r"let through: not within .*stranger to server:8080"},
+    keeps=["network/policy/from"],
+)
+def policies_passed_by_services(subject: Subject) -> Damage:
+    """Policies do not hold for what comes through a Service."""
+    with _rule(subject, "POSTROUTING -m conntrack --ctstate DNAT -j ACCEPT"):
         yield []

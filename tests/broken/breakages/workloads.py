@@ -80,7 +80,7 @@ rewritten(
     '[JSONPatch{op: "replace", path: "/spec/updateStrategy", value: '
     '{"type": dyn("RollingUpdate"), "rollingUpdate": dyn({"maxUnavailable": dyn("100%"), "maxSurge": dyn(0)})}}]',
     patch="JSONPatch",
-    breaks={"apps/daemonset/update": r"all nodes but one have an available pod: not at moment"},
+    breaks={"apps/daemonset/update": r"all nodes but \d have an available pod: not at moment"},
     keeps=["apps/daemonset/every_node"],
     scale=1.0,
 )
@@ -206,4 +206,37 @@ rewritten(
     breaks={"apps/deployment/zero_downtime": r"every request is answered during a rolling update of Deployment"},
     keeps=["apps/deployment/self_heal"],
     scale=1.0,
+)
+rewritten(
+    "daemonset_never_surges",
+    "Rolling updates of DaemonSets end the old pod of a node before the new one is there, whatever they are to do.",
+    "apps/v1/daemonsets",
+    "object.spec.updateStrategy.rollingUpdate.maxSurge == 1 ? "
+    '[JSONPatch{op: "replace", path: "/spec/updateStrategy/rollingUpdate", value: '
+    '{"maxUnavailable": 1, "maxSurge": 0}}] : []',
+    patch="JSONPatch",
+    breaks={"apps/daemonset/update[1/0]": r"all nodes but 0 have an available pod: not at moment"},
+    keeps=["apps/daemonset/update[0/1]"],
+    scale=1.0,
+)
+rewritten(
+    "job_goes_at_once",
+    "Jobs go away as soon as they have finished, however long they are to stay.",
+    JOBS,
+    "has(object.spec.ttlSecondsAfterFinished) ? "
+    '[JSONPatch{op: "replace", path: "/spec/ttlSecondsAfterFinished", value: 0}] : []',
+    patch="JSONPatch",
+    breaks={"apps/job/ttl": r"lasting is to stay for an hour after its end, and has gone away|Job \S+/lasting"},
+    keeps=["apps/job/suspend"],
+)
+rewritten(
+    "daemon_pods_tolerate_nothing",
+    "Pods of DaemonSets leave nodes in trouble as all others do.",
+    "v1/pods",
+    "oldObject == null && has(object.metadata.ownerReferences) && has(object.spec.tolerations) && "
+    'object.metadata.ownerReferences.exists(each, each.kind == "DaemonSet") ? '
+    '[JSONPatch{op: "remove", path: "/spec/tolerations"}] : []',
+    patch="JSONPatch",
+    breaks={"apps/daemonset/every_node": r"does not tolerate .*node.kubernetes.io/not-ready.* for good"},
+    keeps=["apps/deployment/self_heal"],
 )
