@@ -6,7 +6,6 @@ must do needs no capability here.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,15 +15,6 @@ from clusterproof import dialects, discovery, kinds
 from clusterproof.client import Client
 from clusterproof.errors import ApiError
 from clusterproof.kinds import Kind
-
-
-class Level(enum.StrEnum):
-    """Whether a cluster has to have it."""
-
-    CORE = "core"
-    """Every cluster MUST; missing, its promises are broken and not unsupported."""
-    EXTENDED = "extended"
-    """Optional; missing, its promises are unsupported."""
 
 
 class Finding(NamedTuple):
@@ -109,7 +99,6 @@ class Capability:
     meaning: str
     """One sentence, for lists and reports."""
     detect: Callable[[Survey], Finding] = field(repr=False, compare=False)
-    level: Level = Level.EXTENDED
 
     def __str__(self) -> str:
         return self.name
@@ -313,7 +302,6 @@ SEVERAL_NODES = Capability("nodes.several", "Pods run on two nodes or more.", _s
 DYNAMIC_STORAGE = Capability(
     "storage.dynamic", "A claim without a volume gets one from a default class.", _default_storage
 )
-SNAPSHOTS = Capability("storage.snapshots", "Volumes can be snapshot and cloned.", _group("snapshot.storage.k8s.io"))
 METRICS = Capability("scale.metrics", "CPU and memory use of nodes and pods is served.", _group("metrics.k8s.io"))
 CUSTOM_METRICS = Capability(
     "scale.custom-metrics", "Metrics of an application's own are served.", _group("custom.metrics.k8s.io")
@@ -335,7 +323,6 @@ OWN_NODE = Capability(
 )
 RESIZE = Capability("pods.resize", "What a running pod may use can be changed.", _resize)
 USERNS = Capability("pods.userns", "Pods can have a user namespace of their own.", _user_namespaces)
-MCS = Capability("federation.mcs", "Services are exported to other clusters.", _group("multicluster.x-k8s.io"))
 
 ALL: dict[str, Capability] = {each.name: each for each in list(globals().values()) if isinstance(each, Capability)}
 """Every capability by name."""

@@ -104,10 +104,6 @@ class Cluster:
                 return fact
         raise ValueError(f"no capability {name}")
 
-    def supports(self, capability: Capability | str) -> bool:
-        """Whether the cluster claims a capability."""
-        return self.claim(capability).supported
-
 
 def schedulable(node: Object) -> bool:
     """Whether a node is Ready and takes pods without a toleration."""

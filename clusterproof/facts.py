@@ -14,6 +14,9 @@ from clusterproof.provider import Access
 
 T = TypeVar("T")
 
+LEVEL = "extended"
+"""Of every capability: a cluster may lack it, and then its promises are unsupported."""
+
 
 def detect(client: Client, access: Access, declared: Iterable[str] = ()) -> ClusterFacts:
     """Version, nodes, identity, what its API serves, and for each capability whether the cluster claims it.
@@ -52,12 +55,12 @@ def _unless_forbidden(read: Callable[[], T], otherwise: T) -> T:
 
 def _claim(capability: Capability, survey: Survey, vouched: dict[str, str]) -> CapabilityFact:
     if capability.name in vouched:
-        return CapabilityFact(capability.name, capability.level, True, f"declared {vouched[capability.name]}")
+        return CapabilityFact(capability.name, LEVEL, True, f"declared {vouched[capability.name]}")
     try:
         finding = capability.detect(survey)
     except ApiError as refused:
         finding = Finding(False, f"not declared, and looking for it was refused: {refused.message}")
-    return CapabilityFact(capability.name, capability.level, finding.found, finding.evidence)
+    return CapabilityFact(capability.name, LEVEL, finding.found, finding.evidence)
 
 
 def _node(raw: dict[str, Any]) -> NodeFact:

@@ -141,7 +141,7 @@ class CapabilityFact:
 
     name: str
     level: str
-    """`core` or `extended`."""
+    """`extended`: a cluster may lack it. What every cluster must do needs no capability."""
     supported: bool
     evidence: str
     """`declared by the embedded provider`, `found IngressClass contour`, `no default StorageClass`."""

@@ -12,14 +12,14 @@ from clusterproof.outcome import Outcome, ProfileVerdict, Result, Verdict, count
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A set of promises: by area, and by the prefix of the capabilities they need beyond core."""
+    """A set of promises: by area, and by the prefix of the capabilities they need."""
 
     name: str
     meaning: str
     areas: tuple[str, ...] = ()
     """Areas that belong to it; empty for all."""
     capabilities: tuple[str, ...] = ()
-    """Names, or prefixes ending in a dot, of extended capabilities that belong to it."""
+    """Names, or prefixes ending in a dot, of capabilities that belong to it."""
     every_capability: bool = False
 
     def holds(self, area: str, capabilities: Iterable[str]) -> bool:

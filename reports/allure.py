@@ -71,9 +71,8 @@ def write(run: Run, directory: Path) -> Path:
     make_logger: Any = AllureFileLogger
     logger = make_logger(str(folder))
     try:
-        core = _core(run)
         for result in (*run.results, *text.untried(run)):
-            test = _test_result(result, core)
+            test = _test_result(result)
             if result.outcome in text.FAILED:
                 test.attachments = [_attach(logger, attachment) for attachment in result.attachments]
             logger.report_result(test)
@@ -118,12 +117,7 @@ def _remove(paths: set[Path]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _core(run: Run) -> set[str]:
-    """Names of the capabilities that every cluster must have."""
-    return {fact.name for fact in run.cluster.capabilities if fact.level == "core"} if run.cluster else set()
-
-
-def _test_result(result: Result, core: set[str]) -> TestResult:
+def _test_result(result: Result) -> TestResult:
     name = text.promise_name(result.id)
     case = name.partition("[")[2].removesuffix("]")
     promise = text.one_line(result.promise)
@@ -153,7 +147,7 @@ def _test_result(result: Result, core: set[str]) -> TestResult:
                 (LabelType.PARENT_SUITE, result.area),
                 (LabelType.SUITE, result.object),
                 ("package", f"{result.area}.{result.object}"),
-                (LabelType.SEVERITY, _severity(result, core)),
+                (LabelType.SEVERITY, _severity(result)),
                 (LabelType.TAG, result.tier),
                 *((LabelType.TAG, capability) for capability in result.capabilities),
                 (LabelType.THREAD, result.worker),
@@ -165,8 +159,8 @@ def _test_result(result: Result, core: set[str]) -> TestResult:
     )
 
 
-def _severity(result: Result, core: set[str]) -> str:
-    if not core.issuperset(result.capabilities):
+def _severity(result: Result) -> str:
+    if result.capabilities:  # which a cluster may lack
         return Severity.NORMAL.value
     return Severity.BLOCKER.value if result.tier == "smoke" else Severity.CRITICAL.value
 

@@ -92,7 +92,7 @@ CLUSTER = ClusterFacts(
         NodeFact("node-2", "v1.37.1", "Debian GNU/Linux 12", "6.1.0", "containerd://2.4.2", False),
     ),
     capabilities=(
-        CapabilityFact("access.certificates", "core", True, "every cluster signs client certificates"),
+        CapabilityFact("access.certificates", "extended", True, "found API group certificates.k8s.io"),
         CapabilityFact("network.ingress", "extended", True, "found IngressClass contour"),
         CapabilityFact("network.loadbalancer", "extended", False, "no Service of type LoadBalancer has an address"),
     ),

@@ -64,7 +64,7 @@ def test_severity(tmp_path: Path) -> None:
 
     assert labels(results["health/livez"], "severity") == ["blocker"]
     assert labels(results["apps/job/completion[indexed]"], "severity") == ["critical"]
-    assert labels(results["access/rbac/matrix"], "severity") == ["critical"]
+    assert labels(results["access/rbac/matrix"], "severity") == ["normal"]
     assert labels(results["network/ingress/routing"], "severity") == ["normal"]
 
 
