@@ -60,6 +60,7 @@ NEEDS = (
     Need("create", "apps", "daemonsets", r"daemon_?set\("),
     Need("create", "autoscaling.k8s.io", "verticalpodautoscalers", r"\bvpa\("),
     Need("create", "batch", "jobs", r"\bjob\("),
+    Need("create", "gateway.networking.k8s.io", "httproutes", r"\bHTTPRoute\b"),
     Need("create", "networking.k8s.io", "ingresses", r"manifests\.ingress\("),
     Need("create", "networking.k8s.io", "ingressclasses", r"ingress_class\b"),
     Need("create", "networking.k8s.io", "networkpolicies", r"network_policy\("),
