@@ -1,4 +1,4 @@
-"""Where Ingresses are reached from outside the cluster."""
+"""Where Ingresses and routes of a Gateway are reached from outside the cluster."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _UPGRADE = (
 
 @dataclass(slots=True)
 class EntryPoint:
-    """A visitor in front of the ingress controller."""
+    """A visitor in front of the ingress controller, or of a Gateway at a known address."""
 
     cluster: Cluster
     timeouts: Timeouts
@@ -42,7 +42,10 @@ class EntryPoint:
 
     @property
     def address(self) -> str:
-        """`host:port`: as set, as the provider says, or as the status of an Ingress of the class; or NeverHappened."""
+        """`host:port`: the known one, or else that of Ingresses: as set, as the provider says, or as the status of one.
+
+        NeverHappened when no Ingress of the class has an address.
+        """
         if not self.known:
             told = self.cluster.settings.ingress_address or self.cluster.access.ingress_address
             self.known = told or self._from_status()

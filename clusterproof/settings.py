@@ -161,7 +161,12 @@ OPTIONS = (
         "FILE",
     ),
     Option("context", "context in the kubeconfig (default: its current one)"),
-    Option("cluster_name", "name of the cluster to create (default: after the run)", metavar="NAME", check=_label),
+    Option(
+        "cluster_name",
+        "name of the cluster to create (default: after the run; with --reuse: clusterproof)",
+        metavar="NAME",
+        check=_label,
+    ),
     Option(
         "nodes",
         "nodes of the cluster to create (default: 2)",
@@ -204,11 +209,14 @@ OPTIONS = (
         "NAMES",
     ),
     Option(
-        "ingress_address", "host:port of the ingress controller (default: found in the cluster)", metavar="HOST:PORT"
+        "ingress_address",
+        "host:port of the ingress controller (default: as the provider or the status of an Ingress says)",
+        metavar="HOST:PORT",
     ),
     Option(
         "gateway_address",
-        "host:port at which a Gateway takes http (default: found in the cluster)",
+        "host:port of the first Gateway that takes routes of all namespaces, for any host, by http (default: as its "
+        "status says)",
         metavar="HOST:PORT",
     ),
     Option(
