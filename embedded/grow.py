@@ -32,7 +32,7 @@ def add(cluster: ClusterState, *, claim: str = "", taints: Sequence[Taint] = ())
             raise EmbeddedError(f"cluster {cluster.name} is still being started: wait until it is ready")
         if claim and (there := [each for each in cluster.nodes if each.claim == claim]):
             return there[0]
-        preflight.check_one_more()
+        preflight.check_one_more(addons=bool(cluster.addons))
         artifacts, name_servers = node.like(cluster, cluster.nodes[0])
         made = cluster.plan_node(claim)
         cluster.save()  # whoever ends the cluster from now on knows of it

@@ -24,7 +24,7 @@ TOOLS = {
 """Programs that clusters use from this machine, each with its Debian package."""
 
 _ISOLATED = ("unshare", "--net", "--mount", "--pid", "--fork")
-"""What comes before a command that may change the network, and nobody's."""
+"""What comes before a command that may change a network, which is nobody else's."""
 _INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 CONTROLLERS = {"cpu", "cpuset", "memory", "pids"}
 BUILD_DISK = 6 << 30
@@ -44,9 +44,9 @@ def check(nodes: int, more: Iterable[str] = (), *, addons: bool) -> None:
         raise PreflightError(f"this machine cannot run an embedded cluster yet:\n{listed}")
 
 
-def check_one_more() -> None:
+def check_one_more(*, addons: bool) -> None:
     """Raise PreflightError when this machine has no room for one more node of a cluster that runs."""
-    if missing := list(_inotify_problems(10)):
+    if missing := list(_inotify_problems(_instances(addons=addons))):
         raise PreflightError(f"there can be no further node: {missing[0]}")
 
 
@@ -65,7 +65,7 @@ def problems(nodes: int, *, addons: bool) -> Iterator[str]:
         yield f"packages are missing: apt-get install --no-install-recommends -y {' '.join(sorted(packages))}"
     if root:  # the kernel refuses these to everybody else, whatever it can do
         yield from _kernel_problems(packages)
-        yield from _inotify_problems(15 + nodes * (15 if addons else 10))
+        yield from _inotify_problems(15 + nodes * _instances(addons=addons))
     yield from _cgroup_problems(writable=root)
     if not os.path.exists(cache.root() / "programs"):
         yield from _disk_problems(cache.root(), BUILD_DISK)
@@ -73,7 +73,10 @@ def problems(nodes: int, *, addons: bool) -> Iterator[str]:
 
 
 def queues_refused() -> str:
-    """Why the kernel hands no packets to programs, and what to do about it; empty when it does, or others are at it."""
+    """Why the kernel hands no packets to programs, and what to do about it.
+
+    Empty when it does, or when `problems` says already why it cannot be tried.
+    """
     if os.geteuid() or not all(shutil.which(tool) for tool in ("unshare", "iptables")):
         return ""
     said = _refused(*_ISOLATED, "iptables", "-t", "mangle", "-A", "POSTROUTING", "-j", "NFQUEUE", "--queue-num", "98")
@@ -91,6 +94,11 @@ def _kernel_problems(missing: set[str]) -> Iterator[str]:
         yield f"iptables cannot translate addresses ({said}): {help}"
     if "overlay" not in Path("/proc/filesystems").read_text():
         yield "the kernel has no overlay file system: modprobe overlay"
+
+
+def _instances(*, addons: bool) -> int:
+    """How many inotify instances one node needs, with some to spare."""
+    return 15 if addons else 10
 
 
 def _inotify_problems(wanted: int) -> Iterator[str]:

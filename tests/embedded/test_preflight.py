@@ -35,6 +35,18 @@ def test_inotify_instances_that_others_have(limit: Path, monkeypatch: pytest.Mon
     )
 
 
+@pytest.mark.parametrize(("addons", "needed"), [(True, 15), (False, 10)])
+def test_inotify_instances_for_one_more_node(
+    limit: Path, monkeypatch: pytest.MonkeyPatch, addons: bool, needed: int
+) -> None:
+    limit.write_text("128\n")
+    monkeypatch.setattr(preflight, "_can_watch", lambda wanted: min(wanted, needed))
+    preflight.check_one_more(addons=addons)
+    monkeypatch.setattr(preflight, "_can_watch", lambda wanted: min(wanted, needed - 1))
+    with pytest.raises(preflight.PreflightError, match=f"no further node: .* and {needed} are needed"):
+        preflight.check_one_more(addons=addons)
+
+
 def test_counting_holds_nothing() -> None:
     before = len(os.listdir("/proc/self/fd"))
     assert preflight._can_watch(3) == 3

@@ -49,7 +49,7 @@ def _manifests(cluster: ClusterState, artifacts: Artifacts) -> Iterable[Manifest
     for definition in (one for one in found if one["kind"] == "CustomResourceDefinition"):
         # Each further version of a kind is as large as the first, and nobody asks for it.
         definition["spec"]["versions"] = [one for one in definition["spec"]["versions"] if one["storage"]]
-    # With a Gateway, Envoy listens where its listeners are only: Ingresses, too, are served by https on this one.
+    # With a Gateway, Envoy listens only where its listeners are: Ingresses, too, are served by https on this one.
     of_kind(found, "Gateway")["spec"]["listeners"].append(_https())
     controller, proxy = of_kind(found, "Deployment"), of_kind(found, "DaemonSet")
     controller["spec"]["replicas"] = 1
