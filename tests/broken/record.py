@@ -17,9 +17,9 @@ SIGNS = {Outcome.BROKEN: "✗", Outcome.KEPT: "·"}
 
 INTRODUCTION = (
     "A promise is worth something when it is broken on a cluster on which exactly that is broken. Each of the clusters",
-    "below is sound but for one thing. `tox -e broken` breaks them one after the other and checks that the promises",
-    "named here are broken, that their reasons point at the fault, and that others are kept. This page was written by",
-    "`pytest tests/broken --write-detection`.",
+    "below is sound but for one thing. `tox run -e broken` breaks them one after the other and checks that the",
+    "promises named here are broken, that their reasons point at the fault, and that others are kept. This page was",
+    "written by `pytest tests/broken --write-detection`.",
 )
 
 

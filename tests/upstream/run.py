@@ -1,4 +1,4 @@
-"""Upstream's measure of an embedded cluster: its own non-serial [Conformance] specs, as `tox -e upstream` runs them.
+"""Upstream's measure of an embedded cluster: its own non-serial [Conformance] specs, which `tox run -e upstream` runs.
 
 Builds upstream's e2e.test and ginkgo from the same go.mod as the cluster, starts a fresh cluster, runs the specs in
 parallel, and compares what failed with `unavailable.txt` beside this file. Exit code 0 when nothing else failed.
