@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from clusterproof import catalog
+from clusterproof import catalog, provider
+from clusterproof.provider import Access, Shape
 
 from .fake_api import FakeApi
 
@@ -542,6 +543,40 @@ def test_collecting_makes_no_cluster(installed: Suite, api: FakeApi) -> None:
     result = installed.run("--collect-only")
     assert result.ret == pytest.ExitCode.OK
     assert not api.requests
+
+
+class Made:
+    """A provider whose clusters are the fake API server, and have a log."""
+
+    kubeconfig = ""
+
+    def create(self, shape: Shape) -> Access:
+        return Access(provider="made", name=shape.name, kubeconfig=self.kubeconfig)
+
+    def delete(self, access: Access) -> None:
+        """Nothing stays of it."""
+
+    def collect_logs(self, access: Access, into: Path) -> None:
+        into.mkdir(parents=True)
+        (into / "kubelet.log").write_text(access.name)
+
+
+@pytest.mark.parametrize(("body", "kept"), [("assert not cluster", ["kubelet.log"]), ("assert cluster", None)])
+def test_logs_of_a_cluster_that_goes_are_kept_when_something_broke(
+    suite: Suite, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch, body: str, kept: list[str] | None
+) -> None:
+    monkeypatch.setattr(Made, "kubeconfig", str(kubeconfig))
+    monkeypatch.setattr(provider, "load", lambda name: Made())
+    monkeypatch.setenv("CLUSTERPROOF_CLUSTER", "made")
+    monkeypatch.delenv("CLUSTERPROOF_KUBECONFIG")
+    logs = suite.out / "cluster-logs"
+    logs.mkdir(parents=True)
+    (logs / "of-the-run-before.log").touch()
+    suite.write(f'def test_a(cluster):\n    """It MUST."""\n    {body}')
+
+    suite.run("-n0")
+
+    assert (sorted(each.name for each in logs.iterdir()) if logs.exists() else None) == kept
 
 
 def test_what_a_run_leaves_is_named(installed: Suite, api: FakeApi) -> None:
