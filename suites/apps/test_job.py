@@ -149,12 +149,9 @@ def test_ttl(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
 
     Source: https://kubernetes.io/docs/concepts/workloads/controllers/ttlafterfinished/
     """
-    lasting, brief = (
-        namespace.create(
-            manifests.job(name, images.agnhost, command=["true"], more={"ttlSecondsAfterFinished": seconds})
-        )
-        for name, seconds in (("lasting", 3600), ("brief", 1))
-    )
+    second, hour = {"ttlSecondsAfterFinished": 1}, {"ttlSecondsAfterFinished": 3600}
+    brief = namespace.create(manifests.job("brief", images.agnhost, command=["true"], more=second))
+    lasting = namespace.create(manifests.job("lasting", images.agnhost, command=["true"], more=hour))
 
     eventually(lasting, complete, within=timeouts.job)
     eventually(brief, gone, within=timeouts.job + timeouts.object)
