@@ -14,7 +14,7 @@ from .. import Addon, Manifest
 from ..manifests import container, of_kind, pod_spec, probe_often, read
 
 _GROUP = capabilities.GATEWAY_KIND.group
-kinds.custom(_GROUP, "v1", "GatewayClass", "gatewayclasses", namespaced=False)
+kinds.custom(_GROUP, "v1", "GatewayClass", "gatewayclasses", namespaced=False)  # so that it can be created
 
 _FILES = (
     "contour/00-common",
