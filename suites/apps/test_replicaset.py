@@ -13,7 +13,10 @@ def test_adoption(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
 
     Source: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/#non-template-pod-acquisitions
     """
-    orphan = namespace.create(manifests.pod("orphan", images.agnhost, labels={"app": "web"}, spec=manifests.PARKED))
+    manifest = manifests.pod("orphan", images.agnhost, labels={"app": "web"}, spec=manifests.PARKED)
+    # A controller that hears of it late has one pod too many for a moment, and is to take away another.
+    manifest["metadata"]["annotations"] = {"controller.kubernetes.io/pod-deletion-cost": "1000"}
+    orphan = namespace.create(manifest)
     web = namespace.create(manifests.replica_set("web", images.agnhost, replicas=2, spec=manifests.PARKED))
     pods = eventually(web.pods(), settled(2), within=timeouts.object)
     assert orphan.uid in {pod.uid for pod in pods}, f"{web} has made two pods instead of adopting {orphan}"
