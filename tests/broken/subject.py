@@ -177,6 +177,17 @@ class Subject:
             found.replace({**before, **kept})
 
     @contextlib.contextmanager
+    def reconfigured(
+        self, kind: Kind, name: str, namespace: str, change: Callable[[dict[str, Any]], None]
+    ) -> Iterator[None]:
+        """With a workload that `change` was applied to, once its pods are as it says; then as it was, pods included."""
+        found = Object(self.client, kind, name, namespace)
+        with self.changed(kind, name, namespace, change):
+            eventually(found, rolled_out, within=2 * SETTLE_SECONDS)
+            yield
+        eventually(found, rolled_out, within=2 * SETTLE_SECONDS)
+
+    @contextlib.contextmanager
     def mutating(self, resource: str, expression: str, *, patch: str = "ApplyConfiguration") -> Iterator[None]:
         """While an admission policy changes all objects of a resource (`apps/v1/statefulsets`) as they are written.
 

@@ -10,7 +10,7 @@ from clusterproof import kinds
 from ..registry import Damage, breakage
 from ..relay import Answer, Ask, Request
 from ..subject import Subject
-from .ingress import through
+from .ingress import ask_for_the_root, through
 
 GROUP = "gateway.networking.k8s.io"
 ROUTES = f"{GROUP}/v1/httproutes"
@@ -51,11 +51,7 @@ def gateway_ignores_host(subject: Subject) -> Damage:
 def gateway_ignores_path(subject: Subject) -> Damage:
     """A gateway looks at the host only."""
 
-    def exchange(request: Request, ask: Ask) -> Answer:
-        request.path = "/"
-        return ask(request)
-
-    with through(subject, exchange) as arguments:
+    with through(subject, ask_for_the_root) as arguments:
         yield arguments
 
 

@@ -8,15 +8,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from clusterproof import kinds
-from clusterproof.conditions import rolled_out
-from clusterproof.objects import Object
-from clusterproof.wait import eventually
 
 from ..registry import Damage, breakage
 from ..relay import Answer, Ask, Exchange, Relay, Request, as_asked, passed_on
-from ..subject import SETTLE_SECONDS, Subject
+from ..subject import Subject
 
 HERE = "127.0.0.1"
+
+
+def ask_for_the_root(request: Request, ask: Ask) -> Answer:
+    """What is at `/`, whatever the path."""
+    request.path = "/"
+    return ask(request)
 
 
 @contextlib.contextmanager
@@ -72,11 +75,7 @@ def ingress_default_page(subject: Subject) -> Damage:
 def ingress_ignores_path(subject: Subject) -> Damage:
     """An ingress controller looks at the host only."""
 
-    def exchange(request: Request, ask: Ask) -> Answer:
-        request.path = "/"
-        return ask(request)
-
-    with through(subject, exchange) as arguments:
+    with through(subject, ask_for_the_root) as arguments:
         yield arguments
 
 
@@ -155,8 +154,5 @@ def ingress_without_address(subject: Subject) -> Damage:
         (controller,) = workload["spec"]["template"]["spec"]["containers"]
         controller["args"] = [each for each in controller["args"] if not each.startswith("--ingress-status-address")]
 
-    contour = Object(subject.client, kinds.DEPLOYMENT, "contour", "projectcontour")
-    with subject.changed(kinds.DEPLOYMENT, contour.name, contour.namespace, forget):
-        eventually(contour, rolled_out, within=2 * SETTLE_SECONDS)
+    with subject.reconfigured(kinds.DEPLOYMENT, "contour", "projectcontour", forget):
         yield ["--ingress-address="]
-    eventually(contour, rolled_out, within=2 * SETTLE_SECONDS)

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from clusterproof import kinds
-from clusterproof.conditions import rolled_out
-from clusterproof.objects import Object
-from clusterproof.wait import eventually
 
 from ..registry import Damage, breakage
-from ..subject import SETTLE_SECONDS, SYSTEM, Subject
+from ..subject import SYSTEM, Subject
 
 ENFORCER = "kube-network-policies"
 KEPT = "network/service/cluster_ip"
@@ -47,11 +44,8 @@ def _enforced_only_on(subject: Subject, node: str) -> Damage:
     def choose(workload: dict[str, Any]) -> None:
         workload["spec"]["template"]["spec"]["nodeSelector"] = {"kubernetes.io/hostname": node}
 
-    workload = Object(subject.client, kinds.DAEMON_SET, ENFORCER, SYSTEM)
-    with subject.changed(kinds.DAEMON_SET, ENFORCER, SYSTEM, choose):
-        eventually(workload, rolled_out, within=SETTLE_SECONDS)
+    with subject.reconfigured(kinds.DAEMON_SET, ENFORCER, SYSTEM, choose):
         yield []
-    eventually(workload, rolled_out, within=SETTLE_SECONDS)
 
 
 @breakage(

@@ -7,9 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from clusterproof import kinds
-from clusterproof.conditions import rolled_out
-from clusterproof.objects import Object
-from clusterproof.wait import eventually
 
 from ..registry import Damage, breakage
 from ..subject import SYSTEM, Subject
@@ -25,11 +22,8 @@ def _told(subject: Subject, name: str, *more: str) -> Iterator[None]:
         (program,) = deployment["spec"]["template"]["spec"]["containers"]
         program["args"] += more
 
-    found = Object(subject.client, kinds.DEPLOYMENT, name, SYSTEM)
-    with subject.changed(kinds.DEPLOYMENT, name, SYSTEM, change):
-        eventually(found, rolled_out, within=60)
+    with subject.reconfigured(kinds.DEPLOYMENT, name, SYSTEM, change):
         yield
-    eventually(found, rolled_out, within=60)
 
 
 @breakage(
