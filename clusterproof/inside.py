@@ -65,8 +65,12 @@ def fetch(pod: Object, urls: Iterable[str], *, tries: int = 1) -> dict[str, set[
 
 def url_of(service: Object, path: str = "/hostname") -> str:
     """The URL by which pods reach the port 80 of a Service at its cluster IP; by default, of who answers."""
-    address = service.spec["clusterIP"]
-    return f"http://{f'[{address}]' if ':' in address else address}{path}"
+    return f"http://{in_url(service.spec['clusterIP'])}{path}"
+
+
+def in_url(address: str) -> str:
+    """A host's address or name as it stands before a port: an IPv6 address has brackets around it."""
+    return f"[{address}]" if ":" in address else address
 
 
 def datagram(host: str, port: int, request: str, *, through: int = 8080) -> str:

@@ -28,7 +28,7 @@ def ways(context: Context) -> list[Check]:
 
 
 def _from(context: Context, pod: Object, pods: list[Object]) -> Iterator[str]:
-    host = f"[{context.before.service}]" if ":" in context.before.service else context.before.service
+    host = inside.in_url(context.before.service)
     asked = {f"http://{_address(other)}:{vantage.PORT}/hostname": f"the pod on {_node(other)}" for other in pods}
     asked[f"http://{host}/hostname"] = f"the Service web at {context.before.service}"
     asked[f"http://web.{context.before.namespace}.svc/hostname"] = "the Service web by its name"
@@ -58,5 +58,4 @@ def _node(pod: Object) -> str:
 
 
 def _address(pod: Object) -> str:
-    address = str(pod.status.get("podIP", ""))
-    return f"[{address}]" if ":" in address else address
+    return inside.in_url(str(pod.status.get("podIP", "")))

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from clusterproof import kinds, manifests
+from clusterproof import inside, kinds, manifests
 from clusterproof.client import Client
 from clusterproof.errors import ApiError, NeverHappened, SurroundingsError
 from clusterproof.objects import Object, Selection
@@ -90,7 +90,7 @@ WITHIN = 2.0
 
 def manifest(before: Before, rate: int) -> dict[str, Any]:
     """The DaemonSet of the pods, which a drain of their node leaves alone."""
-    service = f"http://[{before.service}]/" if ":" in before.service else f"http://{before.service}/"
+    service = f"http://{inside.in_url(before.service)}/"
     times = [str(rate), f"{WITHIN:g}", str(round(BEAT * 1e6)), str(round(HELD_UP * 1e6))]
     asked = [service, f"http://web.{before.namespace}.svc/", before.ingress, before.host]
     return manifests.daemon_set(

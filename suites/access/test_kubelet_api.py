@@ -13,6 +13,7 @@ from clusterproof import (
     conditions,
     eventually,
     hollow,
+    inside,
     kinds,
     manifests,
     measure,
@@ -100,8 +101,7 @@ def _codes(pod: Object, urls: list[str], timeouts: Timeouts, header: str = "") -
 def _host(node: Object) -> str:
     """A node's address as it stands in a URL."""
     addresses = {each["type"]: each["address"] for each in reversed(node.status["addresses"])}
-    address = str(addresses.get("InternalIP") or addresses["Hostname"])
-    return f"[{address}]" if ":" in address else address
+    return inside.in_url(str(addresses.get("InternalIP") or addresses["Hostname"]))
 
 
 def _port(node: Object) -> int:

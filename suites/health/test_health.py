@@ -24,6 +24,7 @@ from clusterproof import (
     consistently,
     eventually,
     hollow,
+    inside,
     kinds,
     manifests,
     measure,
@@ -445,9 +446,9 @@ def _ask_kubelet(pod: Object, node: Object, timeouts: Timeouts, what: str, *opti
     """What curl, in a pod, has to tell of a request to a kubelet."""
     port = node.status["daemonEndpoints"]["kubeletEndpoint"]["Port"]
     (address,) = [each["address"] for each in node.status["addresses"] if each["type"] == "InternalIP"][:1]
-    host = f"[{address}]" if ":" in address else address
+    url = f"https://{inside.in_url(address)}:{port}/"
     limit = ["--max-time", f"{timeouts.request:g}"]
-    command = ["curl", "-sk", *limit, *options, "-o", "/dev/null", "-w", what, f"https://{host}:{port}/"]
+    command = ["curl", "-sk", *limit, *options, "-o", "/dev/null", "-w", what, url]
     return pod.exec(command, within=2 * timeouts.request).stdout
 
 

@@ -48,7 +48,7 @@ def test_one_family(namespace: Namespace) -> None:
 
 
 def _url(address: str, port: int) -> str:
-    return f"http://{f'[{address}]' if ':' in address else address}:{port}/hostname"
+    return f"http://{inside.in_url(address)}:{port}/hostname"
 
 
 def _all_answer(answers: dict[str, set[str]]) -> str | None:

@@ -18,6 +18,7 @@ from clusterproof import (
     Timeouts,
     capabilities,
     eventually,
+    inside,
     kinds,
 )
 from clusterproof.conditions import ready
@@ -51,7 +52,7 @@ def entry(cluster: Cluster, gateway: Object, timeouts: Timeouts) -> EntryPoint:
     (address, *_) = [each["value"] for each in gateway.status.get("addresses") or []] or [""]
     port = (capabilities.open_listener(gateway.raw) or {})["port"]
     assert address, f"{gateway} MUST be given an address (or set --gateway-address), but its status is {gateway.status}"
-    return EntryPoint(cluster, timeouts, f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
+    return EntryPoint(cluster, timeouts, f"{inside.in_url(address)}:{port}")
 
 
 def test_routing(namespace: Namespace, gateway: Object, entry: EntryPoint, images: Images, timeouts: Timeouts) -> None:

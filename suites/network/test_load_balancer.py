@@ -12,6 +12,7 @@ import pytest
 
 from clusterproof import Cluster, Images, Namespace, Object, Timeouts, capabilities, consistently, eventually, kinds
 from clusterproof.conditions import equals, gone, has_address, ready
+from clusterproof.inside import in_url
 from clusterproof.manifests import http_probe, pod, service
 
 Network = IPv4Network | IPv6Network
@@ -188,6 +189,5 @@ def _networks(node: Object) -> list[Network]:
 def _told(client: Object, nodes: list[Object], port: int) -> list[str]:
     """The status with which each node answers a health check."""
     inner = [each["address"] for node in nodes for each in node.status["addresses"] if each["type"] == "InternalIP"]
-    hosts = [f"[{address}]" if ":" in address else address for address in inner]
     command = ["curl", "--silent", "--max-time", "3", "--output", "/dev/null", "--write-out", "%{http_code}"]
-    return [client.exec([*command, f"http://{host}:{port}/"]).stdout for host in hosts]
+    return [client.exec([*command, f"http://{in_url(address)}:{port}/"]).stdout for address in inner]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from clusterproof import Images, Namespace, Object, Timeouts, eventually
+from clusterproof import Images, Namespace, Object, Timeouts, eventually, inside
 from clusterproof.conditions import ready
 from clusterproof.manifests import http_probe, pod
 
@@ -81,7 +81,7 @@ def _ask(source: Object, others: list[Object]) -> Answers:
 def _all_well(source: Object, others: list[Object], answers: Answers) -> str | None:
     """What is wrong with the answers, by peer."""
     own = source.status["podIP"]
-    seen_as = f"[{own}]:" if ":" in own else f"{own}:"
+    seen_as = f"{inside.in_url(own)}:"
     checksum = hashlib.sha256(_BULK.encode()).hexdigest()
     wrong = []
     for other in others:

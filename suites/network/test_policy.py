@@ -210,7 +210,7 @@ def _url(server: Object, port: int) -> str:
     address = server.status["podIP"]
     if port == DATAGRAMS:
         return inside.datagram(address, port, "hostname")
-    return f"http://{f'[{address}]' if ':' in address else address}:{port}/hostname"
+    return f"http://{inside.in_url(address)}:{port}/hostname"
 
 
 def _relabel(pod: Object, role: str) -> None:

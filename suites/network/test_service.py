@@ -234,7 +234,7 @@ def test_node_port(namespace: Namespace, nodes: list[Object], images: Images, ti
 
     requests, datagrams = (port["nodePort"] for port in web.spec["ports"])
     addresses = [_address(node, web) for node in nodes]
-    tcp = {f"http://{_host(address)}:{requests}/hostname": {"server"} for address in addresses}
+    tcp = {f"http://{inside.in_url(address)}:{requests}/hostname": {"server"} for address in addresses}
     _served(outsider, tcp, timeouts)
     udp = {inside.datagram(address, datagrams, "hostname", through=9000): {"server"} for address in addresses}
     _served(server, tcp | udp, timeouts)
@@ -255,11 +255,11 @@ def test_external_traffic_policy(namespace: Namespace, nodes: list[Object], imag
     outsider = namespace.create(_on_network_of(nodes[-1], images))
     _await([near, far, outsider], timeouts)
 
-    url = f"http://{_host(_address(nodes[0], web))}:{web.spec['ports'][0]['nodePort']}"
+    url = f"http://{inside.in_url(_address(nodes[0], web))}:{web.spec['ports'][0]['nodePort']}"
     _served(outsider, {f"{url}/hostname": {"near"}}, timeouts)
     seen = outsider.exec(["curl", "--silent", "--max-time", "5", "--write-out", " %{local_ip}", f"{url}/clientip"])
     source, own = seen.stdout.rsplit(" ", 1)
-    assert source.startswith(f"{_host(own)}:"), f"{near}: a client with the address {own} is seen as {source}"
+    assert source.startswith(f"{inside.in_url(own)}:"), f"{near}: a client with the address {own} is seen as {source}"
 
     near.delete()
     answers = functools.partial(_fetch, outsider, {f"{url}/hostname": set()}, {f"{url}/hostname": set()})
@@ -300,10 +300,6 @@ def _address(node: Object, to: Object) -> str:
     return str(next(address for address in inner if (":" in address) == (":" in to.spec["clusterIP"])))
 
 
-def _host(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
-
-
 def _port(name: str, number: int, target: int | str = 8080, protocol: str = "TCP") -> dict[str, Any]:
     return {"name": name, "port": number, "targetPort": target, "protocol": protocol}
 
@@ -314,7 +310,7 @@ def _await(pods: Iterable[Object], timeouts: Timeouts) -> None:
 
 
 def _tcp(to: Object, port: int, request: str) -> str:
-    return f"http://{_host(to.spec['clusterIP'])}:{port}/{request}"
+    return f"http://{inside.in_url(to.spec['clusterIP'])}:{port}/{request}"
 
 
 def _udp(to: Object, port: int, request: str) -> str:

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 from clusterproof import Cluster, Machine, Machines, Unseen, kinds
+from clusterproof.inside import in_url
 
 Address = IPv4Address | IPv6Address
 LISTENING = "0A"
@@ -82,7 +83,7 @@ def test_etcd(machines: Machines) -> None:
         if not any(bound.get(port) for port in ports):
             raise Unseen(f"runs an etcd (process {etcd.pid}) that listens on none of {sorted(ports)}")
         hosts = {(host, port) for at, port in outside for host in ([str(at)] if not at.is_unspecified else _own(each))}
-        urls = [f"{scheme}://{_in_url(host)}:{port}/version" for host, port in sorted(hosts) for scheme in _SCHEMES]
+        urls = [f"{scheme}://{in_url(host)}:{port}/version" for host, port in sorted(hosts) for scheme in _SCHEMES]
         if urls:
             _needs_curl(each)
         for line in each.run(_ASK, *urls).splitlines():
@@ -121,10 +122,6 @@ def _takes(at: Address, address: Address) -> bool:
 def _own(machine: Machine) -> list[str]:
     """A machine's addresses that others reach."""
     return [network.partition("/")[0] for network in machine.run(_OWN).split()]
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _needs_curl(machine: Machine) -> None:

@@ -98,7 +98,7 @@ def test_host_port(namespace: Namespace, nodes: list[Object], images: Images, ti
     )
 
     address = server.status["hostIP"]
-    url = f"http://{f'[{address}]' if ':' in address else address}:{port}/hostname"
+    url = f"http://{inside.in_url(address)}:{port}/hostname"
     eventually(
         lambda: inside.fetch(other, [url])[url],
         _holds("server"),
