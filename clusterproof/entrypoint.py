@@ -13,6 +13,7 @@ from clusterproof import dialects, kinds
 from clusterproof.capabilities import served_class
 from clusterproof.client import Response
 from clusterproof.dialects import Dialect
+from clusterproof.inside import in_url
 from clusterproof.wait import eventually
 
 if TYPE_CHECKING:
@@ -151,7 +152,8 @@ class EntryPoint:
         what = f"some Ingress of class {self.class_name} has an address (or set --ingress-address)"
         everywhere = self.cluster.select(kinds.INGRESS)
         ingresses = eventually(everywhere, some_address, within=self.timeouts.propagation, describe=what)
-        return next(address for each in ingresses if self._is_ours(each) for address in _addresses(each)) + ":80"
+        address = next(address for each in ingresses if self._is_ours(each) for address in _addresses(each))
+        return f"{in_url(address)}:80"
 
     def _is_ours(self, ingress: Object) -> bool:
         return self.class_name in (ingress.spec.get("ingressClassName"), ingress.annotations.get(OLD_CLASS))

@@ -16,6 +16,7 @@ from clusterproof.client import Client
 from clusterproof.conditions import complete, equals, exists, has_address, has_condition, rolled_out
 from clusterproof.credentials import Credentials
 from clusterproof.errors import ApiError, NeverHappened, SurroundingsError
+from clusterproof.inside import in_url
 from clusterproof.namespace import RUN_LABEL
 from clusterproof.objects import Object, Selection
 from clusterproof.probes import Connection
@@ -148,7 +149,8 @@ class _Laying:
     def _address(self, ingress: Object) -> str:
         self._wait(ingress, has_address)
         entries = ingress.status["loadBalancer"]["ingress"]
-        return next(str(each.get("ip") or each.get("hostname")) for each in entries) + ":80"
+        address = next(str(each.get("ip") or each.get("hostname")) for each in entries)
+        return f"{in_url(address)}:80"
 
     def _await_ingress(self) -> None:
         before = self._before
