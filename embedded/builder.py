@@ -4,7 +4,8 @@ The result is kept in the cache under a name made from everything that decides i
 Go's version and the platform. A component that is there costs one `stat` per file.
 
 Where the programs come from is decided once per run: `CLUSTERPROOF_SOURCE=modules` builds them (needs Go),
-`CLUSTERPROOF_SOURCE=release` fetches them (see releases.py). Without it they are built where there is a fitting Go.
+`CLUSTERPROOF_SOURCE=release` fetches them from a mirror (see releases.py). Without it they are built where there is a
+fitting Go.
 """
 
 from __future__ import annotations
@@ -132,8 +133,8 @@ def find_go(components: Sequence[Chosen]) -> Go | None:
     if source == "modules":
         version = ".".join(map(str, needed))
         raise EmbeddedError(
-            f"building the embedded cluster needs Go {version} or newer; {found}. Install it, or fetch published "
-            "programs with CLUSTERPROOF_SOURCE=release"
+            f"building the embedded cluster needs Go {version} or newer; {found}. Install it, or, to have published "
+            f"programs fetched, set CLUSTERPROOF_SOURCE=release and {releases.MIRROR}"
         )
     return None
 
@@ -285,8 +286,8 @@ def _run(command: list[str], chosen: Chosen, scratch: Path, progress: Progress) 
         lines = "\n  ".join(heard.tail) or "(none)"
         raise BuildError(
             f"{chosen.label} was not built: `go {command[1]}` ended with exit code {code}. Its last lines:\n  {lines}\n"
-            f"Nothing was kept. To try it alone: cd {chosen.folder} && go build ./... ; to fetch published programs "
-            "instead: CLUSTERPROOF_SOURCE=release"
+            f"Nothing was kept. To try it alone: cd {chosen.folder} && go build ./... ; to have published programs "
+            f"fetched instead, set CLUSTERPROOF_SOURCE=release and {releases.MIRROR}"
         )
 
 

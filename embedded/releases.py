@@ -38,6 +38,11 @@ from .components import Chosen
 
 KUBERNETES = "https://dl.k8s.io"
 """Where Kubernetes publishes its releases."""
+MIRROR = (
+    "CLUSTERPROOF_RELEASES to the address of a mirror (`python -m clusterproof.embedded.mirror FOLDER` makes one on a "
+    "machine that has Go)"
+)
+"""What has to be set, as messages say it: whoever wants more than Kubernetes' own programs needs one."""
 
 ATTEMPTS = 4
 SIDE_BY_SIDE = 4
@@ -65,8 +70,7 @@ def address(component: str) -> str:
     if component == "kubernetes":
         return KUBERNETES
     raise BuildError(
-        f"{component}: no published programs are known. Install Go, so that it can be built here, or set "
-        "CLUSTERPROOF_RELEASES to the address of a mirror (`python -m clusterproof.embedded.mirror` makes one)"
+        f"{component}: no published programs are known. Install Go, so that it can be built here, or set {MIRROR}"
     )
 
 

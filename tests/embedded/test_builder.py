@@ -145,7 +145,7 @@ def test_failure(go: Callable[[], list[str]], tmp_path: Path, monkeypatch: pytes
     message = str(caught.value)
     assert message.startswith("coredns 1.15.0 was not built: `go build` ended with exit code 1.")
     assert message.count("cannot find the meaning") == builder.LAST_LINES
-    assert "CLUSTERPROOF_SOURCE=release" in message
+    assert "set CLUSTERPROOF_SOURCE=release and CLUSTERPROOF_RELEASES to the address of a mirror" in message
     assert left(tmp_path) == []
     monkeypatch.setenv("PRETEND_EXIT", "0")
     assert builder.ensure(["coredns"]).binary("coredns").exists()
@@ -249,8 +249,9 @@ def test_old_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Go that is too old MUST be refused where Go was asked for, and passed over otherwise."""
     monkeypatch.setenv("PRETEND_VERSION", "go1.19.8")
     monkeypatch.setenv("CLUSTERPROOF_SOURCE", "modules")
-    with pytest.raises(EmbeddedError, match=r"needs Go 1\.26\.6 or newer; .*go is go1\.19\.8"):
+    with pytest.raises(EmbeddedError, match=r"needs Go 1\.26\.6 or newer; .*go is go1\.19\.8") as caught:
         builder.ensure(["containerd"])
+    assert "set CLUSTERPROOF_SOURCE=release and CLUSTERPROOF_RELEASES to the address of a mirror" in str(caught.value)
 
     monkeypatch.delenv("CLUSTERPROOF_SOURCE")
     with pytest.raises(EmbeddedError, match=r"no published programs are known\. Install Go"):
