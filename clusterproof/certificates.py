@@ -39,9 +39,8 @@ class Chain:
 
     @property
     def names(self) -> set[str]:
-        """Names that the server's own certificate is for."""
-        found = self.certificates[0].extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        return set(found.value.get_values_for_type(x509.DNSName))
+        """Names and addresses that the server's own certificate is for."""
+        return set(names_of(self.certificates[0]))
 
     @property
     def key(self) -> bytes:
@@ -62,6 +61,15 @@ class Chain:
         except VerificationError as error:
             return str(error)
         return ""
+
+
+def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """DNS names and addresses that a certificate is for, in its order; none where it names its holder only."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(str(name.value) for name in names)
 
 
 def self_signed(host: str) -> Pair:

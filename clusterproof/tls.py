@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
+from clusterproof.certificates import names_of
 from clusterproof.client import CONNECT_SECONDS, Client
 from clusterproof.errors import SurroundingsError
 
@@ -87,13 +88,7 @@ def _connected(client: Client) -> Iterator[tuple[socket.socket, str]]:
 
 
 def _read(certificate: x509.Certificate) -> Certificate:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        names = x509.SubjectAlternativeName([])
-    return Certificate(
-        tuple(str(name.value) for name in names), certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    )
+    return Certificate(names_of(certificate), certificate.not_valid_before_utc, certificate.not_valid_after_utc)
 
 
 def _hello(version: int, name: str) -> bytes:
