@@ -84,7 +84,7 @@ def test_everything_that_is_wrong_is_said_with_the_machines_name(this: Machine) 
         if each.name == "two":
             raise Unseen("hides the rest")
 
-    with pytest.raises(AssertionError, match=r"^one has a fault; two has a fault$"):
+    with pytest.raises(AssertionError, match=r"(?m)^one has a fault; two has a fault$"):
         both.prove(check)
     assert [(step.name, step.passed) for step in record.steps] == [("look at one", False), ("look at two", False)]
 
