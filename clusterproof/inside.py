@@ -1,31 +1,40 @@
 """What a pod sees: what scripts say in it, and web requests, datagrams and DNS look-ups, many in one command.
 
-The pod needs the tools of agnhost's image: bash, curl and dig.
+The pod needs the tools of agnhost's image: bash, curl, dig and nc.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from clusterproof.objects import Object
 
 PATIENCE = 2
-"""Seconds for one web request; all datagrams to one URL, which go one after the other, have four times as many."""
+"""Seconds for one web request, and for the answer to a datagram."""
+NO_ANSWER = "no answer to a datagram"
 
 # Each question's lines are short enough to be written at once, so that those of two questions do not mix.
 _FETCH = r"""
-number=0 tries=$1 patience=$2; shift 2
-for url; do (
-    case $url in
-        */dial\?*) url="$url&tries=$tries" times= patience=$((4 * patience));;
-        *) times="#[1-$tries]";;
-    esac
+web() {
     curl --silent --show-error --fail --fail-early --noproxy '*' --max-time "$patience" --header 'Connection: close' \
-        --write-out '\n' "$url$times" 2>&1 | sort | uniq | sed "s/^/$number /"
-) & number=$((number + 1)); done
+        --write-out '\n' "$1#[1-$tries]" 2>&1
+}
+datagrams() {
+    local place=${1%%/*} request=${1#*/} answer
+    local host=${place%:*} port=${place##*:}
+    host=${host#[} host=${host%]}
+    for ((try = 0; try < tries; try++)); do
+        answer=$(nc -u -w "$patience" -W 1 "$host" "$port" <<< "$request")
+        echo "${answer:-$silence}"
+        [ "$answer" ] || break
+    done
+}
+number=0 tries=$1 patience=$2 silence=$3; shift 3
+for url; do
+    case $url in udp://*) datagrams "${url#udp://}";; *) web "$url";; esac | sort | uniq | sed "s/^/$number /" &
+    number=$((number + 1))
+done
 wait
 """
 _LOOK_UP = r"""
@@ -50,16 +59,16 @@ def said(pod: Object, script: str, *, container: str = "") -> str:
 def fetch(pod: Object, urls: Iterable[str], *, tries: int = 1) -> dict[str, set[str]]:
     """What a pod is answered, by URL: each URL is asked `tries` times, on a new connection each time.
 
-    A failure is an answer too: curl's own words, `curl: (7) ...`; it ends the tries of its URL. `datagram` makes URLs
-    for UDP.
+    A failure is an answer too, curl's own words, `curl: (7) ...`, or `NO_ANSWER`; it ends the tries of its URL.
+    `datagram` makes URLs for UDP.
     """
     asked = list(urls)
-    said = pod.exec(["bash", "-c", _FETCH, "fetch", str(tries), str(PATIENCE), *asked]).stdout
+    said = pod.exec(["bash", "-c", _FETCH, "fetch", str(tries), str(PATIENCE), NO_ANSWER, *asked]).stdout
     answers: dict[str, set[str]] = {url: set() for url in asked}
     for line in said.splitlines():
         number, _, answer = line.partition(" ")
         if answer:
-            answers[asked[int(number)]] |= _unpacked(answer)
+            answers[asked[int(number)]].add(answer)
     return answers
 
 
@@ -73,18 +82,9 @@ def in_url(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def datagram(host: str, port: int, request: str, *, through: int = 8080) -> str:
-    """The URL by which a pod's own `netexec`, on port `through`, sends a UDP datagram somewhere."""
-    return f"http://localhost:{through}/dial?protocol=udp&host={host}&port={port}&request={request}"
-
-
-def _unpacked(answer: str) -> set[str]:
-    """The answers in the JSON of netexec's `/dial`; another answer as it is."""
-    if not answer.startswith('{"'):
-        return {answer}
-    dialed = json.loads(answer)
-    # Every attempt has a source port of its own; without it they fail in the same words.
-    return {*dialed.get("responses", []), *(re.sub(r":\d+->", " -> ", error) for error in dialed.get("errors", []))}
+def datagram(host: str, port: int, request: str) -> str:
+    """The URL of a UDP datagram, for `fetch`."""
+    return f"udp://{in_url(host)}:{port}/{request}"
 
 
 @dataclass(slots=True)

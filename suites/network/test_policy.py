@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from clusterproof import Images, Namespace, Object, Timeouts, capabilities, eventually, inside, kinds
-from clusterproof.conditions import equals, ready
+from clusterproof.conditions import ready
 from clusterproof.manifests import http_probe, network_policy, pod, service
 
 pytestmark = pytest.mark.requires(capabilities.NETWORK_POLICY)
@@ -185,22 +185,43 @@ def _started(namespace: Namespace, nodes: list[Object], images: Images, *names: 
     return made
 
 
+Answers = dict[str, str]
+"""What was in the way of a request, in the words of who asked; empty where it was let through."""
+
+
 def _allowed(paths: Paths, wanted: set[str], timeouts: Timeouts, *, ports: Iterable[int] = (OPEN,)) -> None:
     """Wait until exactly these requests are answered: `client to server:8080`."""
-    answered = functools.partial(_answered, paths, tuple(ports))
-    eventually(answered, equals(wanted), within=timeouts.propagation, describe="requests that are let through")
+    answers = functools.partial(_answers, paths, tuple(ports))
+    only = functools.partial(_differences, wanted)
+    eventually(answers, only, within=timeouts.propagation, describe="requests that are let through")
 
 
-def _answered(paths: Paths, ports: Iterable[int]) -> set[str]:
+def _differences(wanted: set[str], answers: Answers) -> str | None:
+    wrong = [
+        f"{asked} is not ({answer})" if answer else f"{asked} is"
+        for asked, answer in sorted(answers.items())
+        if (asked in wanted) == bool(answer)
+    ]
+    return "; ".join(wrong) or None
+
+
+def _answers(paths: Paths, ports: Iterable[int]) -> Answers:
     """All clients ask at the same time: what is kept from a client takes it as long as it is patient."""
     with ThreadPoolExecutor(len(paths)) as pool:
-        return set().union(*pool.map(_answered_to, paths, paths.values(), itertools.repeat(ports)))
+        return {
+            asked: answer
+            for each in pool.map(_answered, paths, paths.values(), itertools.repeat(ports))
+            for asked, answer in each.items()
+        }
 
 
-def _answered_to(client: Object, servers: list[Object], ports: Iterable[int]) -> set[str]:
+def _answered(client: Object, servers: list[Object], ports: Iterable[int]) -> Answers:
     asked = {_url(server, port): (server.name, port) for server in servers for port in ports}
     given = inside.fetch(Object.of(client.client.clone(), client.raw), asked)
-    return {f"{client.name} to {name}:{port}" for url, (name, port) in asked.items() if name in given[url]}
+    return {
+        f"{client.name} to {name}:{port}": "" if name in given[url] else ", ".join(given[url]) or "nothing"
+        for url, (name, port) in asked.items()
+    }
 
 
 def _url(server: Object, port: int) -> str:

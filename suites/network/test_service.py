@@ -236,7 +236,7 @@ def test_node_port(namespace: Namespace, nodes: list[Object], images: Images, ti
     addresses = [_address(node, web) for node in nodes]
     tcp = {f"http://{inside.in_url(address)}:{requests}/hostname": {"server"} for address in addresses}
     _served(outsider, tcp, timeouts)
-    udp = {inside.datagram(address, datagrams, "hostname", through=9000): {"server"} for address in addresses}
+    udp = {inside.datagram(address, datagrams, "hostname"): {"server"} for address in addresses}
     _served(server, tcp | udp, timeouts)
 
 
@@ -314,7 +314,7 @@ def _tcp(to: Object, port: int, request: str) -> str:
 
 
 def _udp(to: Object, port: int, request: str) -> str:
-    return inside.datagram(to.spec["clusterIP"], port, request, through=9000)
+    return inside.datagram(to.spec["clusterIP"], port, request)
 
 
 _CHOSEN = r"""
