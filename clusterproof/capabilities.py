@@ -15,6 +15,7 @@ from clusterproof import dialects, discovery, kinds
 from clusterproof.client import Client
 from clusterproof.errors import ApiError
 from clusterproof.kinds import Kind
+from clusterproof.namespace import RUN_LABEL
 
 
 class Finding(NamedTuple):
@@ -48,6 +49,10 @@ class Survey:
     @cached_property
     def ingress_classes(self) -> list[dict[str, Any]]:
         return self._items(kinds.INGRESS_CLASS)
+
+    @cached_property
+    def ingresses(self) -> list[dict[str, Any]]:
+        return self._items(kinds.INGRESS)
 
     @cached_property
     def gateways(self) -> list[dict[str, Any]]:
@@ -148,6 +153,22 @@ def _default_ingress_class(survey: Survey) -> Finding:
     return Finding(
         len(names) == 1, f"found default IngressClass {', '.join(names)}" if names else "no default IngressClass"
     )
+
+
+def _default_backend(survey: Survey) -> Finding:
+    if not (found := _ingress(survey)).found:
+        return found
+    # Those of promises that have ended go with their namespaces.
+    others = [each for each in survey.ingresses if RUN_LABEL not in (each["metadata"].get("labels") or {})]
+    names = [f"{each['metadata']['namespace']}/{each['metadata']['name']}" for each in others if _serves_all(each)]
+    told = f"Ingress {', '.join(names)} serves the hosts" if names else "no Ingress serves the hosts"
+    return Finding(not names, f"{told} that no other one names")
+
+
+def _serves_all(ingress: dict[str, Any]) -> bool:
+    """Whether an Ingress serves hosts that it does not name."""
+    spec = ingress["spec"]
+    return "defaultBackend" in spec or not all(rule.get("host") for rule in spec.get("rules") or [])
 
 
 def _told(setting: str) -> Callable[[Survey], Finding]:
@@ -289,6 +310,9 @@ INGRESS_REDIRECT = Capability(
 INGRESS_WEBSOCKET = Capability("network.ingress.websocket", "An Ingress passes on websockets.", _told("websocket"))
 INGRESS_DEFAULT_CLASS = Capability(
     "network.ingress.default-class", "An Ingress without class gets one.", _default_ingress_class
+)
+INGRESS_DEFAULT_BACKEND = Capability(
+    "network.ingress.default-backend", "Hosts that no Ingress names can be given a backend.", _default_backend
 )
 LOAD_BALANCER = Capability("network.loadbalancer", "A LoadBalancer Service gets an address.", _only_declared)
 NETWORK_POLICY = Capability("network.policy", "NetworkPolicies are enforced.", _only_declared)

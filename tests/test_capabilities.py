@@ -9,6 +9,7 @@ import pytest
 from clusterproof import capabilities
 from clusterproof.capabilities import Survey
 from clusterproof.client import Client
+from clusterproof.namespace import RUN_LABEL
 
 from .fake_api import FakeApi
 
@@ -40,6 +41,28 @@ def test_user_namespaces_are_claimed_by_the_runtimes(
 
     assert finding.found is found
     assert evidence in finding.evidence
+
+
+@pytest.mark.parametrize(
+    ("spec", "labels", "found"),
+    [
+        ({"rules": [{"host": "shop.example"}]}, {}, True),
+        ({"rules": [{"host": "shop.example"}, {"http": {}}]}, {}, False),
+        ({"defaultBackend": {"service": {"name": "shop"}}}, {}, False),
+        ({"defaultBackend": {"service": {"name": "rest"}}}, {RUN_LABEL: "a-run-before"}, True),
+    ],
+)
+def test_a_default_backend_can_be_had_where_nobody_has_it(
+    client: Client, spec: dict[str, Any], labels: dict[str, str], found: bool
+) -> None:
+    survey = Survey(client)
+    survey.__dict__["ingress_classes"] = [{"metadata": {"name": "class"}}]
+    survey.__dict__["ingresses"] = [{"metadata": {"namespace": "ns", "name": "shop", "labels": labels}, "spec": spec}]
+
+    finding = capabilities.INGRESS_DEFAULT_BACKEND.detect(survey)
+
+    assert finding.found is found
+    assert ("Ingress ns/shop serves the hosts" in finding.evidence) is not found
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,29 @@ def test_classes(
     assert not addresses, f"{others}: a controller that is not of its class gave it the address {addresses}"
 
 
+@pytest.mark.requires(capabilities.INGRESS_DEFAULT_BACKEND)
+@pytest.mark.alone
+def test_default_backend(namespace: Namespace, ingress: EntryPoint, images: Images, timeouts: Timeouts) -> None:
+    """Requests for hosts that no Ingress names MUST be served by the default backend, as long as there is one.
+
+    What a rule names is not: neither before nor after.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/ingress/#default-backend
+    """
+    _serve(namespace, images, timeouts, "named", "rest")
+    named, nobody = (f"{name}.{namespace}.test" for name in ("named", "nobody"))
+    namespace.create(_ingress("named", ingress, rule(named, {"/": "named"})))
+    without = {(named, "/"): "named", (named, "/docs"): "named", (nobody, "/"): "", (nobody, "/docs"): ""}
+    _served(namespace, ingress, without, timeouts)
+
+    backend = {"defaultBackend": {"service": {"name": "rest", "port": {"number": 80}}}}
+    rest = namespace.create(_ingress("rest", ingress, spec=backend))
+    _served(namespace, ingress, without | {(nobody, path): "rest" for path in ("/", "/docs")}, timeouts)
+
+    rest.delete()
+    _served(namespace, ingress, without, timeouts)
+
+
 def test_address(cluster: Cluster, namespace: Namespace, ingress: EntryPoint, timeouts: Timeouts) -> None:
     """An Ingress MUST be given the address at which it is served.
 

@@ -80,6 +80,40 @@ def ingress_ignores_path(subject: Subject) -> Damage:
 
 
 @breakage(
+    breaks={"network/ingress/default_backend": r"http://nobody\S+ should be rest's page, not nobody"},
+    keeps=["network/ingress/routing"],
+)
+def ingress_without_default_backend(subject: Subject) -> Damage:
+    """An ingress controller serves nobody's pages for hosts that no rule names, whatever the default backend."""
+
+    def exchange(request: Request, ask: Ask) -> Answer:
+        answer = ask(request)
+        return Answer(404, {}, b"") if answer.body.endswith(b"/rest") else answer
+
+    with through(subject, exchange) as arguments:
+        yield arguments
+
+
+@breakage(
+    breaks={"network/ingress/default_backend": r"http://named\S+ should be named's page, not rest"},
+    keeps=["network/ingress/classes"],
+)
+def ingress_default_backend_first(subject: Subject) -> Damage:
+    """An ingress controller serves everything by the default backend where there is one."""
+
+    def exchange(request: Request, ask: Ask) -> Answer:
+        asked = request.headers["Host"]
+        request.headers["Host"] = "nobody.test"
+        if (answer := ask(request)).status == 200:
+            return answer
+        request.headers["Host"] = asked
+        return ask(request)
+
+    with through(subject, exchange) as arguments:
+        yield arguments
+
+
+@breakage(
     breaks={"network/ingress/endpoints": r"should serve all the time"},
     keeps=["network/ingress/routing"],
 )
