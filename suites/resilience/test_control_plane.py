@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from time import monotonic
 
 import pytest
 
 from clusterproof import (
+    ApiError,
     Cluster,
     Images,
     Namespace,
@@ -30,6 +32,9 @@ pytestmark = [pytest.mark.disruptive, pytest.mark.requires(capabilities.OPERATOR
 
 RATE = 40
 """Requests a second, half of them over new and half over kept connections."""
+ITEMS = 20
+EXPIRED = ["410"]
+"""What a watch tells whose start has been forgotten."""
 
 
 def test_api_server(cluster: Cluster, namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -54,6 +59,30 @@ def test_api_server(cluster: Cluster, namespace: Namespace, images: Images, time
     assert (trouble := unbroken(seen)) is None, f"every request is answered without the API server: {trouble}"
     lost = {pod.name for pod in before} - {pod.name for pod in after if not _restarts(pod)}
     assert not lost, f"{', '.join(sorted(lost))} ran undisturbed before the API server was away, and does not any more"
+
+
+def test_stored(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
+    """What was written MUST be there as it was after the API server was away, and watches MUST tell what comes next.
+
+    A watch from a version of before it was away is told all of that, too, or by 410 to read anew.
+
+    Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#410-gone-responses
+    """
+    items = [namespace.create(manifests.config_map(f"item-{number}")) for number in range(ITEMS)]
+    written, before = {item.name: item.resource_version for item in items}, items[-1].resource_version
+
+    with cluster.without("kube-apiserver"):
+        consistently(lambda: _answers(cluster), equals(False), during=timeouts.steady, describe="no API server")
+    eventually(lambda: _answers(cluster), equals(True), within=timeouts.recovery, describe="/readyz is well again")
+
+    found = namespace.client.get(kinds.CONFIG_MAP.path(namespace.name), {"labelSelector": "app"})
+    there = {each["metadata"]["name"]: each["metadata"]["resourceVersion"] for each in found["items"]}
+    wrong = [name for name in written.keys() | there.keys() if written.get(name) != there.get(name)]
+    assert not wrong, f"ConfigMaps in {namespace} are not as they were written: {', '.join(sorted(wrong))}"
+    changes = [item.patch({"data": {"number": "1"}}).resource_version for item in items]
+    for start, allowed in ((found["metadata"]["resourceVersion"], [changes]), (before, [changes, EXPIRED])):
+        told = _told(namespace, start, timeouts)
+        assert told in allowed, f"a watch of {namespace} from {start} MUST tell of {changes}, but told of {told}"
 
 
 @pytest.mark.parametrize(
@@ -107,6 +136,19 @@ def _answers(cluster: Cluster) -> bool:
         return cluster.client.request("GET", "/readyz", timeout=5).status == 200
     except SurroundingsError:
         return False
+
+
+def _told(namespace: Namespace, since: str, timeouts: Timeouts) -> list[str]:
+    """The versions of the first changes of ConfigMaps that a watch from a version tells of."""
+    query = {"resourceVersion": since, "labelSelector": "app"}
+    try:
+        feed = namespace.client.watch(kinds.CONFIG_MAP.path(namespace.name), query, within=timeouts.request)
+        changes = (each.object["metadata"]["resourceVersion"] for each in feed if each.type != "BOOKMARK")
+        return list(islice(changes, ITEMS))
+    except ApiError as refusal:
+        if refusal.status != 410:
+            raise
+        return EXPIRED
 
 
 def _nothing_runs(workload: Object) -> str | None:

@@ -18,6 +18,7 @@ from clusterproof import (
     eventually,
     hollow,
     manifests,
+    measure,
     watching,
 )
 from clusterproof.conditions import (
@@ -31,6 +32,8 @@ from clusterproof.conditions import (
     told_to_end,
     waits_for_node,
 )
+from clusterproof.inside import url_of
+from clusterproof.probes import inside, unbroken
 
 own_node = pytest.mark.requires(capabilities.OWN_NODE)
 
@@ -214,6 +217,39 @@ def test_drain(namespace: Namespace, uncordoned: Object, images: Images, timeout
     pods.every(one_stays)
     left = [pod.name for pod in web.pods().read() if pod.spec.get("nodeName") == uncordoned.name]
     assert not left, f"{uncordoned} is drained, and {', '.join(left)} is there"
+
+
+@pytest.mark.requires(capabilities.SEVERAL_NODES)
+@pytest.mark.disruptive
+def test_drain_under_load(
+    namespace: Namespace, uncordoned: Object, nodes: list[Object], images: Images, timeouts: Timeouts
+) -> None:
+    """Clients of a Service MUST NOT lose a request while a node is drained of the pods behind it.
+
+    The pods go on serving for a while after they were told to end, and a budget keeps one of them at all times.
+
+    Source: https://kubernetes.io/docs/tasks/administer-cluster/safely-drain-node/
+    """
+    linger = round(timeouts.propagation / 3)
+    patient = {"args": ["netexec", f"--delay-shutdown={linger}"], "grace": 4 * linger}
+    spec = {"affinity": manifests.rather_on(uncordoned.name)}
+    web = namespace.create(manifests.web("web", images.agnhost, replicas=2, spec=spec, **patient))
+    url = url_of(namespace.create(manifests.service("web")))
+    namespace.create(manifests.pod_disruption_budget("web", least=1))
+    before = eventually(web.pods(), _ready_on(uncordoned, 2), within=timeouts.rollout)
+
+    slow = timeouts.request / 3
+    with inside(namespace, url, image=images.agnhost, rate=40, node=nodes[-1].name, within=slow) as client:
+        uncordoned.patch({"spec": {"unschedulable": True}})
+        for pod in before:
+            if pod.spec["nodeName"] == uncordoned.name:
+                eventually(pod.evict, _is_accepted, within=timeouts.rollout)
+                eventually(pod, gone, within=timeouts.pod_end)
+        eventually(web.pods(), all_ready(2), within=timeouts.rollout)
+
+    measure("longest gap (s)", client.result().longest_gap)
+    trouble = unbroken(client.result())
+    assert trouble is None, f"{web} should serve while {uncordoned} is drained: {trouble}"
 
 
 def _held(name: str, images: Images, node: Object, *tolerations: dict[str, Any]) -> dict[str, Any]:

@@ -6,13 +6,19 @@ Their promises end programs themselves.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 import shlex
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from clusterproof import kinds
+from clusterproof.objects import Selection
+
 from ..registry import Damage, breakage
-from ..relay import Answer, Request
-from ..subject import MANAGER, SCHEDULER, Subject
-from .answers import Ask
+from ..relay import Answer, Ask, Exchange, Request
+from ..subject import MANAGER, SCHEDULER, SYSTEM, Subject
 from .apis import through
 
 FORGOTTEN = "iptables --table nat --flush KUBE-SERVICES"
@@ -66,6 +72,63 @@ def services_lost_with_server(subject: Subject) -> Damage:
         yield nodes.enter_context(subject.operated())
 
 
+@breakage(breaks={"resilience/control_plane/stored": r"MUST tell of \["}, keeps=[], scale=1.0)
+def watches_limp_after_return(subject: Subject) -> Damage:
+    """Once the API server was away, its watches lose one event in ten (shown to the observer)."""
+    count, was_away = itertools.count(1), threading.Event()
+
+    def drop(request: Request, line: bytes) -> bytes | None:
+        return None if was_away.is_set() and next(count) % 10 == 0 else line
+
+    with observed(subject, exchange=noting(was_away), line=drop) as arguments:
+        yield arguments
+
+
+@breakage(breaks={"resilience/control_plane/stored": r"not as they were written: item-0$"}, keeps=[], scale=1.0)
+def writes_lost_with_server(subject: Subject) -> Damage:
+    """Once the API server was away, one ConfigMap in each namespace is missing (shown to the observer)."""
+    was_away = threading.Event()
+    ask_noting = noting(was_away)
+
+    def exchange(request: Request, ask: Ask) -> Answer:
+        answer = ask_noting(request, ask)
+        if was_away.is_set() and request.method == "GET" and "/configmaps?" in request.path:
+            found = json.loads(answer.body)
+            found["items"] = found["items"][1:]
+            answer.body = json.dumps(found).encode()
+        return answer
+
+    with observed(subject, exchange=exchange) as arguments:
+        yield arguments
+
+
+def noting(was_away: threading.Event) -> Exchange:
+    """Passes on everything, and remembers whether the server behind was away."""
+
+    def exchange(request: Request, ask: Ask) -> Answer:
+        try:
+            return ask(request)
+        except OSError:
+            was_away.set()
+            raise
+
+    return exchange
+
+
+@breakage(
+    breaks={"resilience/dns/pod_loss": r"looked up kubernetes\.default \d+ times, of which \d+ failed"},
+    keeps=[],
+    scale=1.0,
+)
+def dns_relies_on_one_pod(subject: Subject) -> Damage:
+    """The Service of the cluster's DNS leads to one of its pods only: the one there is at the time."""
+    servers = Selection(subject.client, kinds.POD, SYSTEM, "k8s-app=kube-dns")
+    chosen = {"clusterproof.dev/chosen": "yes"}
+    servers.read()[0].patch({"metadata": {"labels": chosen}})
+    with subject.changed(kinds.SERVICE, "kube-dns", SYSTEM, lambda raw: raw["spec"]["selector"].update(chosen)):
+        yield []
+
+
 def never_returning(program: str, *, case: str, said: str) -> None:
     """Register a breakage: a program of the control plane that has ended is started again, but does nothing."""
 
@@ -106,9 +169,16 @@ def readiness_ignores_storage(subject: Subject) -> Damage:
             answer.status, answer.body = 200, answer.body.replace(b"[-]etcd", b"[+]etcd")
         return answer
 
+    with observed(subject, exchange=exchange) as arguments:
+        yield arguments
+
+
+@contextlib.contextmanager
+def observed(subject: Subject, **distortion: Callable[..., object]) -> Iterator[list[str]]:
+    """The API server behind a proxy, for an observer who may also end programs: he has only this one kubeconfig."""
     kubeconfig = subject.state.kubeconfig
     before = kubeconfig.read_text()
-    with through(subject, exchange=exchange) as (argument,), subject.operated() as arguments:
+    with through(subject, **distortion) as (argument,), subject.operated() as arguments:
         kubeconfig.write_text(Path(argument.partition("=")[2]).read_text())
         try:
             yield arguments
