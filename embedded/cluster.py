@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from kubernetes.client import Configuration
 
-from clusterproof import kinds
+from clusterproof import kinds, manifests
 from clusterproof.client import Client
 from clusterproof.conditions import UNINITIALIZED, initialized, ready
 from clusterproof.errors import NeverHappened, SurroundingsError
@@ -86,6 +86,12 @@ def check(plan: Plan) -> None:
     preflight.check(plan.nodes + sum(addon.nodes for addon in chosen), refused, addons=bool(plan.addons))
 
 
+def capabilities(names: Iterable[str]) -> tuple[str, ...]:
+    """What a cluster with these add-ons can do, whoever uses it."""
+    more = [capability for addon in addons.named(names) for capability in addon.capabilities]
+    return ("access.certificates", "nodes.own", *more)
+
+
 def down(name: str) -> None:
     """End a cluster and remove every trace of it; works from what the machine shows, however far its start came."""
     _remove(state.load(name))
@@ -140,6 +146,7 @@ class Launch:
         self._await_addons(client, first)
         self._apply(client, others)
         self._await_addons(client, others)
+        self._declare(client, names)
         self._check_programs()
         cluster.ready = True
         cluster.save()
@@ -152,6 +159,11 @@ class Launch:
 
     def _apply(self, client: Client, chosen: Sequence[addons.Addon]) -> None:
         addons.apply(self.cluster, self._artifacts, client, chosen, self._beside)
+
+    def _declare(self, client: Client, names: Sequence[str]) -> None:
+        """Tell what the cluster can do, for those who reach it by its kubeconfig alone."""
+        told = manifests.config_map("clusterproof", {"capabilities": " ".join(capabilities(names))})
+        client.post(kinds.CONFIG_MAP.path("kube-public"), told)
 
     def run_api_server_alone(self) -> None:
         """The floor of every start: the network, etcd, and an API server that answers."""

@@ -6,13 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
+from clusterproof.capabilities import OPERATOR
 from clusterproof.provider import Access, Shape
 
 from . import addons, cluster, operate, state
 from .components import DEFAULT_KUBERNETES
-
-CAPABILITIES = ("access.certificates", "nodes.own", "health.operator")
-"""What every embedded cluster can do, add-ons aside."""
 
 
 class Embedded:
@@ -54,12 +52,11 @@ class Embedded:
 
 def access(made: state.ClusterState) -> Access:
     """How to reach a cluster that is up, and what it vouches for."""
-    more = [capability for addon in addons.named(made.addons) for capability in addon.capabilities]
     return Access(
         provider="embedded",
         name=made.name,
         kubeconfig=str(made.kubeconfig),
-        capabilities=(*CAPABILITIES, *more),
+        capabilities=(*cluster.capabilities(made.addons), OPERATOR.name),
         node_hosts=",".join(f"{place}=nsenter://{pid}" for place, pid in made.anchors.items()),
         ingress_address=f"{made.nodes[0].address}:80" if "ingress" in made.addons else "",
     )

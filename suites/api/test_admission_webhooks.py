@@ -35,6 +35,8 @@ def test_mutating(cluster: Cluster, namespaces: Callable[[], Namespace], images:
 
     changed = ours.create(manifests.config_map("item", asked))["data"]
     assert changed == {**asked, "mutation-stage-1": "yes", "mutation-stage-2": "yes"}, f"it was changed to {changed}"
+    late = ours.create(manifests.config_map("late", {"mutation-start": "no"})).patch({"data": asked})["data"]
+    assert late == changed, f"by a patch it was changed to {late}, not {changed} as when it is created so"
     elsewhere = theirs.create(manifests.config_map("item", asked))
     spared = ours.create(manifests.config_map("spared", asked, labels={"spared": "yes"}))
     for item in (elsewhere, spared):
@@ -76,21 +78,24 @@ def test_failure_policy(cluster: Cluster, namespace: Namespace, timeouts: Timeou
     """
     namespace.create(manifests.service("nobody", selector={}))
     nobody = {"service": {"namespace": namespace.name, "name": "nobody"}}
-    hooks = [
-        _webhook(
-            f"{policy.lower()}.clusterproof.dev", namespace, nobody,
-            failurePolicy=policy, objectSelector={"matchLabels": {"policy": policy}},
-        )
-        for policy in ("Fail", "Ignore")
-    ]  # fmt: skip
-    cluster.create(_configuration("ValidatingWebhookConfiguration", namespace.name, hooks))
-    _until_refused(namespace, {}, timeouts, by=(500,), policy="Fail")
+    for kind in ("Mutating", "Validating"):
+        hooks = [
+            _webhook(
+                f"{policy}.{kind}.clusterproof.dev".lower(), namespace, nobody,
+                failurePolicy=policy, objectSelector={"matchLabels": {"policy": f"{policy}-{kind}"}},
+            )
+            for policy in ("Fail", "Ignore")
+        ]  # fmt: skip
+        cluster.create(_configuration(f"{kind}WebhookConfiguration", namespace.name, hooks))
+        _until_refused(namespace, {}, timeouts, by=(500,), policy=f"Fail-{kind}")
 
-    with refused("a ConfigMap whose webhook does not answer, under the failure policy Fail", 500) as refusal:
-        namespace.create(manifests.config_map("fail", labels={"policy": "Fail"}))
-    assert "fail.clusterproof.dev" in refusal.message, f"the refusal MUST name the webhook: {refusal.message}"
-    for policy in ("Ignore", "none"):
-        namespace.create(manifests.config_map(policy.lower(), labels={"policy": policy}))
+        what = f"a ConfigMap whose {kind.lower()} webhook does not answer, under the failure policy Fail"
+        with refused(what, 500) as refusal:
+            namespace.create(manifests.config_map("fail", labels={"policy": f"Fail-{kind}"}))
+        name = f"fail.{kind.lower()}.clusterproof.dev"
+        assert name in refusal.message, f"the refusal MUST name the webhook: {refusal.message}"
+        for policy in (f"Ignore-{kind}", f"none-{kind}"):
+            namespace.create(manifests.config_map(policy.lower(), labels={"policy": policy}))
 
 
 KEY = "webhook-e2e-test"

@@ -42,6 +42,29 @@ def test_pagination(namespace: Namespace) -> None:
         client.get(path, {"limit": PAGE, "continue": "bm90LWEtdG9rZW4"})
 
 
+def test_field_selectors(namespace: Namespace, images: Images) -> None:
+    """A field selector MUST select exactly what has these values, and be refused where a field cannot be selected by.
+
+    Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/field-selectors/
+    """
+    for name in ("one", "other"):
+        namespace.create(manifests.pod(name, images.agnhost, spec=manifests.PARKED))
+    selected = {
+        "metadata.name!=one": ["other"],
+        "status.phase=Pending": ["one", "other"],
+        "status.phase=Pending,metadata.name=one": ["one"],
+        "status.phase==Running": [],
+        "spec.nodeName=": ["one", "other"],
+        "spec.restartPolicy!=Always": [],
+    }
+
+    for fields, names in selected.items():
+        found = [pod.name for pod in namespace.list(kinds.POD, fields=fields)]
+        assert found == names, f"the field selector {fields} selects {found} in {namespace}, not {names}"
+    with refused("selecting pods by a field that they do not have", 400):
+        namespace.list(kinds.POD, fields="spec.nothing=1")
+
+
 def test_server_side_apply(namespace: Namespace) -> None:
     """A field MUST belong to who applied it: others are refused, naming the owner, unless they force it.
 

@@ -16,14 +16,15 @@ def test_verbs(namespace: Namespace, images: Images) -> None:
 
     Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
     """
-    item = namespace.create(_template(images.agnhost, env={"A": "1"}))
+    item = namespace.create(_template(images.agnhost, env={"A": "1"}, spec={"subdomain": "dropped"}))
     with refused(f"creating {item} twice", 409):
         namespace.create(_template(images.agnhost))
     uid, versions = item.uid, [_stored(item)]
 
-    spec = item["template"]["spec"]
+    spec = {field: value for field, value in item["template"]["spec"].items() if field != "subdomain"}
     item.replace({**item.raw, "template": {"spec": {**spec, "hostname": "put"}}})
     versions.append(_stored(item))
+    assert "subdomain" not in item["template"]["spec"], f"{item} kept a field that it was replaced without"
     item.patch({"metadata": {"labels": {"app": None, "by": "merge"}}})
     versions.append(_stored(item))
     test = {"op": "test", "path": "/template/spec/hostname", "value": "put"}

@@ -28,6 +28,8 @@ def test_limit(namespace: Namespace, timeouts: Timeouts) -> None:
     told = f"exceeded quota: tight, requested: {COUNTED}=1, used: {COUNTED}=1, limited: {COUNTED}=1"
     assert told in refusal.message, f"the refusal MUST say {told!r}, but it says {refusal.message!r}"
     namespace.create(manifests.service("other"))
+    with refused(f"a second Service in {namespace} under {quota}"):
+        namespace.create(manifests.service("another"))
     assert not namespace.list(kinds.LEASE, labels="app=second"), "the refused Lease was stored all the same"
 
     first.delete()
@@ -60,11 +62,11 @@ def test_race(namespace: Namespace, timeouts: Timeouts) -> None:
 
 
 def test_resources(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
-    """Under a quota for CPU a pod MUST say what it requests, and is refused with 403 where that is too much.
+    """Under a quota for CPU a pod MUST say what it requests, and be refused with 403 where all pods' are too much.
 
     Source: https://kubernetes.io/docs/concepts/policy/resource-quotas/#compute-resource-quota
     """
-    quota = namespace.create(_quota("tight", **{"requests.cpu": "500m", "pods": "10"}))
+    quota = namespace.create(_quota("tight", **{"requests.cpu": "500m", "pods": "1"}))
     eventually(quota, _uses("pods", 0), within=timeouts.object)
 
     # Whoever admits pods follows quotas by a watch, so the first may come too early.
@@ -79,6 +81,15 @@ def test_resources(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
     with refused(f"a pod without a request for CPU under {quota}") as refusal:
         _dry_pod(namespace, images, None)
     assert "must specify requests.cpu" in refusal.message, refusal.message
+
+    large = {"requests": {"cpu": "400m"}}
+    first = namespace.create(manifests.pod("first", images.agnhost, resources=large, spec=manifests.PARKED))
+    eventually(quota, _uses("requests.cpu", "400m"), within=timeouts.object)
+    few, told = {"requests": {"cpu": "200m"}}, "used: pods=1,requests.cpu=400m, limited: pods=1,requests.cpu=500m"
+    more = f"a second pod, with 200m of CPU, under {quota} with 500m"
+    eventually(lambda: _refusal(namespace, images, few), _says(told), within=timeouts.propagation, describe=more)
+    first.delete()
+    eventually(lambda: _refusal(namespace, images, few), conditions.equals(""), within=timeouts.object)
 
 
 def test_limit_range(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -113,7 +124,7 @@ def _quota(name: str, **hard: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name}, "spec": {"hard": hard}}
 
 
-def _uses(resource: str, number: int) -> conditions.Condition:
+def _uses(resource: str, number: int | str) -> conditions.Condition:
     def has_counted(quota: Object) -> str | None:
         """Its status counts just so many."""
         used = quota.status.get("used") or {}

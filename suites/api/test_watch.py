@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from time import monotonic
 
-from clusterproof import ApiError, Event, Namespace, Timeouts, kinds, manifests
+from clusterproof import ApiError, Event, Namespace, Timeouts, eventually, kinds, manifests
 
 CHANGES = 200
+SHORT = 6.0
+"""Seconds of a watch that waits for its bookmark."""
 Told = tuple[str, str]
 """Type of an event, and the resourceVersion of its object; of a deletion it is not known beforehand."""
 
@@ -71,6 +74,31 @@ def test_initial_events(namespace: Namespace, timeouts: Timeouts) -> None:
     assert seen == made, f"the initial events of {namespace} name {seen}, but there are {made}"
 
 
+def test_bookmarks(namespace: Namespace, timeouts: Timeouts) -> None:
+    """A watch MUST be told by bookmarks how far it has come: whoever goes on from there misses nothing.
+
+    It is told shortly before its time is over, at the latest, by every API server that is built on upstream's library.
+
+    Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#watch-bookmarks
+    """
+    item, path = namespace.create(manifests.config_map("item")), kinds.CONFIG_MAP.path(namespace.name)
+
+    def bookmarks() -> list[str]:
+        feed = namespace.client.watch(path, {"resourceVersion": item.resource_version}, within=SHORT)
+        item.patch({"data": {"at": str(monotonic())}})
+        return [event.object["metadata"]["resourceVersion"] for event in feed if event.type == "BOOKMARK"]
+
+    found = eventually(bookmarks, _any, within=timeouts.object, describe=f"a bookmark in {namespace}")
+    last = item.resource_version
+    item.patch({"data": {"at": "last"}})
+    feed = namespace.client.watch(path, {"resourceVersion": found[-1]}, within=timeouts.request)
+    told = _until(feed, item.resource_version)
+    wanted = [("MODIFIED", item.resource_version)]
+    assert told == wanted, (
+        f"after a bookmark {found[-1]}, behind {last}, a watch MUST tell of {wanted}, but told of {told}"
+    )
+
+
 def test_expired(namespace: Namespace, timeouts: Timeouts) -> None:
     """A watch from a version that the server has forgotten MUST be ended with 410, and never begin after a gap.
 
@@ -91,6 +119,10 @@ def test_expired(namespace: Namespace, timeouts: Timeouts) -> None:
     assert (first.type, first.object["metadata"]["uid"]) == ("ADDED", item.uid), (
         f"a watch of {namespace} from version 1 MUST get 410 or begin with {item}, but began with {first}"
     )
+
+
+def _any(versions: list[str]) -> str | None:
+    return None if versions else f"a watch of {SHORT:g} s had none"
 
 
 def _until(feed: Iterable[Event], version: str) -> list[Told]:

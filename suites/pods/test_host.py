@@ -31,7 +31,9 @@ def test_names(namespace: Namespace, images: Images, timeouts: Timeouts) -> None
         },
     }
     pod = namespace.create(manifests.pod("named", images.agnhost, args=["pause"], spec=spec))
-    eventually(pod, ready, within=timeouts.pod)
+    as_node = namespace.create(manifests.pod("as-node", images.agnhost, args=["pause"], spec={"dnsPolicy": "Default"}))
+    for each in (pod, as_node):
+        eventually(each, ready, within=timeouts.pod)
 
     name = inside.said(pod, "hostname").strip()
     assert name == "me", f"{pod}: its host name is {name}, not me"
@@ -42,6 +44,8 @@ def test_names(namespace: Namespace, images: Images, timeouts: Timeouts) -> None
     resolver = [line.split() for line in inside.said(pod, "cat /etc/resolv.conf").splitlines() if line.strip()]
     wanted = [["nameserver", "192.0.2.53"], ["options", "ndots:2"], ["search", "example", "sub.example"]]
     assert sorted(resolver) == wanted, f"{pod}: its resolv.conf says {resolver}, not {wanted}"
+    of_node = inside.said(as_node, "cat /etc/resolv.conf")
+    assert f"{namespace}.svc." not in of_node, f"{as_node}: it has the cluster's names, not its node's: {of_node}"
 
 
 @pytest.mark.pod_security("privileged")

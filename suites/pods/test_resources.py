@@ -25,8 +25,9 @@ def test_memory_limit(namespace: Namespace, images: Images, timeouts: Timeouts) 
 
     Source: https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/#how-pods-with-resource-limits-are-run
     """
-    # dd fills a buffer of the size of one block.
-    greedy = ["dd", "if=/dev/zero", "of=/dev/null", "bs=256M", "count=4"]
+    # dd fills a buffer of the size of one block. A runtime may not yet look out for the memory of a container that ends
+    # as soon as it starts.
+    greedy = ["sh", "-c", "sleep 2; exec dd if=/dev/zero of=/dev/null bs=256M count=4"]
     limits = {"limits": {"memory": "64Mi"}}
     pod = namespace.create(
         manifests.pod("greedy", images.agnhost, command=greedy, restart_policy="Never", resources=limits)
@@ -87,12 +88,14 @@ def test_resize(namespace: Namespace, images: Images, timeouts: Timeouts) -> Non
 
     Source: https://kubernetes.io/docs/tasks/configure-pod-container/resize-container-resources/
     """
-    before = {"limits": {"cpu": "100m", "memory": "64Mi"}}
+    # Requests below the limits: a node that gives whole CPUs to pods with both the same may not change these.
+    requests = {"cpu": "50m", "memory": "32Mi"}
+    before = {"limits": {"cpu": "100m", "memory": "64Mi"}, "requests": requests}
     pod = namespace.create(manifests.pod("some", images.agnhost, args=["pause"], resources=before))
     eventually(pod, ready, within=timeouts.pod)
 
     after = {"cpu": "200m", "memory": "96Mi"}
-    containers = [{"name": "main", "resources": {"limits": after, "requests": after}}]
+    containers = [{"name": "main", "resources": {"limits": after, "requests": requests}}]
     pod.patch({"spec": {"containers": containers}}, type="strategic", subresource="resize")
 
     eventually(pod, _is_given(after), within=timeouts.pod)

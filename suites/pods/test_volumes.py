@@ -13,7 +13,7 @@ from clusterproof.inside import said
 MACHINE_ID = "/etc/machine-id"
 
 
-def test_empty_dir(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+def test_empty_dir(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
     """An emptyDir MUST be empty at first, shared by the pod's containers, and outlive their restarts but not the pod.
 
     Source: https://kubernetes.io/docs/concepts/storage/volumes/#emptydir
@@ -28,6 +28,7 @@ def test_empty_dir(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
         volumes=[{"name": "shared", "emptyDir": {}}],
         mounts=mounts,
         beside=[visitor],
+        node=nodes[0].name,
     )
     pod = eventually(namespace.create(manifest), ready, within=timeouts.pod)
     eventually(lambda: _diary(pod), _is("begins\n"), within=timeouts.request)

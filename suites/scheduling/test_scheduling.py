@@ -109,8 +109,10 @@ def test_node_affinity(namespace: Namespace, nodes: list[Object], images: Images
         "never": [_rule(HOST, "In", one), _rule(HOST, "NotIn", one)],
     }
     pods = {name: namespace.create(_held(name, images, affinity=_required(rules))) for name, rules in terms.items()}
+    either = _required([_rule(HOST, "In", "nowhere")], [_rule(HOST, "In", one)])
+    pods["either"] = namespace.create(_held("either", images, affinity=either))
 
-    for name in ("in", "not-in", "both"):
+    for name in ("in", "not-in", "both", "either"):
         eventually(pods[name], placed_on(nodes[0]), within=timeouts.object)
     eventually(pods["never"], waits_for_node("node affinity/selector"), within=timeouts.object)
 
@@ -121,7 +123,9 @@ def test_node_preference(namespace: Namespace, nodes: list[Object], images: Imag
 
     Source: https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#node-affinity-weight
     """
-    places = {f"{number}-{turn}": node for turn in range(3) for number, node in enumerate((nodes[0], nodes[-1]))}
+    # A taint by which a node would rather have no pods counts for more than what a pod prefers.
+    free = [node for node in nodes if not node.spec.get("taints")] or nodes
+    places = {f"{number}-{turn}": node for turn in range(3) for number, node in enumerate((free[0], free[-1]))}
     pods = {
         name: namespace.create(_held(f"for-{name}", images, affinity=_preferred(node))) for name, node in places.items()
     }
@@ -281,10 +285,10 @@ def _rule(key: str, operator: str, *values: str) -> dict[str, Any]:
     return {"key": key, "operator": operator, **({"values": list(values)} if values else {})}
 
 
-def _required(rules: list[dict[str, Any]]) -> dict[str, Any]:
-    """Affinity to nodes that all of these rules describe."""
-    terms = {"nodeSelectorTerms": [{"matchExpressions": rules}]}
-    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+def _required(*terms: list[dict[str, Any]]) -> dict[str, Any]:
+    """Affinity to nodes that all rules of one of these terms describe."""
+    selector = {"nodeSelectorTerms": [{"matchExpressions": rules} for rules in terms]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": selector}}
 
 
 def _preferred(node: Object) -> dict[str, Any]:

@@ -199,15 +199,22 @@ def test_drain(namespace: Namespace, uncordoned: Object, images: Images, timeout
     Source: https://kubernetes.io/docs/tasks/administer-cluster/safely-drain-node/
     """
     spec = {"affinity": manifests.rather_on(uncordoned.name)}
-    web = namespace.create(manifests.deployment("web", images.agnhost, replicas=2, args=["pause"], spec=spec))
+    slow = {"exec": {"command": ["true"]}, "initialDelaySeconds": 5}
+    made = manifests.deployment("web", images.agnhost, replicas=2, args=["pause"], spec=spec, readiness=slow)
+    web = namespace.create(made)
     namespace.create(manifests.pod_disruption_budget("web", least=1))
     eventually(web.pods(), _ready_on(uncordoned, 2), within=timeouts.rollout)
 
     uncordoned.patch({"spec": {"unschedulable": True}})
     with watching(web.pods()) as pods:
-        for pod in web.pods().read():
-            eventually(pod.evict, _is_accepted, within=timeouts.rollout)
-            eventually(pod, gone, within=timeouts.pod_end)
+        first, second = web.pods().read()
+        eventually(first.evict, _is_accepted, within=timeouts.rollout)
+        answer = second.evict()
+        told = f"{first} is not yet replaced, and the eviction of {second} is answered"
+        assert answer.status == 429, f"{told} {answer.status}: {answer.text}"
+        eventually(first, gone, within=timeouts.pod_end)
+        eventually(second.evict, _is_accepted, within=timeouts.rollout)
+        eventually(second, gone, within=timeouts.pod_end)
         eventually(web, rolled_out, within=timeouts.rollout)
 
     def one_stays(state: list[Object]) -> str | None:

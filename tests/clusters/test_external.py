@@ -126,6 +126,9 @@ def test_promises_are_proven_with_every_kind_of_identity(owned: Cluster, promise
     assert [each.outcome for each in run.results] == [Outcome.KEPT, Outcome.KEPT]
     assert run.cluster is not None
     assert (run.cluster.provider, run.cluster.version[:5], len(run.cluster.nodes)) == ("external", "v1.37", 1)
+    known = {fact.name: fact.evidence for fact in run.cluster.capabilities if fact.supported}
+    assert known["nodes.own"] == "declared by ConfigMap kube-public/clusterproof"
+    assert "health.operator" not in known
     assert run.leaks == ()
     assert _left(owned) == []
 

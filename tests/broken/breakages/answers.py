@@ -65,6 +65,17 @@ def _ignoring(*parameters: str) -> Callable[[Request], None]:
     return change
 
 
+def _names_only(request: Request) -> None:
+    with query(request) as asked:
+        if not asked.get("fieldSelector", "metadata.name=").startswith("metadata.name="):
+            del asked["fieldSelector"]
+
+
+def _merge(request: Request) -> None:
+    if request.method == "PUT":
+        request.method, request.headers["Content-Type"] = "PATCH", "application/merge-patch+json"
+
+
 def _force(request: Request) -> None:
     if "apply-patch" in request.headers.get("Content-Type", ""):
         with query(request) as asked:
@@ -121,6 +132,20 @@ misunderstood(
     _tell_the_whole_log,
     breaks={"pods/interactive/logs": r"the last second of the log of Pod \S+ is what was said: not within"},
     keeps=["pods/interactive/exec"],
+)
+misunderstood(
+    "field_selectors_for_names_only",
+    "Field selectors look at names only.",
+    _names_only,
+    breaks={"api/field_selectors": r"the field selector \S+ selects \['one', 'other'\]"},
+    keeps=["api/pagination"],
+)
+misunderstood(
+    "replacements_merged",
+    "What replaces an object is merged into it.",
+    _merge,
+    breaks={"api/crud_conflict/verbs": r"kept a field that it was replaced without"},
+    keeps=["api/crud_conflict/stale_write"],
 )
 misunderstood(
     "field_selectors_ignored",

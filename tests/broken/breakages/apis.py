@@ -56,6 +56,35 @@ def watch_drops_events(subject: Subject) -> Damage:
         yield arguments
 
 
+@breakage(breaks={"api/watch/bookmarks": r"a watch of 6 s had none"}, keeps=["api/watch/every_change"])
+def watch_without_bookmarks(subject: Subject) -> Damage:
+    """No watch is told how far it has come, but for the end of what there was at first."""
+
+    def drop(request: Request, line: bytes) -> bytes | None:
+        return None if b'"type":"BOOKMARK"' in line and b"initial-events-end" not in line else line
+
+    with through(subject, line=drop) as arguments:
+        yield arguments
+
+
+@breakage(
+    breaks={"api/watch/bookmarks": r"after a bookmark \d+, .* a watch MUST tell of"}, keeps=["api/watch/every_change"]
+)
+def watch_bookmarks_ahead(subject: Subject) -> Damage:
+    """Bookmarks tell of a version that is yet to come: whoever goes on from there misses what is before it."""
+
+    def lead(request: Request, line: bytes) -> bytes | None:
+        if b'"type":"BOOKMARK"' not in line or b"initial-events-end" in line:
+            return line
+        event = json.loads(line)
+        version = event["object"]["metadata"]["resourceVersion"]
+        event["object"]["metadata"]["resourceVersion"] = str(int(version) + 50)
+        return json.dumps(event).encode() + b"\n"
+
+    with through(subject, line=lead) as arguments:
+        yield arguments
+
+
 @breakage(
     breaks={"api/watch/every_change": r"500", "health/latency": r"500"},
     keeps=["api/crud_conflict/stale_write", "api/labels/selectors"],
@@ -161,6 +190,11 @@ def _ignore_failures(configuration: dict[str, Any]) -> None:
         webhook["failurePolicy"] = "Ignore"
 
 
+def _creations_only(configuration: dict[str, Any]) -> None:
+    for webhook in configuration["webhooks"]:
+        webhook["rules"] = [{**rule, "operations": ["CREATE"]} for rule in webhook["rules"]]
+
+
 def _ignore_selectors(configuration: dict[str, Any]) -> None:
     for webhook in configuration["webhooks"]:
         webhook.pop("objectSelector", None)
@@ -177,6 +211,22 @@ rewritten_on_the_way(
     _ignore_failures,
     breaks={"api/admission_webhooks/failure_policy": r"is refused: not within"},
     keeps=["api/admission_webhooks/mutating"],
+)
+rewritten_on_the_way(
+    "mutating_webhook_failures_ignored",
+    "What a webhook has to change is let in as it is when it does not answer, whatever its failure policy.",
+    "mutatingwebhookconfigurations",
+    _ignore_failures,
+    breaks={"api/admission_webhooks/failure_policy": r"is refused: not within"},
+    keeps=["api/admission_webhooks/mutating"],
+)
+rewritten_on_the_way(
+    "webhooks_see_creations_only",
+    "Mutating webhooks are called for new objects, and not for changed ones.",
+    "mutatingwebhookconfigurations",
+    _creations_only,
+    breaks={"api/admission_webhooks/mutating": r"by a patch it was changed to"},
+    keeps=["api/admission_webhooks/validating"],
 )
 rewritten_on_the_way(
     "webhook_selectors_ignored",

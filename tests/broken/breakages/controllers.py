@@ -353,6 +353,31 @@ rewritten(
     keeps=["scheduling/taints/no_schedule"],
 )
 rewritten(
+    "budgets_allow_everything",
+    "Disruption budgets keep no pod where it is.",
+    "policy/v1/poddisruptionbudgets",
+    '[JSONPatch{op: "replace", path: "/spec/minAvailable", value: 0}]',
+    patch="JSONPatch",
+    breaks={
+        "scheduling/taints/drain": r"is not yet replaced, and the eviction of \S+ \S+ is answered 201",
+        "apps/pdb/eviction": r"PodDisruptionBudget",
+    },
+    keeps=["scheduling/taints/no_schedule"],
+)
+rewritten(
+    "quotas_for_pods_forgotten",
+    "Quotas do not count pods and Services.",
+    "v1/resourcequotas",
+    '(has(object.spec.hard.pods) ? [JSONPatch{op: "remove", path: "/spec/hard/pods"}] : []) + '
+    '(has(object.spec.hard.services) ? [JSONPatch{op: "remove", path: "/spec/hard/services"}] : [])',
+    patch="JSONPatch",
+    breaks={
+        "api/quota/limit": r"a second Service in \S+ under ResourceQuota \S+ MUST be refused",
+        "api/quota/resources": r"ResourceQuota \S+/tight",
+    },
+    keeps=["api/quota/race"],
+)
+rewritten(
     "static_pods_unseen",
     "What kubelets tell of the static pods that they run is refused.",
     "v1/pods",

@@ -278,6 +278,33 @@ unlike(
     keeps=["pods/security_context/read_only_root"],
 )
 unlike(
+    "grace_periods_prolonged",
+    "Pods are given half a minute more to end than they ask for.",
+    '[JSONPatch{op: "replace", path: "/spec/terminationGracePeriodSeconds", '
+    "value: object.spec.terminationGracePeriodSeconds + 30}]",
+    breaks={"pods/lifecycle/grace": r"a container was killed after 3\d s|Pod \S+/stays gone: not within"},
+    keeps=["pods/lifecycle/start"],
+)
+unlike(
+    "names_of_nodes_forgotten",
+    "Pods that want the names of their node get those of the cluster.",
+    'object.spec.dnsPolicy == "Default" ? ['
+    'JSONPatch{op: "replace", path: "/spec/dnsPolicy", value: "ClusterFirst"}] : []',
+    breaks={"pods/host/names": r"it has the cluster's names, not its node's"},
+    keeps=["pods/host/host_port"],
+)
+unlike(
+    "first_affinity_term_only",
+    "Of the terms of a required node affinity, any of which is enough, only the first counts.",
+    "has(object.spec.affinity) && has(object.spec.affinity.nodeAffinity) && "
+    "has(object.spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution) && "
+    "object.spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms.size() > 1 ? ["
+    'JSONPatch{op: "remove", path: "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution'
+    '/nodeSelectorTerms/1"}] : []',
+    breaks={"scheduling/node_affinity": r"Pod \S+/either gets \S+: not within"},
+    keeps=["scheduling/gates"],
+)
+unlike(
     "host_aliases_forgotten",
     "Pods are not told further names of hosts.",
     'has(object.spec.hostAliases) ? [JSONPatch{op: "remove", path: "/spec/hostAliases"}] : []',
