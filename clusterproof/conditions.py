@@ -195,6 +195,15 @@ def all_ready(number: int) -> ListCondition:
     return _named(f"are {number}, all ready", all_ready)
 
 
+def without(pod: Object, condition: ListCondition) -> ListCondition:
+    """The condition holds for a selection, and `pod` is not there any more."""
+
+    def without(items: list[Object]) -> str | None:
+        return f"{pod.name} is still there" if pod.uid in {item.uid for item in items} else condition(items)
+
+    return _named(f"{condition.__name__}, without {pod.name}", without)
+
+
 def phase(wanted: str) -> Condition:
     """Its phase is this one: of a Pod, Namespace, PersistentVolumeClaim, ..."""
 

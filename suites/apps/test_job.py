@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
 
-from clusterproof import Images, Namespace, Object, Timeouts, case, eventually, manifests, watching
-from clusterproof.conditions import complete, failed, gone, has_condition, settled
+from clusterproof import Images, Namespace, Object, Timeouts, case, eventually, kinds, manifests, watching
+from clusterproof.conditions import all_ready, complete, failed, gone, has_condition, settled, without
 
 TELL = "echo $JOB_COMPLETION_INDEX $(hostname) > /dev/termination-log"
+
+
+def _fail_job_at(code: int) -> dict[str, Any]:
+    """Of a Job that may try twice, and fails at once when a pod ends with this exit code."""
+    rule = {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [code]}}
+    return {"backoffLimit": 1, "podFailurePolicy": {"rules": [rule]}}
 
 
 @pytest.mark.parametrize("mode", [case("plain", "NonIndexed"), case("indexed", "Indexed")])
@@ -50,17 +57,8 @@ def test_completion(namespace: Namespace, images: Images, timeouts: Timeouts, mo
     ("more", "reason", "tries"),
     [
         case("backoff_limit", {"backoffLimit": 1}, "BackoffLimitExceeded", 2),
-        case(
-            "pod_failure_policy",
-            {
-                "backoffLimit": 1,
-                "podFailurePolicy": {
-                    "rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [42]}}]
-                },
-            },
-            "PodFailurePolicy",
-            1,
-        ),
+        case("pod_failure_policy", _fail_job_at(42), "PodFailurePolicy", 1),
+        case("other_exit_code", _fail_job_at(41), "BackoffLimitExceeded", 2),
     ],
 )
 def test_failure(
@@ -80,6 +78,25 @@ def test_failure(
     tried = {pod.name for state in pods.states for pod in state}
     assert len(tried) == tries, f"{job}: {len(tried)} pods were tried, not {tries}"
     assert job.status.get("failed") == tries, f"{job}: its status tells of {job.status}"
+
+
+def test_disruption(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A Job whose failure policy ignores disruptions MUST run another pod for an evicted one, and not count that one.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-failure-policy
+    """
+    rule = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    more = {"backoffLimit": 0, "podFailurePolicy": {"rules": [rule]}}
+    # It has to be killed: a pod that ends well when it is told to has succeeded, and so would the Job.
+    job = namespace.create(manifests.job("work", images.agnhost, command=["sleep", "3600"], more=more))
+    (first,) = eventually(job.pods(), all_ready(1), within=timeouts.pod)
+
+    answer = first.evict()
+    assert answer.status == 201, f"no budget protects {first}, and its eviction got {answer.status}: {answer.text}"
+
+    eventually(job.pods(), without(first, all_ready(1)), within=timeouts.pod_end + timeouts.job)
+    counted = _failure(job.read())
+    assert not counted, f"{job} is to ignore that {first} was evicted, and has failed: {counted}"
 
 
 def test_failed_indexes(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -118,13 +135,23 @@ def test_active_deadline(namespace: Namespace, images: Images, timeouts: Timeout
 
     Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/#job-termination-and-cleanup
     """
+    hour, seconds = {"activeDeadlineSeconds": 3600}, 3
+    patient = namespace.create(manifests.job("patient", images.agnhost, more=hour, spec=manifests.PARKED))
     job = namespace.create(manifests.job("late", images.agnhost, spec=manifests.PARKED))
-    eventually(namespace.pods(), settled(1), within=timeouts.object)
+    for each in (patient, job):
+        eventually(each.pods(), settled(1), within=timeouts.object)
 
     # Only now: a deadline from the start may pass on a busy cluster before there is a pod.
-    job.patch({"spec": {"activeDeadlineSeconds": 1}})
-    eventually(job, has_condition("Failed", reason="DeadlineExceeded"), within=timeouts.job)
-    eventually(namespace.pods(), gone, within=timeouts.pod_end)
+    job.patch({"spec": {"activeDeadlineSeconds": seconds}})
+    eventually(job, has_condition("Failed", reason="DeadlineExceeded"), within=seconds + timeouts.object)
+    eventually(job.pods(), gone, within=timeouts.pod_end)
+
+    # Both are whole seconds of one clock, and the end is reckoned from the start as it stands there.
+    started, ended = job.status["startTime"], job.condition("Failed")["lastTransitionTime"]
+    active = (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds()
+    assert active >= seconds, f"{job} may be active for {seconds} s, and failed after {active:g}"
+    failure = _failure(patient.read())
+    assert not failure, f"{patient} may be active for an hour, and has failed: {failure}"
 
 
 def test_suspend(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -154,9 +181,21 @@ def test_ttl(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     lasting = namespace.create(manifests.job("lasting", images.agnhost, command=["true"], more=hour))
 
     eventually(lasting, complete, within=timeouts.job)
-    eventually(brief, gone, within=timeouts.job + timeouts.object)
+    eventually(namespace.select(kinds.JOB, "app=brief"), _all_finished, within=timeouts.job)
+    eventually(brief, gone, within=1 + timeouts.object)
     eventually(namespace.pods("batch.kubernetes.io/job-name=brief"), gone, within=timeouts.pod_end)
     assert lasting.exists(), f"{lasting} is to stay for an hour after its end, and has gone away"
+
+
+def _failure(job: Object) -> dict[str, Any]:
+    """The condition that tells of its failure, also where its pods have not ended yet; empty when there is none."""
+    found = (job.condition(type) for type in ("Failed", "FailureTarget"))
+    return next((each for each in found if each.get("status") == "True"), {})
+
+
+def _all_finished(jobs: list[Object]) -> str | None:
+    """No Job is unfinished; one that has gone away had finished."""
+    return "; ".join(f"{job.name}: {missing}" for job in jobs if (missing := complete(job))) or None
 
 
 def _ended(pod: Object) -> bool:
