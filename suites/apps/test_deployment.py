@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -15,13 +16,14 @@ from clusterproof import (
     Selection,
     Timeouts,
     case,
+    consistently,
     eventually,
     kinds,
     manifests,
     measure,
     watching,
 )
-from clusterproof.conditions import ListCondition, all_ready, count, equals, has_condition, rolled_out, scaled
+from clusterproof.conditions import ListCondition, all_ready, count, equals, has_condition, rolled_out, scaled, without
 from clusterproof.inside import fetch, url_of
 from clusterproof.probes import inside, together, unbroken
 
@@ -131,7 +133,7 @@ def test_self_heal(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
 
     victim.delete()
     deleted = time.monotonic()
-    pods = eventually(web.pods(), _without(victim, 2), within=timeouts.recovery)
+    pods = eventually(web.pods(), without(victim, all_ready(2)), within=timeouts.recovery)
     measure("time to recover (s)", time.monotonic() - deleted)
 
     assert other.uid in {pod.uid for pod in pods}, f"{other} was replaced although it was not deleted"
@@ -248,10 +250,12 @@ def test_bad_rollout(namespace: Namespace, images: Images, timeouts: Timeouts) -
     before = eventually(web.pods(), all_ready(2), within=timeouts.rollout)
 
     never = {"readinessProbe": {"tcpSocket": {"port": 9}, "periodSeconds": 1}}
-    with watching(web.pods()) as pods:
-        _patch_main(web, never, progressDeadlineSeconds=3)
-        late = has_condition("Progressing", "False", "ProgressDeadlineExceeded")
-        eventually(web, late, within=timeouts.rollout)
+    seconds, late = 3, has_condition("Progressing", "False", "ProgressDeadlineExceeded")
+    with watching(web.pods()) as pods, watching(namespace.select(kinds.DEPLOYMENT)) as deployments:
+        _patch_main(web, never, progressDeadlineSeconds=seconds)
+        eventually(web, late, within=seconds + timeouts.object)
+    waited = _without_progress(deployments.states)
+    assert waited >= seconds, f"{web} may be without progress for {seconds} s, and was given up after {waited:g}"
 
     old = {pod.uid for pod in before}
 
@@ -369,6 +373,7 @@ def test_min_ready_seconds(namespace: Namespace, images: Images, timeouts: Timeo
 
     eventually(web, _has_ready_pods, within=timeouts.rollout)
     assert not web.status.get("availableReplicas"), f"{web}: its pod is available as soon as it is ready: {web.status}"
+    consistently(web, _has_no_available_pods, during=timeouts.steady)
 
     web.patch({"spec": {"minReadySeconds": 0}})
     eventually(web, rolled_out, within=timeouts.rollout)
@@ -447,17 +452,6 @@ def _at_most_asked_for(web: Object, most: int) -> ListCondition:
     return at_most_asked_for
 
 
-def _without(gone: Object, number: int) -> ListCondition:
-    """All are ready, and `gone` is not among them."""
-    ready = all_ready(number)
-
-    def without(pods: list[Object]) -> str | None:
-        return f"{gone.name} is still there" if gone.uid in {pod.uid for pod in pods} else ready(pods)
-
-    without.__name__ = f"are {number}, all ready, without {gone.name}"
-    return without
-
-
 def _observed(web: Object) -> str | None:
     seen = web.status.get("observedGeneration", 0)
     return None if seen >= web.generation else f"its controller has seen generation {seen} of {web.generation}"
@@ -465,3 +459,17 @@ def _observed(web: Object) -> str | None:
 
 def _has_ready_pods(web: Object) -> str | None:
     return _observed(web) or (None if web.status.get("readyReplicas") else "it has no ready pod")
+
+
+def _without_progress(states: list[list[Object]]) -> float:
+    """Seconds from a Deployment's last progress to when it was said to have had none for too long.
+
+    Both are whole seconds of the controller's clock, and it reckons the one from the other as it stands there.
+    """
+    told = [web.condition("Progressing") for state in states for web in state]
+    progress = [datetime.fromisoformat(each["lastUpdateTime"]) for each in told if each.get("status") == "True"]
+    return (datetime.fromisoformat(told[-1]["lastUpdateTime"]) - progress[-1]).total_seconds()
+
+
+def _has_no_available_pods(web: Object) -> str | None:
+    return "its pod is available" if web.status.get("availableReplicas") else None
