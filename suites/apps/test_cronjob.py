@@ -17,6 +17,9 @@ from clusterproof.conditions import Condition, ListCondition, complete, failed
 PUNCTUAL = 10
 """Seconds after its time by which a Job is started: the controller looks at least that often."""
 
+SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"
+"""Annotation of a Job: the time of the schedule that it was started for."""
+
 LONG_AGO = timedelta(minutes=30)
 """When a CronJob made by `_overdue` was due."""
 
@@ -41,6 +44,9 @@ def test_schedule(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
 
     eventually(job, complete, within=timeouts.job)
     eventually(tick, _noted(due), within=timeouts.object)
+    # Not by when they were made: whoever is late starts the Jobs of two minutes in one.
+    minutes = [each.annotations.get(SCHEDULED, each.name) for each in _of(tick, namespace.list(kinds.JOB))]
+    assert len(minutes) == len(set(minutes)), f"{tick} started several Jobs for one minute; theirs are {minutes}"
     assert not (strays := _of(idle, namespace.list(kinds.JOB))), f"{idle} is suspended, and has started {strays}"
 
 
@@ -50,14 +56,15 @@ def test_catch_up(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
     Source: https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/#starting-deadline
     """
     strict, _ = _overdue(namespace, images, "strict", startingDeadlineSeconds=60)
-    patient, due = _overdue(namespace, images, "patient")
+    lenient = _overdue(namespace, images, "lenient", startingDeadlineSeconds=3600)
+    patient = _overdue(namespace, images, "patient")
 
-    for cron in (strict, patient):
+    for cron in (strict, lenient[0], patient[0]):
         _resume(cron)
-    jobs = eventually(namespace.select(kinds.JOB), _any_of(patient), within=timeouts.object)
-
-    made_up = [job.name for job in _of(patient, jobs)]
-    assert made_up == [f"patient-{due}"], f"{patient} started {made_up}, not just the Job of minute {due}"
+    for cron, due in (lenient, patient):
+        jobs = eventually(namespace.select(kinds.JOB), _any_of(cron), within=timeouts.object)
+        made_up = [job.name for job in _of(cron, jobs)]
+        assert made_up == [f"{cron.name}-{due}"], f"{cron} started {made_up}, not just the Job of minute {due}"
     late = _of(strict, namespace.list(kinds.JOB))
     assert not late, f"{strict} started {late}, half an hour after its time"
 
