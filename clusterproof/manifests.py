@@ -242,9 +242,10 @@ def web(name: str, image: str, **options: Any) -> Manifest:
     return deployment(name, image, **{**defaults, **options})
 
 
-def pod_disruption_budget(name: str, *, least: int) -> Manifest:
-    """A PodDisruptionBudget that keeps at least so many of the pods labelled `app=<name>`."""
-    spec = {"minAvailable": least, "selector": {"matchLabels": {"app": name}}}
+def pod_disruption_budget(name: str, *, least: int = 0, unavailable: int = 0) -> Manifest:
+    """A PodDisruptionBudget that keeps at least so many of the pods labelled `app=<name>`, or all but `unavailable`."""
+    limit = {"maxUnavailable": unavailable} if unavailable else {"minAvailable": least}
+    spec = {**limit, "selector": {"matchLabels": {"app": name}}}
     return _manifest("policy/v1", "PodDisruptionBudget", name, spec=spec)
 
 

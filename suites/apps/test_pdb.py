@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from clusterproof import Images, Namespace, Object, Timeouts, eventually, manifests
-from clusterproof.conditions import Condition, gone, ready
+from clusterproof.conditions import Condition, all_ready, gone, ready, settled, without
+
+GATE = "clusterproof.dev/healthy"
+"""Condition without which the pods of `test_max_unavailable` are not ready."""
 
 
 def test_eviction(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -22,12 +25,46 @@ def test_eviction(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
     second = namespace.create(manifests.pod("second", images.agnhost, labels={"app": "web"}, args=["pause"]))
     eventually(second, ready, within=timeouts.pod)
     eventually(budget, _allows(1, healthy=2), within=timeouts.object)
-    answer = first.evict()
-    assert answer.status == 201, f"{budget} has room, and the eviction of {first} got {answer.status}: {answer.text}"
+    _lets_in(budget, first)
     _refuses(budget, second)
     eventually(first, gone, within=timeouts.pod_end)
     eventually(budget, _allows(0, healthy=1), within=timeouts.object)
     assert not second.read().deleting, f"{second} ends although its eviction was refused"
+
+
+def test_max_unavailable(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A PodDisruptionBudget by maxUnavailable MUST let in one eviction, and the next when the pod has been replaced.
+
+    What counts is that the replacement is healthy, which it is when the test says so.
+
+    Source: https://kubernetes.io/docs/tasks/run-application/configure-pdb/#specifying-a-poddisruptionbudget
+    """
+    budget = namespace.create(manifests.pod_disruption_budget("web", unavailable=1))
+    gates = {"readinessGates": [{"conditionType": GATE}]}
+    web = namespace.create(manifests.deployment("web", images.agnhost, replicas=2, args=["pause"], spec=gates))
+    for pod in eventually(web.pods(), settled(2), within=timeouts.object):
+        _make_healthy(pod)
+    first, second = eventually(web.pods(), all_ready(2), within=timeouts.rollout)
+    eventually(budget, _allows(1, healthy=2), within=timeouts.object)
+
+    _lets_in(budget, first)
+    pods = eventually(web.pods(), without(first, settled(2)), within=timeouts.pod_end)
+    _refuses(budget, second)
+
+    for pod in pods:
+        _make_healthy(pod)
+    eventually(budget, _allows(1, healthy=2), within=timeouts.rollout)
+    _lets_in(budget, second)
+
+
+def _make_healthy(pod: Object) -> None:
+    healthy = [{"type": GATE, "status": "True"}]
+    pod.patch({"status": {"conditions": healthy}}, type="strategic", subresource="status")
+
+
+def _lets_in(budget: Object, pod: Object) -> None:
+    answer = pod.evict()
+    assert answer.status == 201, f"{budget} has room, and the eviction of {pod} got {answer.status}: {answer.text}"
 
 
 def _refuses(budget: Object, pod: Object) -> None:
