@@ -15,13 +15,15 @@ from clusterproof import (
     Namespace,
     Object,
     Timeouts,
+    capabilities,
     case,
     eventually,
+    hollow,
     kinds,
     manifests,
     watching,
 )
-from clusterproof.conditions import ListCondition, ready, rolled_out
+from clusterproof.conditions import Condition, ListCondition, count, placed_on, ready, rolled_out, settled, told_to_end
 
 LINUX = {"kubernetes.io/os": "linux"}
 TOLERATED = {
@@ -59,20 +61,20 @@ def test_every_node(namespace: Namespace, cluster: Cluster, images: Images, time
 
     Source: https://kubernetes.io/docs/concepts/workloads/controllers/daemonset/#how-daemon-pods-are-scheduled
     """
-    nodes = [node for node in cluster.list(kinds.NODE) if _takes_daemons(node)]
     agent = namespace.create(
         manifests.daemon_set("agent", images.agnhost, args=["pause"], spec={"nodeSelector": LINUX})
     )
-    before = eventually(agent.pods(), _one_on_each(nodes), within=timeouts.rollout)
+    before = eventually(agent.pods().read, _one_on_every(cluster), within=timeouts.rollout)
     for pod in before:
         lasting = {each.get("key") for each in pod.spec["tolerations"] if "tolerationSeconds" not in each}
         assert lasting >= TOLERATED, f"{pod} does not tolerate {', '.join(sorted(TOLERATED - lasting))} for good"
 
     victim = next(pod for pod in before if ready(pod) is None)
     victim.delete()
-    after = eventually(agent.pods(), _one_on_each(nodes, without=victim), within=timeouts.recovery)
+    after = eventually(agent.pods().read, _one_on_every(cluster, without=victim), within=timeouts.recovery)
 
-    lost = {pod.name for pod in before} - {pod.name for pod in after} - {victim.name}
+    left = {node.name for node in _daemon_nodes(cluster)}
+    lost = {pod.name for pod in before if pod.spec["nodeName"] in left} - {pod.name for pod in [*after, victim]}
     assert not lost, f"{agent}: {', '.join(lost)} went away when {victim.name} was deleted"
 
 
@@ -101,6 +103,34 @@ def test_node_labels(
     assert {pod.uid for pod in after} <= {pod.uid for pod in both}, f"{agent} replaced a pod whose node kept its label"
 
 
+@pytest.mark.requires(capabilities.OWN_NODE)
+def test_taints(namespace: Namespace, hollow_node: Object, images: Images, timeouts: Timeouts) -> None:
+    """A DaemonSet MUST have a pod on a tainted node only if that tolerates it, and as long as no NoExecute taint comes.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/daemonset/#taints-and-tolerations
+    """
+    spec = hollow.pods_on(hollow_node)
+    only_there = {"nodeSelector": spec["nodeSelector"]}
+    bold = namespace.create(manifests.daemon_set("bold", images.agnhost, **manifests.HELD, spec=spec))
+    shy = namespace.create(manifests.daemon_set("shy", images.agnhost, **manifests.HELD, spec=only_there))
+    (pod,) = eventually(bold.pods(), settled(1), within=timeouts.object)
+    eventually(pod, placed_on(hollow_node), within=timeouts.object)
+
+    _taint(hollow_node, {"key": _key(namespace), "effect": "NoExecute"})
+    eventually(pod, told_to_end, within=timeouts.object)
+    eventually(bold, _meant_for(0), within=timeouts.object)
+    eventually(bold.pods(), count(0), within=timeouts.object)
+    hollow.end_all(bold.pods(), hollow_node)
+
+    _taint(hollow_node)
+    eventually(bold, _meant_for(1), within=timeouts.object)
+    (pod,) = eventually(bold.pods(), settled(1), within=timeouts.object)
+    eventually(pod, placed_on(hollow_node), within=timeouts.object)
+    eventually(shy, _meant_for(0), within=timeouts.object)
+    assert not shy.pods().read(), f"{shy} has a pod on {hollow_node}, although it tolerates none of its taints"
+    bold.delete()  # or it would make another pod when its node, and that one with it, is taken away
+
+
 @pytest.mark.pod_security("privileged")
 def test_log_agent(namespace: Namespace, cluster: Cluster, images: Images, timeouts: Timeouts) -> None:
     """A log collector on every node MUST find there what the containers of that node have printed.
@@ -109,14 +139,13 @@ def test_log_agent(namespace: Namespace, cluster: Cluster, images: Images, timeo
 
     Source: https://kubernetes.io/docs/concepts/cluster-administration/logging/#log-location-node
     """
-    nodes = [node for node in cluster.list(kinds.NODE) if _takes_daemons(node)]
     token = secrets.token_hex(8)
     namespace.create(_writer(images, token))
     agent = namespace.create(_collector(images, f"/var/log/pods/{namespace}_writer-*", token))
 
     collectors = eventually(
-        agent.pods(),
-        _one_on_each(nodes),
+        agent.pods().read,
+        _one_on_every(cluster),
         within=timeouts.rollout,
         describe="have found the line of the writer on their node, one on each node",
     )
@@ -139,19 +168,17 @@ def test_update(
     Source: https://kubernetes.io/docs/tasks/manage-daemon/update-daemon-set/
     """
     some = nodes[:2]
-    names = [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node.name]}]} for node in some]
-    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": names}}}
     strategy = {
         "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}
     }
     agent = namespace.create(
-        manifests.daemon_set("agent", images.agnhost_old, args=["pause"], more=strategy, spec={"affinity": affinity})
+        manifests.daemon_set("agent", images.agnhost_old, args=["pause"], more=strategy, spec=_only_on(some))
     )
     eventually(agent.pods(), _one_on_each(some), within=timeouts.rollout)
+    eventually(agent, rolled_out, within=timeouts.object)  # its controller knows that they are ready, too
 
     with watching(agent.pods()) as pods:
-        template = {"spec": {"containers": [{"name": "main", "image": images.agnhost}]}}
-        agent.patch({"spec": {"template": template}}, type="strategic")
+        _set_image(agent, images.agnhost)
         eventually(agent, rolled_out, within=timeouts.rollout)
 
     def enough_available(state: list[Object]) -> str | None:
@@ -162,13 +189,45 @@ def test_update(
 
     enough_available.__name__ = f"{agent}: all nodes but {unavailable} have an available pod"
     pods.every(enough_available)
+    pods.every(_at_most_surging(agent, {pod.uid for pod in pods.states[0]}, surge))
     after = eventually(agent.pods(), _one_on_each(some), within=timeouts.pod_end)
-    assert {pod.spec["containers"][0]["image"] for pod in after} == {images.agnhost}
+    assert _images(after) == {images.agnhost}
+
+
+def test_rollback(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A DaemonSet that is given an earlier template again MUST return to its pods, and to the revision it had then.
+
+    It is what `kubectl rollout undo` does: the earlier ControllerRevision becomes the newest one. No pod ever starts.
+
+    Source: https://kubernetes.io/docs/tasks/manage-daemon/rollback-daemon-set/#understanding-daemonset-revisions
+    """
+    some = nodes[:2]
+    spec = {**_only_on(some), **manifests.PARKED}
+    agent = namespace.create(manifests.daemon_set("agent", images.agnhost_old, spec=spec))
+    revisions = namespace.select(kinds.CONTROLLER_REVISION, "app=agent")
+    eventually(agent.pods(), _run(images.agnhost_old, len(some)), within=timeouts.object)
+    (first,) = revisions.read()
+
+    for image in (images.agnhost, images.agnhost_old):
+        _set_image(agent, image)
+        eventually(agent.pods(), _run(image, len(some)), within=timeouts.object)
+        eventually(agent, _updated(len(some)), within=timeouts.object)
+
+    found = revisions.read()
+    newest = _newest(found)
+    assert newest.uid == first.uid, f"{agent}: its newest revision is {newest}, not {first} of its first template"
+    numbers = sorted(each["revision"] for each in found)
+    assert numbers == [2, 3], f"{agent}: its revisions are {numbers}, not 2 and 3"
 
 
 def _key(namespace: Namespace) -> str:
     """Of a label that nobody else uses."""
     return f"clusterproof.dev/{namespace}"
+
+
+def _taint(node: Object, *taints: dict[str, str]) -> None:
+    """Give a hollow node these taints beside the one that makes it hollow; what its conditions bring comes back."""
+    node.patch({"spec": {"taints": [{"key": hollow.LABEL, "effect": "NoSchedule"}, *taints]}})
 
 
 def _writer(images: Images, token: str) -> dict[str, Any]:
@@ -205,6 +264,10 @@ def _mentions(token: str) -> Callable[[str], str | None]:
     return mentions
 
 
+def _daemon_nodes(cluster: Cluster) -> list[Object]:
+    return [node for node in cluster.list(kinds.NODE) if _takes_daemons(node)]
+
+
 def _takes_daemons(node: Object) -> bool:
     taints = node.spec.get("taints") or []
     kept_out = any(taint["effect"] != "PreferNoSchedule" and taint["key"] not in TOLERATED for taint in taints)
@@ -230,3 +293,98 @@ def _one_on_each(nodes: list[Object], *, without: Object | None = None) -> ListC
 
     one_on_each.__name__ = f"are one on each of {len(wanted)} nodes, ready"
     return one_on_each
+
+
+def _one_on_every(cluster: Cluster, *, without: Object | None = None) -> ListCondition:
+    """`_one_on_each` of all nodes that take daemons, as they are at that moment: nodes come and go."""
+
+    def one_on_every(pods: list[Object]) -> str | None:
+        return _one_on_each(_daemon_nodes(cluster), without=without)(pods)
+
+    one_on_every.__name__ = _one_on_each(_daemon_nodes(cluster)).__name__
+    return one_on_every
+
+
+def _meant_for(number: int) -> Condition:
+    """The controller has found so many nodes for the DaemonSet's pods."""
+
+    def meant_for(agent: Object) -> str | None:
+        if agent.status.get("observedGeneration", 0) < agent.generation:
+            return f"its controller has not seen generation {agent.generation}"
+        seen = agent.status.get("desiredNumberScheduled", 0)
+        return None if seen == number else f"it is meant for {seen}"
+
+    meant_for.__name__ = f"is meant for {number} nodes"
+    return meant_for
+
+
+def _at_most_surging(agent: Object, old: set[str], surge: int) -> ListCondition:
+    """On no more nodes than `surge` is a new pod, not ready yet, beside an old one that has been ready all the time.
+
+    Whatever moment the controller acts on, one of those that were watched or an earlier one at which all old pods were
+    ready, a pod that was ready then has been ready by now; so one that lost its readiness later is no surge.
+    """
+    been_ready: set[str] = set()
+    shaken: set[str] = set()
+
+    def at_most_surging(pods: list[Object]) -> str | None:
+        fine = {pod.uid for pod in pods if pod.condition("Ready").get("status") == "True"}
+        been_ready.update(fine)
+        shaken.update(pod.uid for pod in pods if pod.uid in old and pod.uid not in fine)
+        steady = {_place(pod) for pod in pods if pod.uid in old - shaken and not pod.deleting}
+        starting = {_place(pod) for pod in pods if pod.uid not in old | been_ready and not pod.deleting}
+        both = steady & starting
+        return f"{', '.join(sorted(both))} have one" if len(both) > surge else None
+
+    at_most_surging.__name__ = f"{agent}: at most {surge} nodes have a new pod that is not ready beside the old one"
+    return at_most_surging
+
+
+def _place(pod: Object) -> str:
+    """The node that a pod of a DaemonSet was made for, whether it has it yet or not."""
+    affinity = pod.spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    return str(affinity["nodeSelectorTerms"][0]["matchFields"][0]["values"][0])
+
+
+def _only_on(nodes: list[Object]) -> dict[str, Any]:
+    """`spec` of pods that may go to these nodes."""
+    names = [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node.name]}]} for node in nodes]
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": names}}
+    return {"affinity": {"nodeAffinity": required}}
+
+
+def _set_image(agent: Object, image: str) -> None:
+    template = {"spec": {"containers": [{"name": "main", "image": image}]}}
+    agent.patch({"spec": {"template": template}}, type="strategic")
+
+
+def _images(pods: list[Object]) -> set[str]:
+    return {pod.spec["containers"][0]["image"] for pod in pods}
+
+
+def _run(image: str, number: int) -> ListCondition:
+    """So many pods are there, all of them made for this image."""
+    wanted = settled(number)
+
+    def run(pods: list[Object]) -> str | None:
+        found = _images(pods)
+        return wanted(pods) or (None if found == {image} else f"their images are {', '.join(sorted(found))}")
+
+    run.__name__ = f"{wanted.__name__}, with image {image}"
+    return run
+
+
+def _updated(number: int) -> Condition:
+    """So many nodes have a pod of the current template, and the controller knows it."""
+    meant = _meant_for(number)
+
+    def updated(agent: Object) -> str | None:
+        seen = agent.status.get("updatedNumberScheduled", 0)
+        return meant(agent) or (None if seen == number else f"{seen} nodes have a pod of its template")
+
+    updated.__name__ = f"has a pod of its template on {number} nodes"
+    return updated
+
+
+def _newest(revisions: list[Object]) -> Object:
+    return max(revisions, key=lambda each: int(each["revision"]))
