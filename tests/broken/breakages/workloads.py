@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
+from clusterproof import kinds
+from clusterproof.errors import ApiError
+
+from ..registry import Damage, breakage
+from ..subject import Subject
 from .controllers import rewritten
 
 DEPLOYMENTS = "apps/v1/deployments"
+DAEMON_SETS = "apps/v1/daemonsets"
 STATEFUL_SETS = "apps/v1/statefulsets"
 JOBS = "batch/v1/jobs"
 
@@ -65,7 +74,7 @@ rewritten(
 rewritten(
     "daemonset_selector_ignored",
     "DaemonSets have a pod on every node, whichever they ask for.",
-    "apps/v1/daemonsets",
+    DAEMON_SETS,
     'has(object.spec.template.spec.nodeSelector) ? [JSONPatch{op: "remove", path: "/spec/template/spec/nodeSelector"}] '
     ": []",
     patch="JSONPatch",
@@ -76,7 +85,7 @@ rewritten(
 rewritten(
     "daemonset_all_at_once",
     "Rolling updates of DaemonSets replace all pods at once.",
-    "apps/v1/daemonsets",
+    DAEMON_SETS,
     '[JSONPatch{op: "replace", path: "/spec/updateStrategy", value: '
     '{"type": dyn("RollingUpdate"), "rollingUpdate": dyn({"maxUnavailable": dyn("100%"), "maxSurge": dyn(0)})}}]',
     patch="JSONPatch",
@@ -210,7 +219,7 @@ rewritten(
 rewritten(
     "daemonset_never_surges",
     "Rolling updates of DaemonSets end the old pod of a node before the new one is there, whatever they are to do.",
-    "apps/v1/daemonsets",
+    DAEMON_SETS,
     "object.spec.updateStrategy.rollingUpdate.maxSurge == 1 ? "
     '[JSONPatch{op: "replace", path: "/spec/updateStrategy/rollingUpdate", value: '
     '{"maxUnavailable": 1, "maxSurge": 0}}] : []',
@@ -240,3 +249,245 @@ rewritten(
     breaks={"apps/daemonset/every_node": r"does not tolerate .*node.kubernetes.io/not-ready.* for good"},
     keeps=["apps/deployment/self_heal"],
 )
+rewritten(
+    "daemonset_tolerates_everything",
+    "DaemonSets have a pod on every node, whether it tolerates the node's taints or not.",
+    DAEMON_SETS,
+    '[JSONPatch{op: "add", path: "/spec/template/spec/tolerations", value: [{"operator": "Exists"}]}]',
+    patch="JSONPatch",
+    breaks={"apps/daemonset/taints": r"shy is meant for 0 nodes: not within|bold-\w+ told to end: not within"},
+    keeps=["apps/daemonset/every_node"],
+)
+rewritten(
+    "daemonset_stays_on_tainted_nodes",
+    "Pods of DaemonSets stay, whatever NoExecute taint their node gets.",
+    DAEMON_SETS,
+    "has(object.spec.template.spec.tolerations) ? [JSONPatch{"
+    'op: "add", path: "/spec/template/spec/tolerations/-", value: {"operator": "Exists", "effect": "NoExecute"}}] : []',
+    patch="JSONPatch",
+    breaks={"apps/daemonset/taints": r"Pod \S+/bold-\w+ told to end: not within"},
+    keeps=["apps/daemonset/every_node"],
+)
+rewritten(
+    "daemonset_surges_everywhere",
+    "Rolling updates of DaemonSets start a new pod on all nodes at once, however few they are to start.",
+    DAEMON_SETS,
+    "object.spec.updateStrategy.rollingUpdate.maxSurge == 1 ? "
+    '[JSONPatch{op: "replace", path: "/spec/updateStrategy/rollingUpdate/maxSurge", value: "100%"}] : []',
+    patch="JSONPatch",
+    breaks={"apps/daemonset/update[1/0]": r"at most 1 nodes have a new pod that is not ready .*: not at moment"},
+    keeps=["apps/daemonset/update[0/1]"],
+    scale=1.0,
+)
+rewritten(
+    "daemonset_history_lost",
+    "DaemonSets keep no revision of an earlier template.",
+    DAEMON_SETS,
+    "Object{spec: Object.spec{revisionHistoryLimit: 0}}",
+    breaks={"apps/daemonset/rollback": r"agent: its newest revision is \S+ \S+, not \S+ \S+ of its first template"},
+    keeps=["apps/daemonset/every_node"],
+    scale=1.0,
+)
+rewritten(
+    "daemonset_update_waits",
+    "DaemonSets replace a pod by their changed template only when somebody deletes it.",
+    DAEMON_SETS,
+    '[JSONPatch{op: "replace", path: "/spec/updateStrategy", value: {"type": "OnDelete"}}]',
+    patch="JSONPatch",
+    breaks={"apps/daemonset/rollback": r"pods .* number exactly 2, .* with image \S+: not within .*their images are"},
+    keeps=["apps/daemonset/every_node"],
+)
+rewritten(
+    "job_stays_longer",
+    "Jobs that have finished stay for a minute, also those that are to go sooner.",
+    JOBS,
+    "has(object.spec.ttlSecondsAfterFinished) && object.spec.ttlSecondsAfterFinished < 60 ? "
+    '[JSONPatch{op: "replace", path: "/spec/ttlSecondsAfterFinished", value: 60}] : []',
+    patch="JSONPatch",
+    breaks={"apps/job/ttl": r"Job \S+/brief gone: not within .* still there"},
+    keeps=["apps/job/suspend"],
+)
+rewritten(
+    "job_deadline_late",
+    "Jobs may be active for a minute, also those that have less.",
+    JOBS,
+    "has(object.spec.activeDeadlineSeconds) && object.spec.activeDeadlineSeconds < 60 ? "
+    '[JSONPatch{op: "replace", path: "/spec/activeDeadlineSeconds", value: 60}] : []',
+    patch="JSONPatch",
+    breaks={"apps/job/active_deadline": r"Job \S+/late has condition Failed=True \(DeadlineExceeded\): not within"},
+    keeps=["apps/job/suspend"],
+)
+rewritten(
+    "job_deadline_early",
+    "Jobs that have a deadline may be active for a second, also those that have longer.",
+    JOBS,
+    "has(object.spec.activeDeadlineSeconds) && object.spec.activeDeadlineSeconds > 1 ? "
+    '[JSONPatch{op: "replace", path: "/spec/activeDeadlineSeconds", value: 1}] : []',
+    patch="JSONPatch",
+    breaks={
+        "apps/job/active_deadline": r"late may be active for 3 s, and failed after|patient may be active for an hour, and|"
+        r"number exactly 1, none being deleted: not within"
+    },
+    keeps=["apps/job/suspend"],
+)
+rewritten(
+    "job_fails_at_any_exit_code",
+    "Jobs whose failure policy names exit codes fail at any other, too.",
+    JOBS,
+    "has(object.spec.podFailurePolicy) && has(object.spec.podFailurePolicy.rules[0].onExitCodes) ? "
+    '[JSONPatch{op: "replace", path: "/spec/podFailurePolicy/rules/0/onExitCodes", value: '
+    '{"operator": dyn("NotIn"), "values": dyn([1])}}] : []',
+    patch="JSONPatch",
+    breaks={"apps/job/failure[other_exit_code]": r"'reason': 'PodFailurePolicy'"},
+    keeps=["apps/job/failure[backoff_limit]", "apps/job/failure[pod_failure_policy]"],
+    scale=1.0,
+)
+rewritten(
+    "job_counts_disruptions",
+    "Jobs count pods that were disrupted as failed, although they are to ignore them.",
+    JOBS,
+    'has(object.spec.podFailurePolicy) && object.spec.podFailurePolicy.rules[0].action == "Ignore" ? '
+    '[JSONPatch{op: "replace", path: "/spec/podFailurePolicy/rules/0/action", value: "Count"}] : []',
+    patch="JSONPatch",
+    breaks={"apps/job/disruption": r"are 1, all ready, without work-\w+: not within|work is to ignore that"},
+    keeps=["apps/job/failure[pod_failure_policy]"],
+)
+rewritten(
+    "deployment_gives_up_late",
+    "Deployments say that they do not progress only after a minute, also those that have less.",
+    DEPLOYMENTS,
+    "object.spec.progressDeadlineSeconds < 60 ? "
+    '[JSONPatch{op: "replace", path: "/spec/progressDeadlineSeconds", value: 60}] : []',
+    patch="JSONPatch",
+    breaks={"apps/deployment/bad_rollout": r"Deployment \S+/web .*ProgressDeadlineExceeded.* not within"},
+    keeps=["apps/deployment/revision_history"],
+)
+rewritten(
+    "deployment_gives_up_at_once",
+    "Deployments say that they do not progress as soon as they have not for a second.",
+    DEPLOYMENTS,
+    "object.spec.progressDeadlineSeconds < 60 ? "
+    '[JSONPatch{op: "replace", path: "/spec/progressDeadlineSeconds", value: 1}] : []',
+    patch="JSONPatch",
+    breaks={"apps/deployment/bad_rollout": r"web may be without progress for 3 s, and was given up after [012]$"},
+    keeps=["apps/deployment/revision_history"],
+    scale=1.0,
+)
+rewritten(
+    "deployment_soon_available",
+    "Pods of Deployments are available two seconds after they are ready, also those that are to wait longer.",
+    DEPLOYMENTS,
+    "has(object.spec.minReadySeconds) && object.spec.minReadySeconds > 2 ? "
+    '[JSONPatch{op: "replace", path: "/spec/minReadySeconds", value: 2}] : []',
+    patch="JSONPatch",
+    breaks={"apps/deployment/min_ready_seconds": r"web has no available pods: no longer after .* its pod is available"},
+    keeps=["apps/deployment/revision_history"],
+    scale=1.0,
+)
+
+
+def _claims_kept(field: str, other: str) -> str:
+    """What a StatefulSet does with claims in one case, it does as it is told for another."""
+    told = "persistentVolumeClaimRetentionPolicy"
+    return f"Object{{spec: Object.spec{{{told}: Object.spec.{told}{{{field}: object.spec.{told}.{other}}}}}}}"
+
+
+rewritten(
+    "statefulset_claims_as_if_scaled",
+    "StatefulSets that are deleted do with their claims as they are told for being scaled down.",
+    STATEFUL_SETS,
+    _claims_kept("whenDeleted", "whenScaled"),
+    breaks={
+        "apps/statefulset/claims[Delete/Retain]": r"there are [01], not 1|are to be kept, but belong to somebody",
+        "apps/statefulset/claims[Retain/Delete]": r"persistentvolumeclaims .* number exactly 0.*there are 2, not 0",
+    },
+    keeps=["apps/statefulset/claims[Retain]", "apps/statefulset/claims[Delete]"],
+)
+rewritten(
+    "statefulset_claims_as_if_deleted",
+    "StatefulSets that are scaled down do with their claims as they are told for being deleted.",
+    STATEFUL_SETS,
+    _claims_kept("whenScaled", "whenDeleted"),
+    breaks={
+        "apps/statefulset/claims[Delete/Retain]": r"persistentvolumeclaims .* number exactly 1.*there are 2, not 1",
+        "apps/statefulset/claims[Retain/Delete]": r"persistentvolumeclaims .* number exactly 2.*there are [12], not 2",
+    },
+    keeps=["apps/statefulset/claims[Retain]", "apps/statefulset/claims[Delete]"],
+)
+rewritten(
+    "statefulset_never_parallel",
+    "StatefulSets start their pods one after the other, although they need not wait.",
+    STATEFUL_SETS,
+    'Object{spec: Object.spec{podManagementPolicy: "OrderedReady"}}',
+    breaks={"apps/statefulset/parallel": r"number exactly 3, none being deleted: not within .*there are 1, not 3"},
+    keeps=["apps/statefulset/order"],
+)
+rewritten(
+    "statefulset_ends_one_at_a_time",
+    "StatefulSets that are scaled down end one pod, and the next only when that is gone: here, never.",
+    f"{STATEFUL_SETS}/scale",
+    "object.spec.replicas < oldObject.spec.replicas - 1 ? "
+    '[JSONPatch{op: "replace", path: "/spec/replicas", value: oldObject.spec.replicas - 1}] : []',
+    patch="JSONPatch",
+    breaks={"apps/statefulset/parallel": r"Pod \S+/db-1 told to end: not within"},
+    keeps=["apps/statefulset/start_ordinal"],
+)
+rewritten(
+    "cronjob_deadline_short",
+    "CronJobs start no Job that is more than a minute late, whatever their deadline.",
+    "batch/v1/cronjobs",
+    "has(object.spec.startingDeadlineSeconds) ? "
+    '[JSONPatch{op: "replace", path: "/spec/startingDeadlineSeconds", value: 60}] : []',
+    patch="JSONPatch",
+    breaks={"apps/cronjob/catch_up": r"were started by CronJob \S+/lenient: not within"},
+    keeps=["apps/cronjob/time_zone"],
+)
+rewritten(
+    "budgets_by_unavailable_pods_ignored",
+    "Disruption budgets that say how many pods may be unavailable keep none.",
+    "policy/v1/poddisruptionbudgets",
+    'has(object.spec.maxUnavailable) ? [JSONPatch{op: "replace", path: "/spec/maxUnavailable", value: "100%"}] : []',
+    patch="JSONPatch",
+    breaks={"apps/pdb/max_unavailable": r"PodDisruptionBudget \S+/web allows 1 disruptions of 2 .*: not within"},
+    keeps=["apps/pdb/eviction"],
+    scale=1.0,
+)
+
+
+@breakage(
+    breaks={"apps/cronjob/schedule": r"tick started several Jobs for one minute"}, keeps=["apps/job/suspend"], scale=1.0
+)
+def cronjob_starts_twice(subject: Subject) -> Damage:
+    """CronJobs start two Jobs each time."""
+    done = threading.Event()
+    doubling = threading.Thread(target=_double_jobs, args=(subject, done))
+    doubling.start()
+    try:
+        yield []
+    finally:
+        done.set()
+        doubling.join()
+
+
+def _double_jobs(subject: Subject, done: threading.Event) -> None:
+    """Give every Job that a CronJob has started a twin, until it is `done`."""
+    seen: set[str] = set()
+    while not done.wait(0.2):
+        for job in subject.client.get(kinds.JOB.path())["items"]:
+            metadata = job["metadata"]
+            owners = [owner["kind"] for owner in metadata.get("ownerReferences", [])]
+            if "CronJob" in owners and metadata["uid"] not in seen and not metadata["name"].endswith("-twin"):
+                seen.add(metadata["uid"])
+                _twin(subject, job)
+
+
+def _twin(subject: Subject, job: dict[str, Any]) -> None:
+    kept = {key: job["metadata"][key] for key in ("annotations", "ownerReferences") if key in job["metadata"]}
+    template = {"spec": job["spec"]["template"]["spec"]}
+    metadata = {"name": f"{job['metadata']['name']}-twin", **kept}
+    twin = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": template}}
+    try:
+        subject.client.post(kinds.JOB.path(job["metadata"]["namespace"]), twin)
+    except ApiError as error:
+        if error.status not in (403, 409):  # its namespace may be on its way out
+            raise
