@@ -249,13 +249,20 @@ def test_claims(
 
     db.scale(1)
     eventually(db.pods(), settled(1), within=timeouts.object)
-    eventually(owned, settled(after_scaling), within=timeouts.object)
+    left = eventually(owned, settled(after_scaling), within=timeouts.object)
+    doomed = [claim.name for claim in left if "Pod" in _owners(claim)]
+    assert not doomed, f"{', '.join(doomed)} are to be kept when {db} is scaled down, but belong to a pod that has gone"
     db.delete()
     eventually(db.pods(), gone, within=timeouts.object)
     left = eventually(owned, settled(after_deletion), within=timeouts.object)
 
-    owners = [claim.name for claim in left if claim.metadata.get("ownerReferences")]
-    assert not owners, f"{', '.join(owners)} are to be kept, but belong to somebody who will take them along"
+    doomed = [claim.name for claim in left if _owners(claim)]
+    assert not doomed, f"{', '.join(doomed)} are to be kept, but belong to somebody who will take them along"
+
+
+def _owners(claim: Object) -> set[str]:
+    """Kinds of those with which a claim goes away."""
+    return {owner["kind"] for owner in claim.metadata.get("ownerReferences") or []}
 
 
 def _diarist(namespace: Namespace, images: Images) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 from clusterproof import kinds
+from clusterproof.client import Client
 from clusterproof.errors import ApiError
 
 from ..registry import Damage, breakage
@@ -117,7 +118,10 @@ rewritten(
     STATEFUL_SETS,
     "Object{spec: Object.spec{persistentVolumeClaimRetentionPolicy: Object.spec.persistentVolumeClaimRetentionPolicy{"
     'whenScaled: "Delete", whenDeleted: "Delete"}}}',
-    breaks={"apps/statefulset/claims[Retain]": r"persistentvolumeclaims .* number exactly 2.*there are [01], not 2"},
+    breaks={
+        "apps/statefulset/claims[Retain]": r"persistentvolumeclaims .* number exactly 2.*there are [01], not 2|"
+        r"belong to a pod that has gone|are to be kept, but belong to somebody"
+    },
     keeps=["apps/statefulset/claims[Delete]"],
 )
 rewritten(
@@ -251,12 +255,13 @@ rewritten(
 )
 rewritten(
     "daemonset_tolerates_everything",
-    "DaemonSets have a pod on every node, whether it tolerates the node's taints or not.",
+    "DaemonSets have a pod on every node, whether it tolerates the node's NoSchedule taints or not.",
     DAEMON_SETS,
-    '[JSONPatch{op: "add", path: "/spec/template/spec/tolerations", value: [{"operator": "Exists"}]}]',
+    '[JSONPatch{op: "add", path: "/spec/template/spec/tolerations", value: '
+    '[{"operator": "Exists", "effect": "NoSchedule"}]}]',
     patch="JSONPatch",
-    breaks={"apps/daemonset/taints": r"shy is meant for 0 nodes: not within|bold-\w+ told to end: not within"},
-    keeps=["apps/daemonset/every_node"],
+    breaks={"apps/daemonset/taints": r"DaemonSet \S+/shy is meant for 0 nodes: not within"},
+    keeps=["apps/deployment/self_heal"],
 )
 rewritten(
     "daemonset_stays_on_tainted_nodes",
@@ -266,7 +271,7 @@ rewritten(
     'op: "add", path: "/spec/template/spec/tolerations/-", value: {"operator": "Exists", "effect": "NoExecute"}}] : []',
     patch="JSONPatch",
     breaks={"apps/daemonset/taints": r"Pod \S+/bold-\w+ told to end: not within"},
-    keeps=["apps/daemonset/every_node"],
+    keeps=["apps/deployment/self_heal"],
 )
 rewritten(
     "daemonset_surges_everywhere",
@@ -325,7 +330,7 @@ rewritten(
     '[JSONPatch{op: "replace", path: "/spec/activeDeadlineSeconds", value: 1}] : []',
     patch="JSONPatch",
     breaks={
-        "apps/job/active_deadline": r"late may be active for 3 s, and failed after|patient may be active for an hour, and|"
+        "apps/job/active_deadline": r"late may be active for 3 s, and failed|patient may be active for an hour, and|"
         r"number exactly 1, none being deleted: not within"
     },
     keeps=["apps/job/suspend"],
@@ -369,7 +374,7 @@ rewritten(
     "object.spec.progressDeadlineSeconds < 60 ? "
     '[JSONPatch{op: "replace", path: "/spec/progressDeadlineSeconds", value: 1}] : []',
     patch="JSONPatch",
-    breaks={"apps/deployment/bad_rollout": r"web may be without progress for 3 s, and was given up after [012]$"},
+    breaks={"apps/deployment/bad_rollout": r"web may be without progress for 3 s, and was given up after [012]\b"},
     keeps=["apps/deployment/revision_history"],
     scale=1.0,
 )
@@ -380,7 +385,10 @@ rewritten(
     "has(object.spec.minReadySeconds) && object.spec.minReadySeconds > 2 ? "
     '[JSONPatch{op: "replace", path: "/spec/minReadySeconds", value: 2}] : []',
     patch="JSONPatch",
-    breaks={"apps/deployment/min_ready_seconds": r"web has no available pods: no longer after .* its pod is available"},
+    breaks={
+        "apps/deployment/min_ready_seconds": r"web has no available pods: no longer after .* its pod is available|"
+        r"its pod is available as soon as it is ready"
+    },
     keeps=["apps/deployment/revision_history"],
     scale=1.0,
 )
@@ -410,7 +418,8 @@ rewritten(
     _claims_kept("whenScaled", "whenDeleted"),
     breaks={
         "apps/statefulset/claims[Delete/Retain]": r"persistentvolumeclaims .* number exactly 1.*there are 2, not 1",
-        "apps/statefulset/claims[Retain/Delete]": r"persistentvolumeclaims .* number exactly 2.*there are [12], not 2",
+        "apps/statefulset/claims[Retain/Delete]": r"persistentvolumeclaims .* number exactly 2.*there are [12], not 2|"
+        r"belong to a pod that has gone",
     },
     keeps=["apps/statefulset/claims[Retain]", "apps/statefulset/claims[Delete]"],
 )
@@ -460,7 +469,7 @@ rewritten(
 def cronjob_starts_twice(subject: Subject) -> Damage:
     """CronJobs start two Jobs each time."""
     done = threading.Event()
-    doubling = threading.Thread(target=_double_jobs, args=(subject, done))
+    doubling = threading.Thread(target=_double_jobs, args=(Client.from_kubeconfig(subject.state.kubeconfig), done))
     doubling.start()
     try:
         yield []
@@ -469,25 +478,25 @@ def cronjob_starts_twice(subject: Subject) -> Damage:
         doubling.join()
 
 
-def _double_jobs(subject: Subject, done: threading.Event) -> None:
+def _double_jobs(client: Client, done: threading.Event) -> None:
     """Give every Job that a CronJob has started a twin, until it is `done`."""
     seen: set[str] = set()
     while not done.wait(0.2):
-        for job in subject.client.get(kinds.JOB.path())["items"]:
+        for job in client.get(kinds.JOB.path())["items"]:
             metadata = job["metadata"]
             owners = [owner["kind"] for owner in metadata.get("ownerReferences", [])]
             if "CronJob" in owners and metadata["uid"] not in seen and not metadata["name"].endswith("-twin"):
                 seen.add(metadata["uid"])
-                _twin(subject, job)
+                _twin(client, job)
 
 
-def _twin(subject: Subject, job: dict[str, Any]) -> None:
+def _twin(client: Client, job: dict[str, Any]) -> None:
     kept = {key: job["metadata"][key] for key in ("annotations", "ownerReferences") if key in job["metadata"]}
     template = {"spec": job["spec"]["template"]["spec"]}
     metadata = {"name": f"{job['metadata']['name']}-twin", **kept}
     twin = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": template}}
     try:
-        subject.client.post(kinds.JOB.path(job["metadata"]["namespace"]), twin)
+        client.post(kinds.JOB.path(job["metadata"]["namespace"]), twin)
     except ApiError as error:
         if error.status not in (403, 409):  # its namespace may be on its way out
             raise
