@@ -163,7 +163,8 @@ def test_update(
 ) -> None:
     """A DaemonSet with a changed template MUST replace every pod, with no more than maxUnavailable nodes without one.
 
-    With maxSurge a node has its new pod before the old one goes.
+    With maxSurge a node has its new pod before the old one goes, and no more nodes than that have both at a time while
+    the new one is not ready.
 
     Source: https://kubernetes.io/docs/tasks/manage-daemon/update-daemon-set/
     """

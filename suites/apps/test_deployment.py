@@ -241,7 +241,7 @@ def test_pause(namespace: Namespace, images: Images, timeouts: Timeouts) -> None
 
 
 def test_bad_rollout(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
-    """A Deployment whose new pods never become ready MUST keep the old ones, and say that it does not progress.
+    """A Deployment whose new pods never become ready MUST keep the old ones, and tell of it at its deadline.
 
     Source: https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#failed-deployment
     """
