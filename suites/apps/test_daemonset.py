@@ -64,14 +64,14 @@ def test_every_node(namespace: Namespace, cluster: Cluster, images: Images, time
     agent = namespace.create(
         manifests.daemon_set("agent", images.agnhost, args=["pause"], spec={"nodeSelector": LINUX})
     )
-    before = eventually(agent.pods().read, _one_on_every(cluster), within=timeouts.rollout)
+    before = eventually(agent.pods(), _one_on_every(cluster), within=timeouts.rollout)
     for pod in before:
         lasting = {each.get("key") for each in pod.spec["tolerations"] if "tolerationSeconds" not in each}
         assert lasting >= TOLERATED, f"{pod} does not tolerate {', '.join(sorted(TOLERATED - lasting))} for good"
 
     victim = next(pod for pod in before if ready(pod) is None)
     victim.delete()
-    after = eventually(agent.pods().read, _one_on_every(cluster, without=victim), within=timeouts.recovery)
+    after = eventually(agent.pods(), _one_on_every(cluster, without=victim), within=timeouts.recovery)
 
     left = {node.name for node in _daemon_nodes(cluster)}
     lost = {pod.name for pod in before if pod.spec["nodeName"] in left} - {pod.name for pod in [*after, victim]}
@@ -144,7 +144,7 @@ def test_log_agent(namespace: Namespace, cluster: Cluster, images: Images, timeo
     agent = namespace.create(_collector(images, f"/var/log/pods/{namespace}_writer-*", token))
 
     collectors = eventually(
-        agent.pods().read,
+        agent.pods(),
         _one_on_every(cluster),
         within=timeouts.rollout,
         describe="have found the line of the writer on their node, one on each node",
@@ -297,7 +297,7 @@ def _one_on_each(nodes: list[Object], *, without: Object | None = None) -> ListC
 
 
 def _one_on_every(cluster: Cluster, *, without: Object | None = None) -> ListCondition:
-    """`_one_on_each` of all nodes that take daemons, as they are at that moment: nodes come and go."""
+    """`_one_on_each` of all nodes that take daemons, as they are now: nodes come and go, and pods with them."""
 
     def one_on_every(pods: list[Object]) -> str | None:
         return _one_on_each(_daemon_nodes(cluster), without=without)(pods)
