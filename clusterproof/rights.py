@@ -65,6 +65,14 @@ def review(
     return bool(client.post(asked.path(), body)["status"]["allowed"])
 
 
+def told_rules(client: Client, namespace: str) -> list[dict[str, Any]]:
+    """What the server tells somebody of what they may do to objects of a namespace; it need not be all of it."""
+    api = "authorization.k8s.io/v1"
+    body = {"apiVersion": api, "kind": "SelfSubjectRulesReview", "spec": {"namespace": namespace}}
+    rules: list[dict[str, Any]] = client.post(f"/apis/{api}/selfsubjectrulesreviews", body)["status"]["resourceRules"]
+    return rules
+
+
 def grant(
     namespace: Namespace,
     rules: Sequence[Mapping[str, Any]],

@@ -29,7 +29,7 @@ from clusterproof.credentials import Credentials
 from clusterproof.kinds import Kind
 from clusterproof.objects import PATCH_TYPES
 from clusterproof.refusals import refused
-from clusterproof.rights import VERBS, attempt, bind, grant, note, review
+from clusterproof.rights import VERBS, attempt, bind, grant, note, review, told_rules
 
 Subject = dict[str, Any]
 Cell = tuple[str, Kind]
@@ -396,13 +396,16 @@ def test_unbound(namespace: Namespace, credentials: Credentials) -> None:
             f"discovery and health are for everybody known, but {client.user} got {told}"
         )
         assert not review(client, "get", kinds.SECRET, namespace.name), f"a review lets {client.user} read secrets"
+        rules = [rule for rule in told_rules(client, namespace.name) if _is_of_the_core(rule)]
+        assert not rules, f"{client.user} was granted nothing, but is told by a review of their rules: {rules}"
 
 
 @pytest.mark.smoke
 def test_broad_grants(cluster: Cluster) -> None:
-    """No binding MUST let anybody without credentials see into the cluster or change it, or everybody read secrets.
+    """No binding MUST let anybody without credentials see into the cluster or change it, or everybody take it over.
 
-    Nor a service account called default, which every pod has by default, all over the cluster.
+    By reading secrets, writing pods, commands in them, kubelets, or in another's name. Nor a service account called
+    default, which every pod has by default, or all accounts of a namespace, all over the cluster.
 
     Source: https://kubernetes.io/docs/concepts/security/rbac-good-practices/
     """
@@ -423,6 +426,17 @@ STRANGERS = ("system:anonymous", "system:unauthenticated")
 EVERYBODY = (*STRANGERS, "system:authenticated", "system:serviceaccounts")
 REVIEWS = {"authorization.k8s.io", "authentication.k8s.io"}
 """To ask what one may do, or who one is, is a write in form only."""
+READING = {"get", "list", "watch"}
+ANOTHER = {"impersonate", "escalate", "bind"}
+"""Verbs by which somebody gets the rights of another."""
+IDENTITIES = {"users", "groups", "serviceaccounts"}
+ENTRANCES = {"pods/exec", "pods/attach", "nodes/proxy", "serviceaccounts/token"}
+"""Whoever has them can be what runs in a pod, whatever the verb: also reading takes commands to it."""
+CORE = IDENTITIES | {
+    *("*", "pods", "services", "secrets", "configmaps", "nodes", "namespaces", "endpoints", "events"),
+    *("persistentvolumes", "persistentvolumeclaims", "replicationcontrollers", "resourcequotas", "limitranges"),
+}
+"""Resources without API group; vendors have others there, besides their own group."""
 
 
 def _somebody(
@@ -554,15 +568,41 @@ def _accepted(answer: Response) -> str | None:
     return None if answer.status == 201 else f"it was answered with {answer.status} {answer.text}"
 
 
+def _is_of_the_core(rule: Mapping[str, Any]) -> bool:
+    """Whether a rule is about objects that every cluster has; a single one with a name may be for everybody."""
+    resources = {each.partition("/")[0] for each in rule.get("resources") or []}
+    in_the_core = {"", "*"} & set(rule.get("apiGroups") or [])
+    return bool(in_the_core and resources & CORE and not rule.get("resourceNames"))
+
+
 def _is_too_much(binding: Object, who: Subject, rule: Mapping[str, Any]) -> bool:
-    """Whether somebody who stands for many is granted a write, secrets or everything."""
-    resources, verbs = set(rule.get("resources") or []), set(rule.get("verbs") or [])
-    if set(rule.get("apiGroups") or []) <= REVIEWS:
-        return "*" in (rule.get("nonResourceURLs") or []) and who["name"] in EVERYBODY
-    writes, everything = not verbs <= {"get", "list", "watch"}, bool(resources & {"*", "secrets"})
+    """Whether somebody who stands for many is granted secrets, everything, or what leads to that."""
+    resources, verbs = _touched(rule), set(rule.get("verbs") or [])
+    everywhere, name = not binding.namespace, who["name"]
+    writes, everything = not verbs <= READING, bool(resources & {"*", "secrets"})
+    if not resources:
+        return "*" in (rule.get("nonResourceURLs") or []) and name in EVERYBODY
+    if name in STRANGERS:
+        # A single object that may be read in one namespace is how machines find a cluster that they are to join.
+        published = not everywhere and (rule.get("resourceNames") or binding.namespace == "kube-public")
+        return writes or everything or not published
+    another = bool(verbs & ANOTHER) or ("*" in verbs and bool(resources & IDENTITIES))
+    enters = bool(resources & ENTRANCES) or (writes and "pods" in resources)
+    return (everything or another or enters) and _is_many(who, everywhere=everywhere)
+
+
+def _is_many(who: Subject, *, everywhere: bool) -> bool:
+    """Whether a subject is everybody, or, in a binding that counts everywhere, what pods are by default."""
+    name = who["name"]
     if who["kind"] == "ServiceAccount":
-        return who["name"] == "default" and not binding.namespace and everything
-    if who["name"] in STRANGERS:
-        # What may be read in one namespace is how machines find a cluster that they are to join.
-        return writes or everything or (bool(resources) and not binding.namespace)
-    return everything and who["name"] in EVERYBODY
+        return everywhere and name == "default"
+    by_default = name.startswith("system:serviceaccount:") and name.endswith(":default")
+    return name in EVERYBODY or (everywhere and (by_default or name.startswith("system:serviceaccounts:")))
+
+
+def _touched(rule: Mapping[str, Any]) -> set[str]:
+    """Resources of Kubernetes that a rule is about, except for what is only asked."""
+    groups, resources = set(rule.get("apiGroups") or []) - REVIEWS, set(rule.get("resources") or [])
+    if any(group and ("." not in group or group.endswith(".k8s.io")) for group in groups):
+        return resources
+    return {each for each in resources if each.partition("/")[0] in CORE} if "" in groups else set()

@@ -17,6 +17,7 @@ from . import network as network
 from . import nodes as nodes
 from . import pods as pods
 from . import policies as policies
+from . import rights as rights
 from . import scheduler as scheduler
 from . import server as server
 from . import storage as storage

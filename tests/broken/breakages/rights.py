@@ -1,0 +1,111 @@
+"""Rights that are granted to more than are to have them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from clusterproof import manifests
+
+from ..registry import Damage, breakage
+from ..subject import SYSTEM, Subject
+
+EVERYBODY = manifests.subject("Group", "system:authenticated")
+DEFAULT = manifests.subject("ServiceAccount", "default", "default")
+
+
+def granted(
+    name: str,
+    meaning: str,
+    rule: Mapping[str, Any],
+    to: Mapping[str, Any],
+    *,
+    breaks: Mapping[str, str],
+    keeps: Sequence[str] = ("access/rbac/resource_names",),
+) -> None:
+    """Register a breakage: a ClusterRole with one rule is bound to somebody, everywhere."""
+
+    @breakage(name=name, meaning=meaning, breaks=breaks, keeps=keeps)
+    def grant(subject: Subject) -> Damage:
+        role = manifests.cluster_role("broken", [dict(rule)])
+        with subject.having(role, manifests.cluster_role_binding("broken", "broken", [dict(to)])):
+            yield []
+
+
+def _grants(whom: str, what: str) -> dict[str, str]:
+    return {"access/rbac/broad_grants": rf"ClusterRoleBinding broken grants {whom} .*{what}"}
+
+
+def _told(what: str) -> dict[str, str]:
+    return {"access/rbac/unbound": rf"was granted nothing, but is told by a review of their rules: .*{what}"}
+
+
+granted(
+    "everybody_makes_pods",
+    "Everybody known may list and create pods.",
+    manifests.rbac_rule(["list", "create"], ["pods"]),
+    EVERYBODY,
+    breaks=_grants("system:authenticated", "pods") | _told("pods"),
+)
+granted(
+    "everybody_reads_pods",
+    "Everybody known may list pods.",
+    manifests.rbac_rule(["list"], ["pods"]),
+    EVERYBODY,
+    breaks=_told("pods"),
+    keeps=["access/rbac/broad_grants"],
+)
+granted(
+    "everybody_reaches_kubelets",
+    "Everybody known may ask kubelets through the API server.",
+    manifests.rbac_rule(["get"], ["nodes/proxy"]),
+    EVERYBODY,
+    breaks=_grants("system:authenticated", "nodes/proxy") | _told("nodes/proxy"),
+)
+granted(
+    "everybody_impersonates",
+    "Everybody known may act as any user.",
+    manifests.rbac_rule(["impersonate"], ["users"]),
+    EVERYBODY,
+    breaks=_grants("system:authenticated", "impersonate") | _told("impersonate"),
+)
+granted(
+    "default_account_runs_commands",
+    "Pods with the service account that they have by default may run commands in every other pod.",
+    manifests.rbac_rule(["create"], ["pods/exec"]),
+    DEFAULT,
+    breaks=_grants("default", "pods/exec"),
+    keeps=["access/rbac/unbound"],
+)
+granted(
+    "default_account_named_as_user",
+    "The service account that pods have by default may read every Secret, as the user that it is.",
+    manifests.rbac_rule(["get"], ["secrets"]),
+    manifests.subject("User", "system:serviceaccount:default:default"),
+    breaks=_grants("system:serviceaccount:default:default", "secrets"),
+    keeps=["access/rbac/unbound"],
+)
+
+
+@breakage(
+    breaks=_grants("system:serviceaccounts:kube-system", r"'\*'"),
+    keeps=["access/rbac/unbound"],
+)
+def system_accounts_are_administrators(subject: Subject) -> Damage:
+    """All service accounts of kube-system are bound to cluster-admin."""
+    accounts = manifests.subject("Group", f"system:serviceaccounts:{SYSTEM}")
+    with subject.having(manifests.cluster_role_binding("broken", "cluster-admin", [accounts])):
+        yield []
+
+
+@breakage(
+    breaks={"access/rbac/broad_grants": r"RoleBinding default/broken grants system:unauthenticated .*pods"},
+    keeps=["access/rbac/unbound"],
+)
+def anonymous_views_default(subject: Subject) -> Damage:
+    """Whoever shows no credentials may look into the namespace default."""
+    nobody = manifests.subject("Group", "system:unauthenticated")
+    binding = manifests.role_binding("broken", "view", [nobody], role_kind="ClusterRole")
+    binding["metadata"]["namespace"] = "default"
+    with subject.having(binding):
+        yield []
