@@ -23,14 +23,17 @@ from clusterproof import (
     kinds,
     manifests,
 )
+from clusterproof.certificates import self_signed
 from clusterproof.credentials import SIGNER, Credentials, approval
-from clusterproof.errors import Hopeless
+from clusterproof.errors import Hopeless, SurroundingsError
 from clusterproof.refusals import refused
 from clusterproof.rights import grant
 
+FRONT_PROXY = {"X-Remote-User": "system:admin", "X-Remote-Group": "system:masters"}
+"""What a front proxy, whom the API server believes, would say of an administrator."""
 WHOAMI = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
-HOUR = 3600
+HOUR, DAY = 3600, 24 * 3600
 
 
 @pytest.mark.smoke
@@ -88,6 +91,27 @@ def test_certificates(cluster: Cluster, namespace: Namespace, credentials: Crede
         cluster.create(credentials.signing_request(user, ["system:masters"]))
 
 
+@pytest.mark.requires(capabilities.CERTIFICATES)
+def test_impostors(namespace: Namespace, credentials: Credentials) -> None:
+    """Nobody MUST be taken for another by what anybody can write: a front proxy's headers, or a name in a certificate.
+
+    Headers count only with the certificate of a front proxy, and a certificate only with the cluster's signature.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#authenticating-proxy
+    """
+    user = f"{namespace}-user"
+    known, nobody = credentials.certificate(user), credentials.anonymous()
+    forged = namespace.client.as_user(user, certificate=self_signed(user))
+
+    before = _taken_for(known, {})
+    assert before == user, f"the certificate of {user} makes known {before!r}"
+    for who, client, sound in (user, known, user), ("somebody without credentials", nobody, "system:anonymous"):
+        told = _taken_for(client, FRONT_PROXY)
+        assert told in ("", sound), f"{who} writes the headers {FRONT_PROXY} and is taken for {told}"
+    told = _taken_for(forged, {})
+    assert told != user, f"somebody who wrote the name {user} into a certificate, and signed it, is taken for {told}"
+
+
 def test_signers(cluster: Cluster, namespace: Namespace, credentials: Credentials, timeouts: Timeouts) -> None:
     """Who may approve signing requests MUST NOT approve one for a signer for which they have not been given the right.
 
@@ -126,10 +150,9 @@ def test_tokens(namespace: Namespace) -> None:
     assert (known["username"], known["uid"]) == (name, account.uid), f"the token of {account} makes known {known}"
     assert {"system:serviceaccounts", f"system:serviceaccounts:{namespace}"} <= set(known["groups"])
     claims = _claims(good["token"])
-    # A server may lengthen the life of a token, and says so; it may not shorten it.
-    assert claims["exp"] - claims["iat"] >= HOUR, (
-        f"a token for {HOUR} s was given for {claims['exp'] - claims['iat']} s"
-    )
+    # A server may lengthen the life of a token, and says so; it may not shorten it, or give it for ever.
+    lifetime = claims["exp"] - claims["iat"]
+    assert HOUR <= lifetime <= DAY, f"a token for {HOUR} s was given for {lifetime} s"
     told = datetime.fromisoformat(good["expirationTimestamp"]).timestamp()
     assert abs(told - claims["exp"]) <= 1, f"a token that ends at {claims['exp']} is said to end at {told}"
     assert claims["kubernetes.io"]["serviceaccount"] == {"name": "account", "uid": account.uid}, f"its claims: {claims}"
@@ -297,6 +320,16 @@ def _who(client: Client) -> dict[str, Any]:
     body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
     known: dict[str, Any] = client.post(WHOAMI, body)["status"]["userInfo"]
     return known
+
+
+def _taken_for(client: Client, headers: dict[str, str]) -> str:
+    """Who the API server takes a client for; empty where it is refused, be it in the handshake."""
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    try:
+        answer = client.request("POST", WHOAMI, body=body, headers=headers)
+    except SurroundingsError:
+        return ""
+    return str(answer.json()["status"]["userInfo"]["username"]) if answer.status == 201 else ""
 
 
 def _status(client: Client) -> int:

@@ -142,7 +142,10 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {key: value for key, value in self.headers.items() if key.lower() not in HOP_BY_HOP}
         if self.served.towards:
             headers.pop("Host", None)
-        headers.update(self._identity() if self.served.speaks_for_clients else {})
+        if self.served.speaks_for_clients:
+            # Who a client is, it cannot say itself.
+            headers = {key: value for key, value in headers.items() if not key.lower().startswith("x-remote-")}
+            headers |= self._identity()
         request = Request(self.command, self.path, headers, self.rfile.read(size))
         self.served.asked(request)
         if "Upgrade" in headers:

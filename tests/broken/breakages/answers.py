@@ -426,6 +426,23 @@ def _token_requested_without(field: str) -> Callable[[Request], None]:
 
 
 @breakage(
+    breaks={"access/credentials/tokens": r"a token for 3600 s was given for 172800 s"},
+    keeps=["access/credentials/bound_tokens"],
+)
+def tokens_for_days(subject: Subject) -> Damage:
+    """Every token is good for two days, for however short a time it was asked for."""
+
+    def asked(request: Request) -> None:
+        if request.method == "POST" and request.path.partition("?")[0].endswith("/token"):
+            wanted = json.loads(request.body)
+            wanted["spec"]["expirationSeconds"] = 2 * 24 * 3600
+            request.body = json.dumps(wanted).encode()
+
+    with through(subject, asked=asked) as arguments:
+        yield arguments
+
+
+@breakage(
     breaks={"health/public_info": r"a false token MUST be refused with 401, but /version answered 200"},
     keeps=["health/livez"],
 )

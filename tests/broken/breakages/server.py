@@ -10,7 +10,10 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from clusterproof.embedded.pki import Authority
+from clusterproof.embedded.pki import Authority, Pair
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from clusterproof import kinds, manifests
 
@@ -216,6 +219,44 @@ def front_proxy_unknown(subject: Subject) -> Damage:
         subject.client.delete(kinds.CONFIG_MAP.path(SYSTEM, "extension-apiserver-authentication"))
         subject.await_object(kinds.CONFIG_MAP, "extension-apiserver-authentication", SYSTEM)
         yield []
+
+
+@breakage(
+    breaks={"access/credentials/impostors": r"-user writes the headers .* and is taken for system:admin"},
+    keeps=["access/credentials/tokens", "health/livez"],
+)
+def front_proxies_signed_by_the_authority_of_clients(subject: Subject) -> Damage:
+    """Everybody with a client certificate is believed to be a front proxy."""
+    with tempfile.TemporaryDirectory() as folder:
+        # The API server does not start with the very same certificate in both places; with the same key it does.
+        authority = _renewed(Authority(subject.state.pki, "ca").pair, Path(folder))
+        arguments = (
+            ("--requestheader-client-ca-file=", f"--requestheader-client-ca-file={authority}"),
+            ("--requestheader-allowed-names=", ""),
+        )
+        with subject.restarted(SERVER, *arguments):
+            yield []
+
+
+def _renewed(authority: Pair, folder: Path) -> Path:
+    """Another certificate of an authority, for the same key."""
+    known = x509.load_pem_x509_certificate(authority.certificate.read_bytes())
+    key = serialization.load_pem_private_key(authority.key.read_bytes(), password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(known.subject)
+        .issuer_name(known.issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(known.not_valid_before_utc)
+        .not_valid_after(known.not_valid_after_utc)
+    )
+    for each in known.extensions:
+        builder = builder.add_extension(each.value, critical=each.critical)
+    path = folder / "renewed.crt"
+    path.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    return path
 
 
 @breakage(
