@@ -83,3 +83,24 @@ def test_writes(cluster: Cluster, namespace: Namespace, credentials: Credentials
         node.post(kinds.SERVICE_ACCOUNT.path(namespace.name, "default", "token"), body)
     known = itself.patch(real.path, {"metadata": {"labels": {"node.kubernetes.io/clusterproof": "yes"}}}, DRY)
     assert known["metadata"]["name"] == real.name, f"{itself.user} MUST be able to label itself, but: {known}"
+
+
+def test_pods(namespace: Namespace, credentials: Credentials, images: Images) -> None:
+    """A node MUST NOT report the status of pods that are not its own, delete them or evict them.
+
+    Only tried, as a dry run, on a pod that is held back from every node.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#noderestriction
+    """
+    node = credentials.certificate(f"system:node:{namespace}-node", ["system:nodes"])
+    gate = {"schedulingGates": [{"name": "clusterproof.dev/never"}]}
+    pod = namespace.create(manifests.pod("pod", images.agnhost, spec=gate))
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod.name}}
+
+    with refused(f"{node.user} reporting the status of {pod}, which is not its own,"):
+        node.patch(pod.path + "/status", {"status": {"message": "it is well"}}, DRY)
+    # A server that has not yet heard of the pod does not know whose it is, either.
+    with refused(f"{node.user} deleting {pod}, which is not its own,", 403, 404):
+        node.delete(pod.path, query=DRY)
+    with refused(f"{node.user} evicting {pod}, which is not its own,", 403, 404):
+        node.post(pod.path + "/eviction", eviction, DRY)

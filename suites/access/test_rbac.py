@@ -149,6 +149,8 @@ def test_resource_names(namespace: Namespace, credentials: Credentials, timeouts
 def test_subresources(namespace: Namespace, credentials: Credentials, timeouts: Timeouts, images: Images) -> None:
     """What is granted on a resource MUST NOT reach its subresources, and the other way round.
 
+    Nor does who may read commands in pods run one: since Kubernetes 1.35 that takes create, by websocket, too.
+
     Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources
     """
     namespace.create(manifests.deployment("seed", images.agnhost, replicas=0))
@@ -168,6 +170,13 @@ def test_subresources(namespace: Namespace, credentials: Credentials, timeouts: 
         kept = _forbidden(client, others)
         surplus = [_part(*each) for each in others if _part(*each) not in kept]
         assert not surplus, f"{client.user} was granted only {[_part(*each) for each in mine]}, but may {surplus}"
+
+    reader, curious = _somebody(ACCOUNT, namespace, credentials, "reader")
+    grant(namespace, [manifests.rbac_rule(["get"], ["pods/log", "pods/exec"])], [curious], name="reader")
+    _until_allowed(reader, partial(_forbidden, reader, [("GET", pod, "log")]), timeouts)
+    methods = ("GET", "POST") if _minor(reader) >= COMMANDS_TAKE_CREATE else ("POST",)
+    let_in = [_part(each, pod, "exec") for each in methods if not _forbidden(reader, [(each, pod, "exec")])]
+    assert not let_in, f"{reader.user} may get pods/exec but not create it, and is let in by {let_in}"
 
 
 def test_non_resource_urls(namespace: Namespace, credentials: Credentials, timeouts: Timeouts) -> None:
@@ -370,6 +379,8 @@ def test_defaults(namespace: Namespace, credentials: Credentials, timeouts: Time
 
     surplus = _surplus(client, namespace, allowed, forbidden, seeds)
     assert not surplus, f"{role} MUST NOT allow this in {namespace}, but {client.user} is answered {surplus}"
+    changes = [rule for rule in told_rules(client, namespace.name) if _lets_change(rule)] if role == "view" else []
+    assert not changes, f"{role} MUST NOT allow to change anything in {namespace}, but {client.user} may {changes}"
 
 
 @pytest.mark.smoke
@@ -426,7 +437,11 @@ STRANGERS = ("system:anonymous", "system:unauthenticated")
 EVERYBODY = (*STRANGERS, "system:authenticated", "system:serviceaccounts")
 REVIEWS = {"authorization.k8s.io", "authentication.k8s.io"}
 """To ask what one may do, or who one is, is a write in form only."""
+COMMANDS_TAKE_CREATE = 35
+"""Minor version of the first API server that asks for it, however a command is sent."""
 READING = {"get", "list", "watch"}
+OWN = {"", "*", "apps", "autoscaling", "batch", "networking.k8s.io", "policy", manifests.RBAC}
+"""API groups of the objects that `view` is about."""
 ANOTHER = {"impersonate", "escalate", "bind"}
 """Verbs by which somebody gets the rights of another."""
 IDENTITIES = {"users", "groups", "serviceaccounts"}
@@ -573,6 +588,18 @@ def _is_of_the_core(rule: Mapping[str, Any]) -> bool:
     resources = {each.partition("/")[0] for each in rule.get("resources") or []}
     in_the_core = {"", "*"} & set(rule.get("apiGroups") or [])
     return bool(in_the_core and resources & CORE and not rule.get("resourceNames"))
+
+
+def _lets_change(rule: Mapping[str, Any]) -> bool:
+    """Whether more than reading objects of Kubernetes itself is allowed by a rule."""
+    resources = _touched(rule) if OWN & set(rule.get("apiGroups") or []) else set()
+    return bool(resources) and (not set(rule["verbs"]) <= READING or bool(resources & ENTRANCES))
+
+
+def _minor(client: Client) -> int:
+    """37 of an API server 1.37, or of one that keeps to what 1.37 did."""
+    told = client.get("/version")
+    return int(str(told.get("emulationMinor") or told["minor"]).rstrip("+"))
 
 
 def _is_too_much(binding: Object, who: Subject, rule: Mapping[str, Any]) -> bool:

@@ -426,6 +426,21 @@ def _token_requested_without(field: str) -> Callable[[Request], None]:
 
 
 @breakage(
+    breaks={"access/node_isolation/pods": r"(deleting|evicting) Pod \S+/pod, .* MUST be refused .* it was accepted"},
+    keeps=["access/node_isolation/reads"],
+)
+def nodes_delete_all_pods(subject: Subject) -> Damage:
+    """Every node may delete pods of others."""
+
+    def asked(request: Request) -> None:
+        if request.method == "DELETE" and request.headers.get("X-Remote-User", "").startswith("system:node:"):
+            request.headers |= {"X-Remote-User": "broken", "X-Remote-Group": "system:masters"}
+
+    with through(subject, asked=asked) as arguments:
+        yield arguments
+
+
+@breakage(
     breaks={"access/credentials/tokens": r"a token for 3600 s was given for 172800 s"},
     keeps=["access/credentials/bound_tokens"],
 )

@@ -185,7 +185,10 @@ admission_off(
 
 
 @breakage(
-    breaks={"access/node_isolation/writes": r"MUST be refused with 403, but it was accepted"},
+    breaks={
+        "access/node_isolation/writes": r"MUST be refused with 403, but it was accepted",
+        "access/node_isolation/pods": r"reporting the status of Pod \S+/pod, .* MUST be refused .* it was accepted",
+    },
     keeps=["access/node_isolation/reads"],
 )
 def node_restriction_off(subject: Subject) -> Damage:
@@ -294,6 +297,29 @@ def viewers_read_secrets(subject: Subject) -> Damage:
     role = manifests.cluster_role("broken", [rule])
     role["metadata"]["labels"] = {"rbac.authorization.k8s.io/aggregate-to-view": "true"}
     with subject.having(role):
+        yield []
+
+
+@breakage(
+    breaks={"access/rbac/defaults[view]": r"view MUST NOT allow to change anything in \S+, but .*pods"},
+    keeps=["access/rbac/scope", "access/rbac/defaults[admin]"],
+)
+def viewers_make_pods(subject: Subject) -> Damage:
+    """The default role view has been given the right to create pods."""
+    role = manifests.cluster_role("broken", [manifests.rbac_rule(["create"], ["pods"])])
+    role["metadata"]["labels"] = {"rbac.authorization.k8s.io/aggregate-to-view": "true"}
+    with subject.having(role):
+        yield []
+
+
+@breakage(
+    breaks={"access/rbac/subresources": r"may get pods/exec but not create it, and is let in by \['GET pods/exec'\]"},
+    keeps=["access/rbac/resource_names"],
+)
+def commands_by_reading(subject: Subject) -> Damage:
+    """Whoever may get pods/exec can run commands by websocket, as before Kubernetes 1.35."""
+    gate = "--feature-gates="
+    with subject.restarted(SERVER, (gate, f"{gate}AuthorizePodWebsocketUpgradeCreatePermission=false")):
         yield []
 
 
