@@ -44,12 +44,19 @@ CLOSED = ("/api", "/apis", "/api/v1", "/metrics", "/logs/", "/openapi/v2", "/liv
 """Paths that are no objects and for nobody without credentials."""
 CLOSED_KINDS = (kinds.NAMESPACE, kinds.NODE, kinds.POD, kinds.SECRET, kinds.CONFIG_MAP, kinds.CLUSTER_ROLE)
 DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-_TRUST = (
-    "curl -sS -o /dev/null --cacert /trust/ca.crt "
-    "--resolve kubernetes.default.svc:$KUBERNETES_SERVICE_PORT:$KUBERNETES_SERVICE_HOST "
-    "https://kubernetes.default.svc:$KUBERNETES_SERVICE_PORT/version"
-)
-"""Verifies the API server by the name and the authority that every pod is given, without DNS."""
+_SERVER = "the API server"
+_TRUST = r"""
+host=$KUBERNETES_SERVICE_HOST port=$KUBERNETES_SERVICE_PORT
+ask() {
+    said=$(curl -sS -o /dev/null --cacert /trust/ca.crt "$@" 2>&1) || { code=$?; echo "$*: $said" >&2; exit $code; }
+}
+for name in kubernetes.default.svc kubernetes.default kubernetes; do
+    ask --resolve "$name:$port:$host" "https://$name:$port/version"
+done
+case $host in *:*) host="[$host]";; esac
+ask "https://$host:$port/version"
+"""
+"""Verifies the API server by the names, address and authority that every pod is given, without DNS."""
 _OLD_TLS = ("--tlsv1.0", "--tls-max", "1.1", "--ciphers", "DEFAULT@SECLEVEL=0")
 """Options by which curl asks for nothing newer than TLS 1.1."""
 _UNREACHABLE = (7, 28)
@@ -181,12 +188,16 @@ def test_apis(cluster: Cluster, timeouts: Timeouts) -> None:
 def test_control_plane(cluster: Cluster, timeouts: Timeouts) -> None:
     """Scheduler and controller manager MUST each have a leader, that renews its Lease before that runs out.
 
+    Of Leases with the same name the freshest counts. Who has none counts where pods of it run that should elect.
+
     Source: https://kubernetes.io/docs/concepts/architecture/leases/#leader-election
     """
-    leases = [
-        lease for name in capabilities.LEADERS for lease in cluster.list(kinds.LEASE, fields=f"metadata.name={name}")
-    ]
+    found = {name: cluster.list(kinds.LEASE, fields=f"metadata.name={name}") for name in capabilities.LEADERS}
+    leases = [max(each, key=lambda lease: lease.spec.get("renewTime") or "") for each in found.values() if each]
     assert leases, f"there is no Lease {' or '.join(capabilities.LEADERS)}"
+    for name in (name for name, each in found.items() if not each):
+        silent = [pod for pod in cluster.list(kinds.POD, "kube-system", f"component={name}") if _elects(pod)]
+        assert not silent, f"{name} runs as {silent[0]}, but there is no Lease {name}: it has no leader"
 
     for lease in leases:
         assert lease.spec.get("holderIdentity"), f"{lease} has no leader"
@@ -235,7 +246,7 @@ def test_system_pods(cluster: Cluster, namespace: Namespace, timeouts: Timeouts)
     for kind in (kinds.DEPLOYMENT, kinds.DAEMON_SET, kinds.STATEFUL_SET):
         eventually(cluster.select(kind, "kube-system"), _are_available, within=timeouts.rollout)
     found = eventually(pods, _are_ready, within=timeouts.recovery)
-    consistently(pods, _are_ready, during=timeouts.steady)
+    consistently(pods, _stay_ready(found), during=timeouts.steady)
 
     ended = [f"{pod} {why}" for pod in pods.read() for why in _ended_since(pod, begin)]
     assert not ended, f"containers of kube-system were restarted since the run began at {begin}: {'; '.join(ended)}"
@@ -247,7 +258,8 @@ def test_certificates(cluster: Cluster, namespace: Namespace, images: Images, ti
     """API server and kubelets MUST show certificates that stay valid for 30 days, and take no TLS older than 1.2.
 
     A certificate made for less than half a year, which has to be renewed in time, for a sixth of that and at least 5
-    days. Pods can verify the API server by the authority they are given, kubelets show one of their node's names.
+    days; a kubelet's, which renews it itself, for a twentieth. Pods can verify the API server by the authority they are
+    given, whether they ask for its name or its address; kubelets show one of their node's names.
 
     Source: https://kubernetes.io/docs/setup/best-practices/certificates/
     """
@@ -255,7 +267,7 @@ def test_certificates(cluster: Cluster, namespace: Namespace, images: Images, ti
     manifest = manifests.pod("pod", images.agnhost, args=["pause"], volumes=[volume], mounts={"trust": "/trust"})
     pod = eventually(namespace.create(manifest), conditions.running, within=timeouts.pod)
 
-    shown = {"the API server": tls.certificate_of(cluster.client)}
+    shown = {_SERVER: tls.certificate_of(cluster.client)}
     trust = pod.exec(["sh", "-c", _TRUST], within=timeouts.request)
     if trust.code in _UNREACHABLE:
         raise SurroundingsError(f"{pod} does not reach the API server: {trust.stderr.strip()}")
@@ -271,7 +283,9 @@ def test_certificates(cluster: Cluster, namespace: Namespace, images: Images, ti
 
     assert trust.code == 0, f"pods MUST be able to verify the API server by kube-root-ca.crt: {trust.stderr.strip()}"
     for who, certificate in shown.items():
-        left, enough = certificate.not_after - datetime.now(UTC), _enough(certificate)
+        # A kubelet renews its own when between a third and a tenth of its time is left.
+        enough = _enough(certificate) if who == _SERVER else min(_enough(certificate), certificate.lifetime / 20)
+        left = certificate.not_after - datetime.now(UTC)
         measure(f"certificate of {who} (days left)", left / timedelta(days=1))
         assert left >= enough, f"the certificate of {who} MUST be valid for {enough} more, but it ends in {left}"
     for version in (tls.TLS_1_0, tls.TLS_1_1):
@@ -357,11 +371,17 @@ def _send(client: Client, verb: str, path: str, body: object) -> Response:
 
 def _silent_apis(cluster: Cluster) -> dict[str, str]:
     """What does not answer of what discovery names, and how."""
-    silent = {}
-    whole = cluster.client.request("GET", "/apis", accept=DISCOVERY)
+    silent: dict[str, str] = {}
+    whole = cluster.client.request("GET", "/apis", accept=DISCOVERY).json().get("items", [])
     plain = cluster.client.get("/apis")["groups"]
     versions = [each["groupVersion"] for group in plain for each in group["versions"]]
-    for group in whole.json().get("items", []):
+    own = _built_in(cluster)
+    index = cluster.client.get("/openapi/v3")["paths"]
+    silent |= {name: "/openapi/v3 does not list it" for name in own & set(versions) if f"apis/{name}" not in index}
+    named = {f"{group['metadata']['name']}/{each['version']}" for group in whole for each in group["versions"]}
+    if whole:
+        silent |= {name: "plain discovery names it, aggregated discovery does not" for name in set(versions) - named}
+    for group in whole:
         for each in group["versions"]:
             name = f"{group['metadata']['name']}/{each['version']}"
             if name not in versions:
@@ -374,7 +394,15 @@ def _silent_apis(cluster: Cluster) -> dict[str, str]:
             silent[name] = f"{path} answered {answer.status} {answer.text.strip()[:100]}"
         elif answer.json().get("groupVersion") != name:
             silent[name] = f"{path} describes {answer.json().get('groupVersion')}"
+        elif name in own and not answer.json().get("resources"):
+            silent[name] = f"{path} names no resource"
     return silent
+
+
+def _built_in(cluster: Cluster) -> set[str]:
+    """Groups and versions that the API server has had since its start: they neither come nor go during a run."""
+    own = cluster.list(kinds.API_SERVICE, labels="kube-aggregator.kubernetes.io/automanaged=onstart")
+    return {f"{each.spec['group']}/{each.spec['version']}" for each in own if each.spec.get("group")}
 
 
 def _serve(services: list[Object]) -> str | None:
@@ -382,6 +410,12 @@ def _serve(services: list[Object]) -> str | None:
     conditions_of = {each.name: each.condition("Available") for each in services}
     lacking = {name: found for name, found in conditions_of.items() if found.get("status") != "True"}
     return "; ".join(f"{name}: {found.get('reason')} {found.get('message')}" for name, found in lacking.items()) or None
+
+
+def _elects(pod: Object) -> bool:
+    """Whether a program of the control plane takes part in an election, as it does unless it may be told otherwise."""
+    words = [word for each in pod.spec["containers"] for word in (each.get("command") or []) + (each.get("args") or [])]
+    return not any(word.startswith(("--leader-elect=f", "--config=")) for word in words)
 
 
 def _renewed_since(moment: str) -> conditions.Condition:
@@ -426,10 +460,22 @@ def _are_ready(pods: list[Object]) -> str | None:
     return "; ".join(lacking) or None
 
 
+def _stay_ready(found: list[Object]) -> conditions.ListCondition:
+    uids = {pod.uid for pod in found}
+
+    def stay_ready(pods: list[Object]) -> str | None:
+        """All that were there are Ready; a new one takes a while to be."""
+        return _are_ready([pod for pod in pods if pod.uid in uids])
+
+    return stay_ready
+
+
 def _ended_since(pod: Object, begin: str) -> list[str]:
     """How containers of a pod that were restarted had ended, if that was after a moment."""
     told = []
-    for each in pod.status.get("containerStatuses") or []:
+    sidecars = {each["name"] for each in pod.spec.get("initContainers") or [] if each.get("restartPolicy") == "Always"}
+    beside = [each for each in pod.status.get("initContainerStatuses") or [] if each["name"] in sidecars]
+    for each in (pod.status.get("containerStatuses") or []) + beside:
         end = each.get("lastState", {}).get("terminated")
         if end and end["finishedAt"] > begin:
             how = f"{end.get('reason')} ({end['exitCode']}) at {end['finishedAt']}"

@@ -8,6 +8,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -282,3 +283,80 @@ def warnings_lost(subject: Subject) -> Damage:
 
     with through(subject, exchange=silence) as arguments:
         yield arguments
+
+
+def told_otherwise(
+    name: str,
+    meaning: str,
+    path: str,
+    change: Callable[[dict[str, Any]], None],
+    *,
+    breaks: Mapping[str, str],
+    keeps: Sequence[str] = ("health/livez", "api/namespaces/isolation"),
+) -> None:
+    """Register a breakage: what the API server answers to a GET of a path is changed."""
+
+    @breakage(name=name, meaning=meaning, breaks=breaks, keeps=keeps)
+    def tell(subject: Subject) -> Damage:
+        def exchange(request: Request, ask: Ask) -> Answer:
+            answer = ask(request)
+            if request.method == "GET" and request.path.partition("?")[0] == path and answer.status == 200:
+                told = json.loads(answer.body)
+                change(told)
+                answer.body = json.dumps(told).encode()
+            return answer
+
+        with through(subject, exchange=exchange) as arguments:
+            yield arguments
+
+
+def _forget_policy(discovery: dict[str, Any]) -> None:
+    if discovery["kind"] == "APIGroupDiscoveryList":
+        discovery["items"] = [each for each in discovery["items"] if each["metadata"]["name"] != "policy"]
+
+
+def _name_nothing(version: dict[str, Any]) -> None:
+    version["resources"] = []
+
+
+def _forget_policy_in_the_index(index: dict[str, Any]) -> None:
+    index["paths"].pop("apis/policy/v1")
+
+
+def _restart_a_sidecar(pods: dict[str, Any]) -> None:
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    end = {"terminated": {"exitCode": 1, "reason": "Error", "finishedAt": now}}
+    status = {"name": "broken", "restartCount": 1, "lastState": end}
+    for pod in pods["items"]:
+        pod["spec"].setdefault("initContainers", []).append({"name": "broken", "restartPolicy": "Always"})
+        pod["status"].setdefault("initContainerStatuses", []).append(status)
+
+
+told_otherwise(
+    "aggregated_discovery_incomplete",
+    "Clients that ask for all of discovery at once do not hear of one group.",
+    "/apis",
+    _forget_policy,
+    breaks={"health/apis": r"policy/v1.*plain discovery names it, aggregated discovery does not"},
+)
+told_otherwise(
+    "discovery_names_no_resource",
+    "One version of a group of the API server's own names no resources.",
+    "/apis/policy/v1",
+    _name_nothing,
+    breaks={"health/apis": r"/apis/policy/v1 names no resource"},
+)
+told_otherwise(
+    "openapi_index_incomplete",
+    "One version of a group of the API server's own is not described by OpenAPI.",
+    "/openapi/v3",
+    _forget_policy_in_the_index,
+    breaks={"health/apis": r"policy/v1.*/openapi/v3 does not list it"},
+)
+told_otherwise(
+    "system_sidecar_restarts",
+    "Sidecars of the pods of kube-system were just restarted (shown to the observer).",
+    "/api/v1/namespaces/kube-system/pods",
+    _restart_a_sidecar,
+    breaks={"health/system_pods": r"broken ended with Error \(1\)"},
+)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clusterproof import kinds
+from clusterproof import kinds, manifests
 
 from ..registry import Damage, breakage
-from ..subject import MANAGER, Subject
+from ..subject import MANAGER, SCHEDULER, SYSTEM, Subject
 
 APIS = ("api/crud_conflict/stale_write", "api/namespaces/isolation")
 """Promises that need nothing but the API server."""
@@ -418,3 +418,17 @@ def scheduler_tells_nothing(subject: Subject) -> Damage:
 
     with subject.changed(kinds.CLUSTER_ROLE, "system:kube-scheduler", "", change):
         yield []
+
+
+@breakage(
+    breaks={"health/control_plane": r"kube-scheduler runs as Pod kube-system/broken, but there is no Lease"},
+    keeps=["health/livez"],
+)
+def scheduler_not_elected(subject: Subject) -> Damage:
+    """A pod of the scheduler is there, but it has no Lease: nobody leads."""
+    pod = manifests.pod("broken", subject.agnhost, labels={"component": SCHEDULER}, args=["pause"])
+    pod["metadata"]["namespace"] = SYSTEM
+    with subject.stopped(SCHEDULER):
+        subject.client.delete(kinds.LEASE.path(SYSTEM, SCHEDULER))
+        with subject.having(pod):
+            yield []

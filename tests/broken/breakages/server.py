@@ -5,12 +5,13 @@ Comes after what needs the network: whoever follows the API server takes a while
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from clusterproof.embedded.pki import Authority, Pair
+from clusterproof.embedded.pki import LIFETIME, Authority, Pair
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -20,6 +21,8 @@ from clusterproof import kinds, manifests
 from ..registry import Damage, breakage
 from ..subject import SERVER, SYSTEM, Subject
 
+NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
+"""By which pods know the API server."""
 REQUEST_HEADER = (
     "client-ca-file",
     "allowed-names",
@@ -262,29 +265,44 @@ def _renewed(authority: Pair, folder: Path) -> Path:
     return path
 
 
-@breakage(
-    breaks={"health/certificates": r"certificate of the API server MUST be valid"},
-    keeps=["health/livez", "api/namespaces/isolation"],
-)
-def certificate_about_to_expire(subject: Subject) -> Damage:
-    """The certificate of the API server ends in 5 days."""
-    state = subject.state
-    names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
-    addresses = [str(state.api_address), str(state.service_network[1])]
+@contextlib.contextmanager
+def _showing(subject: Subject, names: Sequence[str], *, lifetime: timedelta = LIFETIME) -> Iterator[None]:
+    """An API server that shows a certificate for these names and its own address."""
     with tempfile.TemporaryDirectory() as folder:
-        pair = Authority(state.pki, "ca").issue(
-            "short",
+        pair = Authority(subject.state.pki, "ca").issue(
+            "shown",
             user="kube-apiserver",
-            server=[*names, *addresses],
+            server=[*names, str(subject.state.api_address)],
             folder=Path(folder),
-            lifetime=timedelta(days=5),
+            lifetime=lifetime,
         )
         files = (
             ("--tls-cert-file=", f"--tls-cert-file={pair.certificate}"),
             ("--tls-private-key-file=", f"--tls-private-key-file={pair.key}"),
         )
         with subject.restarted(SERVER, *files):
-            yield []
+            yield
+
+
+@breakage(
+    breaks={"health/certificates": r"certificate of the API server MUST be valid"},
+    keeps=["health/livez", "api/namespaces/isolation"],
+)
+def certificate_about_to_expire(subject: Subject) -> Damage:
+    """The certificate of the API server ends in 5 days."""
+    names = [*NAMES, str(subject.state.service_network[1])]
+    with _showing(subject, names, lifetime=timedelta(days=5)):
+        yield []
+
+
+@breakage(
+    breaks={"health/certificates": r"MUST be able to verify the API server .*: https://[\d.]+:\d+/version: curl"},
+    keeps=["health/livez", "api/namespaces/isolation"],
+)
+def certificate_not_for_the_service(subject: Subject) -> Damage:
+    """The certificate of the API server is not for the address by which pods reach it."""
+    with _showing(subject, NAMES):
+        yield []
 
 
 @breakage(
