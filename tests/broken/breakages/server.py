@@ -221,10 +221,14 @@ def node_authorizer_off(subject: Subject) -> Damage:
 def front_proxy_unknown(subject: Subject) -> Damage:
     """Aggregated APIs are not told how to know the API server."""
     with subject.restarted(SERVER, *((f"--requestheader-{flag}=", "") for flag in REQUEST_HEADER)):
-        # What was told before would be kept.
-        subject.client.delete(kinds.CONFIG_MAP.path(SYSTEM, "extension-apiserver-authentication"))
-        subject.await_object(kinds.CONFIG_MAP, "extension-apiserver-authentication", SYSTEM)
+        _told_anew(subject)
         yield []
+
+
+def _told_anew(subject: Subject) -> None:
+    """Have aggregated APIs told how to know the API server; what they were told before would be kept."""
+    subject.client.delete(kinds.CONFIG_MAP.path(SYSTEM, "extension-apiserver-authentication"))
+    subject.await_object(kinds.CONFIG_MAP, "extension-apiserver-authentication", SYSTEM)
 
 
 @breakage(
@@ -242,6 +246,7 @@ def front_proxies_signed_by_the_authority_of_clients(subject: Subject) -> Damage
         )
         with subject.restarted(SERVER, *arguments):
             yield []
+    _told_anew(subject)
 
 
 def _renewed(authority: Pair, folder: Path) -> Path:
