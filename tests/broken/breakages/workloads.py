@@ -260,7 +260,7 @@ rewritten(
     '[JSONPatch{op: "add", path: "/spec/template/spec/tolerations", value: '
     '[{"operator": "Exists", "effect": "NoSchedule"}]}]',
     patch="JSONPatch",
-    breaks={"apps/daemonset/taints": r"DaemonSet \S+/shy is meant for 0 nodes: not within"},
+    breaks={"apps/daemonset/taints": r"DaemonSet \S+/shy (is meant for 0 nodes: not within|has a pod on Node)"},
     keeps=["apps/deployment/self_heal"],
 )
 rewritten(
