@@ -406,6 +406,7 @@ def hpa(
     metrics: Sequence[Manifest] = (),
     behavior: Manifest | None = None,
     target_kind: str = "Deployment",
+    target_version: str = "apps/v1",
 ) -> Manifest:
     """A HorizontalPodAutoscaler of `target` from `low` to `high` replicas, by default for this percentage of CPU."""
     by_cpu = {
@@ -413,7 +414,7 @@ def hpa(
         "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": cpu}},
     }
     spec: Manifest = {
-        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": target_kind, "name": target},
+        "scaleTargetRef": {"apiVersion": target_version, "kind": target_kind, "name": target},
         "minReplicas": low,
         "maxReplicas": high,
         "metrics": list(metrics) or [by_cpu],

@@ -244,16 +244,7 @@ def test_subresources(cluster: Cluster, namespace: Namespace, timeouts: Timeouts
 
     Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#subresources
     """
-    scale = {
-        "specReplicasPath": ".spec.count",
-        "statusReplicasPath": ".status.count",
-        "labelSelectorPath": ".status.who",
-    }
-    manifest = _manifest(
-        namespace, {"count": INTEGER}, status={"count": INTEGER, "who": STRING},
-        more={"subresources": {"status": {}, "scale": scale}},
-    )  # fmt: skip
-    _, kind = _define(cluster, manifest, timeouts)
+    _, kind = _define(cluster, _scalable(namespace), timeouts)
 
     gadget = namespace.create({**_gadget(kind, "mine", count=1), "status": {"count": 9}})
     assert not gadget.status, f"the status of {gadget} MUST NOT be written with it, but is {gadget.status}"
@@ -270,6 +261,25 @@ def test_subresources(cluster: Cluster, namespace: Namespace, timeouts: Timeouts
     ), f"the scale of {gadget} is {before}"  # fmt: skip
     gadget.scale(5)
     assert gadget.read().spec == {"count": 5}, f"{gadget} was scaled to 5, but is {gadget.spec}"
+
+
+@pytest.mark.first
+def test_autoscaled(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
+    """A HorizontalPodAutoscaler MUST set the replicas of a kind of the user's own, by its scale subresource.
+
+    There are less than its minimum, which it keeps whatever metrics there are.
+
+    Source: https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#how-does-a-horizontalpodautoscaler-work
+    """
+    _, kind = _define(cluster, _scalable(namespace), timeouts)
+    gadget = namespace.create(_gadget(kind, "mine", count=1))
+    gadget.patch({"status": {"count": 1, "who": "app=mine"}}, subresource="status")
+
+    made = manifests.hpa("mine", target="mine", target_kind=kind.kind, target_version=kind.api_version, low=3)
+    scaler = namespace.create(made)
+
+    eventually(scaler, _wants(3), within=timeouts.scale)
+    assert gadget.read().spec == {"count": 3}, f"{scaler} has set its minimum of 3, but {gadget} is {gadget.spec}"
 
 
 def test_versions(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
@@ -346,6 +356,30 @@ def _manifest(
     parts = {"spec": spec} | ({"status": {"type": "object", "properties": dict(status)}} if status else {})
     schema = {"type": "object", "properties": parts}
     return manifests.crd(f"{namespace}.clusterproof.dev", "Gadget", "gadgets", schema=schema, **options)
+
+
+def _scalable(namespace: Namespace) -> dict[str, Any]:
+    """A kind whose objects have a status, and replicas that are set by the subresource scale."""
+    scale = {
+        "specReplicasPath": ".spec.count",
+        "statusReplicasPath": ".status.count",
+        "labelSelectorPath": ".status.who",
+    }
+    return _manifest(
+        namespace, {"count": INTEGER}, status={"count": INTEGER, "who": STRING},
+        more={"subresources": {"status": {}, "scale": scale}},
+    )  # fmt: skip
+
+
+def _wants(replicas: int) -> conditions.Condition:
+    """An autoscaler wants so many replicas."""
+
+    def wants(scaler: Object) -> str | None:
+        wanted, able = scaler.status.get("desiredReplicas"), scaler.condition("AbleToScale")
+        return None if wanted == replicas else f"it wants {wanted}, and says: {able.get('message', 'nothing')}"
+
+    wants.__name__ = f"wants {replicas} replicas"
+    return wants
 
 
 def _define(cluster: Cluster, manifest: dict[str, Any], timeouts: Timeouts) -> tuple[Object, Kind]:

@@ -399,6 +399,22 @@ rewritten(
 )
 
 
+@breakage(
+    breaks={"extend/crd/autoscaled": r"HorizontalPodAutoscaler \S+/mine wants 3 replicas: not within .*forbidden"},
+    keeps=["extend/crd/subresources"],
+    scale=0.5,
+)
+def autoscaler_knows_deployments_only(subject: Subject) -> Damage:
+    """The HorizontalPodAutoscaler's controller may scale Deployments and nothing else."""
+
+    def narrow(role: dict[str, Any]) -> None:
+        (rule,) = (each for each in role["rules"] if "*/scale" in each.get("resources", ()))
+        rule |= {"apiGroups": ["apps"], "resources": ["deployments/scale"]}
+
+    with subject.changed(kinds.CLUSTER_ROLE, "system:controller:horizontal-pod-autoscaler", "", narrow):
+        yield []
+
+
 @breakage(breaks={"health/control_plane": r"Lease kube-system/kube-scheduler .*not within"}, keeps=["health/livez"])
 def scheduler_ended(subject: Subject) -> Damage:
     """The scheduler has ended, and its Lease still names it as the leader."""
