@@ -56,14 +56,16 @@ def said(pod: Object, script: str, *, container: str = "") -> str:
     return result.stdout
 
 
-def fetch(pod: Object, urls: Iterable[str], *, tries: int = 1) -> dict[str, set[str]]:
+def fetch(pod: Object, urls: Iterable[str], *, tries: int = 1, patience: float = PATIENCE) -> dict[str, set[str]]:
     """What a pod is answered, by URL: each URL is asked `tries` times, on a new connection each time.
 
+    `patience` is how many seconds one answer may take.
     A failure is an answer too, curl's own words, `curl: (7) ...`, or `NO_ANSWER`; it ends the tries of its URL.
     `datagram` makes URLs for UDP.
     """
     asked = list(urls)
-    said = pod.exec(["bash", "-c", _FETCH, "fetch", str(tries), str(PATIENCE), NO_ANSWER, *asked]).stdout
+    command = ["bash", "-c", _FETCH, "fetch", str(tries), f"{patience:g}", NO_ANSWER, *asked]
+    said = pod.exec(command, within=60 + patience).stdout
     answers: dict[str, set[str]] = {url: set() for url in asked}
     for line in said.splitlines():
         number, _, answer = line.partition(" ")

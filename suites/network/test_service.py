@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
@@ -16,6 +16,8 @@ from clusterproof.manifests import endpoint_slice, http_probe, pod, service
 
 TRIES = 24
 """Requests to one port in one reading; whom they miss by chance of three pods, the next reading finds."""
+MANY = 300
+"""Requests, or look-ups, of which none may fail; so many that they meet a loss of 1 in 100 nearly always."""
 LONGEST_TTL = 30
 """Seconds for which a Service's name may be remembered: kubeadm's choice, and no usual cluster's is longer."""
 BACKENDS = range(9000, 9016)
@@ -26,8 +28,8 @@ BACKENDS = range(9000, 9016)
 def test_cluster_ip(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
     """A Service MUST spread requests from every node over all its ready pods, port by port and protocol by protocol.
 
-    Pods that ask their own Service are sent to themselves as well. One port is known by a name that stands for another
-    number in each pod, and a UDP port has the same number as a TCP port.
+    Of hundreds of requests none fails. Pods that ask their own Service are sent to themselves as well. One port is
+    known by a name that stands for another number in each pod, and a UDP port has the same number as a TCP port.
 
     Source: https://kubernetes.io/docs/concepts/services-networking/service/#defining-a-service
     """
@@ -47,6 +49,7 @@ def test_cluster_ip(namespace: Namespace, nodes: list[Object], images: Images, t
             _udp(web, 80, "hostname"): names,
         }
         _served(client, expected, timeouts)
+        _served_without_fail(client, _tcp(web, 81, "hostname"), names, timeouts)
 
 
 @pytest.mark.smoke
@@ -84,7 +87,7 @@ def test_discovery(namespace: Namespace, nodes: list[Object], images: Images, ti
 
     From every node: addresses, also by the short names of the search path and over TCP; ports by SRV records; the name
     of an address; all pods of a headless Service, and each of them by its host name; an ExternalName. A change is seen
-    as soon as the answer before it may no longer be remembered.
+    as soon as the answer before it may no longer be remembered. Of hundreds of look-ups none fails.
 
     Source: https://github.com/kubernetes/dns/blob/master/docs/specification.md
     """
@@ -99,6 +102,7 @@ def test_discovery(namespace: Namespace, nodes: list[Object], images: Images, ti
     for client in peers:
         _found(client, _names(here, web, peers), timeouts.propagation)
         ttl = _found(client, _changing(here, [web], peers), timeouts.propagation, times=16)
+        _looked_up_without_fail(client, f"web.{here}", _record(web.spec["clusterIP"]))
 
     web.delete()
     services = [namespace.create(service(name)) for name in ("web", "late")]
@@ -343,6 +347,27 @@ def _fetch(client: Object, expected: Answers, met: Answers) -> Answers:
     for url, wanted in expected.items():
         met[url] |= answers[url] & wanted
     return {url: answers[url] | met[url] for url in expected}
+
+
+def _served_without_fail(client: Object, url: str, wanted: set[str], timeouts: Timeouts) -> None:
+    """Many requests of a pod get no other answers than these."""
+    ask = functools.partial(inside.fetch, client, [url], tries=MANY, patience=timeouts.request)
+    _without_fail(lambda: ask()[url], wanted, f"{client.name} on {client.spec.get('nodeName')}: {MANY} requests {url}")
+
+
+def _looked_up_without_fail(client: Object, name: str, record: str) -> None:
+    """Many look-ups of a name get no other answer than this."""
+    question = f"{name} {record.partition(' ')[0]}"
+    ask = functools.partial(inside.look_up, client, [question], times=MANY)
+    what = f"{client.name} on {client.spec.get('nodeName')}: {MANY} look-ups of {question}"
+    _without_fail(lambda: ask()[question].records, {record}, what)
+
+
+def _without_fail(read: Callable[[], set[str]], wanted: set[str], what: str) -> None:
+    """One of two readings has only these answers: both fail where losses go on, not where something happened once."""
+    if first := read() - wanted:
+        again = read() - wanted
+        assert not again, f"{what} MUST not fail, but twice: {', '.join(sorted(first))}; {', '.join(sorted(again))}"
 
 
 def _only_answers(answers: set[str]) -> str | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socketserver
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -114,6 +116,45 @@ def dns_stopped(subject: Subject) -> Damage:
     """The DNS Service has no pods."""
     with subject.scaled("coredns", 0):
         yield []
+
+
+@breakage(
+    breaks={"network/service/cluster_ip": r"-node-2: 300 requests \S+ MUST not fail, but twice: curl: \(7\)"},
+    keeps=["network/pod_to_pod"],
+)
+def connections_refused_now_and_then(subject: Subject) -> Damage:
+    """One in 100 connections from pods of one node is refused."""
+    seldom = "-m statistic --mode nth --every 100 --packet 50"
+    pods = f"FORWARD -s {subject.state.nodes[1].pods} -p tcp --syn --dport 9000"
+    rule = f"{pods} {seldom} -j REJECT --reject-with tcp-reset"
+    with subject.commanded(subject.nodes[1], f"iptables -w -I {rule}", f"iptables -w -D {rule}"):
+        yield []
+
+
+@breakage(
+    breaks={"network/service/discovery": r"-node-2: 300 look-ups of web\.\S+ A MUST not fail, but twice: SERVFAIL"},
+    keeps=["network/service/cluster_ip"],
+)
+def dns_fails_now_and_then(subject: Subject) -> Damage:
+    """One in 100 look-ups of names from one node is answered with SERVFAIL."""
+
+    class Failing(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            asked, socket = self.request
+            # The same identity and question, as an answer of the code 2.
+            socket.sendto(asked[:2] + b"\x81\x82" + asked[4:], self.client_address)
+
+    with socketserver.UDPServer((str(subject.state.host_address), 0), Failing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host, port = server.server_address[:2]
+        seldom = "-m statistic --mode nth --every 100 --packet 50"
+        pods = f"PREROUTING -s {subject.state.nodes[1].pods} -p udp --dport 53"
+        rule = f"{pods} {seldom} -j DNAT --to-destination {host}:{port}"
+        try:
+            with subject.commanded(subject.nodes[1], f"iptables -w -t nat -I {rule}", f"iptables -w -t nat -D {rule}"):
+                yield []
+        finally:
+            server.shutdown()
 
 
 @contextlib.contextmanager
