@@ -8,9 +8,21 @@ from itertools import pairwise
 
 import pytest
 
-from clusterproof import Images, Namespace, Object, Timeouts, capabilities, eventually, kinds, load, watching
+from clusterproof import (
+    Images,
+    Namespace,
+    Object,
+    Timeouts,
+    capabilities,
+    consistently,
+    eventually,
+    kinds,
+    load,
+    watching,
+)
 from clusterproof.conditions import has_condition, replicas_between, rolled_out
 from clusterproof.manifests import DOWN_AT_ONCE, deployment, hpa
+from clusterproof.wait import History
 
 pytestmark = [pytest.mark.requires(capabilities.METRICS), pytest.mark.first]
 
@@ -19,6 +31,11 @@ MEMORY = {"type": "Resource", "resource": {"name": "memory", "target": _ALL_OF_I
 """Pods are to use as much memory as they request."""
 FILES = 3
 """MiB of the image's files that count as a pod's memory: from none, where another pod has read them before, to 6."""
+
+
+PERIOD = 10
+"""Seconds between two steps."""
+ONE_BY_ONE = {"policies": [{"type": "Pods", "value": 1, "periodSeconds": PERIOD}]}
 
 
 def test_cpu(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -70,19 +87,16 @@ def test_memory(namespace: Namespace, images: Images, timeouts: Timeouts) -> Non
 
 
 def test_behaviour(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
-    """A HorizontalPodAutoscaler MUST add pods no faster than its policies allow, take none away too soon, and say so.
+    """A HorizontalPodAutoscaler MUST add and remove pods no faster than its policies allow, none too soon, and say so.
 
     Memory use asks for four pods at once; the policy allows one more pod in each 10 s. Then it asks for one, and the
-    window in which pods stay is an hour.
+    window in which pods stay is an hour. When there is no window any more, the policy allows one less in each 10 s.
 
     Source: https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#scaling-policies
     """
     requests = {"requests": {"memory": "16Mi"}}
     workers = namespace.create(deployment("worker", images.agnhost, command=load.command(), resources=requests))
-    slowly = {
-        "scaleUp": {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 10}]},
-        "scaleDown": {"stabilizationWindowSeconds": 3600},
-    }
+    slowly = {"scaleUp": ONE_BY_ONE, "scaleDown": {"stabilizationWindowSeconds": 3600}}
     eventually(workers, rolled_out, within=timeouts.pod)
     load.hold(holding := workers.pods().read()[0], 56)
 
@@ -93,14 +107,27 @@ def test_behaviour(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
         eventually(scaler, _wants(3), within=timeouts.scale)
         load.hold(holding, 0)
         eventually(scaler, has_condition("AbleToScale", reason="ScaleDownStabilized"), within=timeouts.scale)
-    assert (missing := _wants(3)(scaler.read())) is None, f"{scaler} should take no pod away for an hour, but {missing}"
+    _one_by_one(history, 2, 3)
+    # So long that the last step on the way up is no part of the first period on the way down.
+    consistently(scaler, _wants(3), during=PERIOD, describe="takes no pod away for an hour")
+    many = scaler.status["desiredReplicas"]
 
-    seen = [scaler.status for state in history.states for scaler in state]
-    steps = sorted({(each["lastScaleTime"], each["desiredReplicas"]) for each in seen if "lastScaleTime" in each})
+    with watching(namespace.select(kinds.HORIZONTAL_POD_AUTOSCALER)) as history:
+        scaler.patch({"spec": {"behavior": {"scaleDown": {**ONE_BY_ONE, "stabilizationWindowSeconds": 0}}}})
+        eventually(scaler, _wants_at_most(2), within=timeouts.scale)
+    _one_by_one(history, *range(many, 1, -1))
+
+
+def _one_by_one(history: History, *wanted: int) -> None:
+    """An autoscaler has wanted these numbers of replicas first, one after the other and each for its period."""
+    (scaler, *_) = seen = [scaler for state in history.states for scaler in state]
+    told = [each.status for each in seen if "lastScaleTime" in each.status]
+    steps = sorted({(each["lastScaleTime"], each["desiredReplicas"]) for each in told})
     pauses = [(_time(later) - _time(earlier)).total_seconds() for (earlier, _), (later, _) in pairwise(steps)]
-    assert [replicas for _, replicas in steps][:2] == [2, 3], f"{scaler} should add one pod at a time: {steps}"
+    first = tuple(replicas for _, replicas in steps)[: len(wanted)]
+    assert first == wanted, f"{scaler} should change by one pod at a time, as {wanted}: {steps}"
     # Times are given in whole seconds.
-    assert min(pauses) > 8, f"{scaler} should pause for 10 s between two steps: {steps}"
+    assert min(pauses) > PERIOD - 2, f"{scaler} should pause for {PERIOD} s between two steps: {steps}"
 
 
 def _wants(replicas: int) -> Callable[[Object], str | None]:
@@ -111,6 +138,17 @@ def _wants(replicas: int) -> Callable[[Object], str | None]:
         return None if wanted >= replicas else f"it wants {wanted} replicas"
 
     wants.__name__ = f"wants {replicas} replicas"
+    return wants
+
+
+def _wants_at_most(replicas: int) -> Callable[[Object], str | None]:
+    """So many replicas, or fewer, are wanted by now."""
+
+    def wants(scaler: Object) -> str | None:
+        wanted = scaler.status["desiredReplicas"]
+        return None if wanted <= replicas else f"it wants {wanted} replicas"
+
+    wants.__name__ = f"wants at most {replicas} replicas"
     return wants
 
 

@@ -335,8 +335,21 @@ rewritten(
     "has(object.spec.behavior) && has(object.spec.behavior.scaleDown) ? "
     '[JSONPatch{op: "replace", path: "/spec/behavior/scaleDown/stabilizationWindowSeconds", value: 0}] : []',
     patch="JSONPatch",
-    breaks={"scale/hpa/behaviour": r"AbleToScale=True \(ScaleDownStabilized\): not within|take no pod away"},
+    breaks={"scale/hpa/behaviour": r"AbleToScale=True \(ScaleDownStabilized\): not within|takes no pod away"},
     keeps=["api/labels/selectors"],
+)
+rewritten(
+    "autoscaler_takes_many_pods",
+    "Horizontal autoscaling takes away all pods that are not needed in one step, whatever its policies.",
+    "autoscaling/v2/horizontalpodautoscalers",
+    "has(object.spec.behavior) && has(object.spec.behavior.scaleDown) && "
+    "has(object.spec.behavior.scaleDown.policies) ? ["
+    'JSONPatch{op: "replace", path: "/spec/behavior/scaleDown/policies/0/type", value: "Percent"}, '
+    'JSONPatch{op: "replace", path: "/spec/behavior/scaleDown/policies/0/value", value: 100}] : []',
+    patch="JSONPatch",
+    breaks={"scale/hpa/behaviour": r"HorizontalPodAutoscaler \S+/worker should change by one pod at a time"},
+    keeps=["api/labels/selectors"],
+    scale=0.5,
 )
 controller_off(
     "ephemeral-volume-controller",
