@@ -26,7 +26,8 @@ RANGE = {"port": OTHER - 5, "endPort": OTHER + 5}
 def test_default_deny(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
     """A policy that allows nothing MUST keep everybody from the pods it selects, on each node, until it is deleted.
 
-    A node is not kept from its own pods: its kubelet sees whether they are ready.
+    It is followed when it is changed to allow everything, and nothing again. A node is not kept from its own pods: its
+    kubelet sees whether they are ready.
 
     Source: https://kubernetes.io/docs/concepts/services-networking/network-policies/#default-policies
     """
@@ -41,6 +42,11 @@ def test_default_deny(namespace: Namespace, nodes: list[Object], images: Images,
     _allowed(who, set(), timeouts)
     (late,) = _pods(namespace, nodes, images, timeouts, "server-late")
     _allowed({client: [late] for client in clients}, set(), timeouts)
+
+    closed.patch({"spec": {"ingress": [{}]}})
+    _allowed(who, open, timeouts)
+    closed.patch({"spec": {"ingress": []}})
+    _allowed(who, set(), timeouts)
 
     closed.delete()
     _allowed(who, open, timeouts)

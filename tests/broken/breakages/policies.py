@@ -151,6 +151,17 @@ policy_rewritten(
 
 
 @breakage(
+    breaks={"network/policy/default_deny": r"let through: not within .*client-\d to server-\d:8080 is not \("},
+    keeps=["network/policy/from"],
+)
+def policies_never_change(subject: Subject) -> Damage:
+    """Policies stay as they were first, however they are changed."""
+    kept = 'oldObject != null ? [JSONPatch{op: "replace", path: "/spec", value: oldObject.spec}] : []'
+    with subject.mutating("networking.k8s.io/v1/networkpolicies", kept, patch="JSONPatch"):
+        yield []
+
+
+@breakage(
     breaks={"network/policy/labels": r"let through: not within .*client to server:8080 is not \("},
     keeps=["network/policy/from"],
 )
