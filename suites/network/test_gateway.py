@@ -21,7 +21,7 @@ from clusterproof import (
     inside,
     kinds,
 )
-from clusterproof.conditions import ready
+from clusterproof.conditions import Condition, has_condition, ready
 from clusterproof.entrypoint import EntryPoint
 from clusterproof.manifests import custom_object, http_probe, pod, service
 
@@ -76,6 +76,21 @@ def test_routing(namespace: Namespace, gateway: Object, entry: EntryPoint, image
     eventually(read, as_meant, within=timeouts.propagation, describe=f"{gateway} serves every page")
 
 
+def test_status(namespace: Namespace, gateway: Object, timeouts: Timeouts) -> None:
+    """A Gateway MUST tell that it is accepted and, where it has an address, programmed, and its routes the same.
+
+    Source: https://gateway-api.sigs.k8s.io/reference/spec/#gatewaystatus
+    """
+    namespace.create(service("web"))
+    route = namespace.create(_route("web", gateway, f"web.{namespace}.test", _rule("web")))
+
+    eventually(gateway, has_condition("Accepted"), within=timeouts.propagation)
+    if gateway.status.get("addresses"):
+        eventually(gateway, has_condition("Programmed"), within=timeouts.propagation)
+    eventually(route, _tells(gateway, "Accepted", "True"), within=timeouts.propagation)
+    eventually(route, _tells(gateway, "ResolvedRefs", "True"), within=timeouts.propagation)
+
+
 def test_weights(namespace: Namespace, gateway: Object, entry: EntryPoint, images: Images, timeouts: Timeouts) -> None:
     """A route MUST spread requests over its backends by their weights, and send none to one of weight 0.
 
@@ -96,7 +111,7 @@ def test_weights(namespace: Namespace, gateway: Object, entry: EntryPoint, image
 def test_grant(
     namespaces: Callable[[], Namespace], gateway: Object, entry: EntryPoint, images: Images, timeouts: Timeouts
 ) -> None:
-    """A route MUST reach a Service of another namespace while that namespace grants it, and at no other time.
+    """A route MUST reach a Service of another namespace while that namespace grants it, at no other time, and say so.
 
     Source: https://gateway-api.sigs.k8s.io/api-types/referencegrant/
     """
@@ -105,16 +120,18 @@ def test_grant(
     _serve(theirs, images, timeouts, "shared")
     host = f"web.{ours}.test"
     foreign = _rule("shared", path="/shared", namespace=theirs.name)
-    ours.create(_route("web", gateway, host, _rule("own"), foreign))
+    route = ours.create(_route("web", gateway, host, _rule("own"), foreign))
     read = functools.partial(_pages, theirs, entry, {(host, "/shared"): ""})
     refused = functools.partial(_differences, {(host, "/shared"): "status 500"})
     eventually(read, refused, within=timeouts.propagation, describe=f"the Service of {theirs} is not reached")
+    eventually(route, _tells(gateway, "ResolvedRefs", "False", "RefNotPermitted"), within=timeouts.propagation)
 
     to, whose = [{"group": "", "kind": "Service"}], [{"group": GROUP, "kind": "HTTPRoute", "namespace": ours.name}]
     grant = theirs.create(custom_object(GRANT, "shared", spec={"from": whose, "to": to}))
 
     granted = functools.partial(_differences, {(host, "/shared"): "shared"})
     eventually(read, granted, within=timeouts.propagation, describe=f"the Service of {theirs} is reached")
+    eventually(route, _tells(gateway, "ResolvedRefs", "True"), within=timeouts.propagation)
 
     grant.delete()
     eventually(read, refused, within=timeouts.propagation, describe=f"the Service of {theirs} is reached no longer")
@@ -143,6 +160,22 @@ def _route(name: str, gateway: Object, host: str, *rules: dict[str, Any]) -> dic
 def _rule(target: str, *, path: str = "/", namespace: str = "") -> dict[str, Any]:
     backend = {"name": target, "port": 80, **({"namespace": namespace} if namespace else {})}
     return {"matches": [{"path": {"type": "PathPrefix", "value": path}}], "backendRefs": [backend]}
+
+
+def _tells(gateway: Object, type: str, status: str, reason: str = "") -> Condition:
+    """A route's condition about a gateway has this status, and this reason where one is given."""
+
+    def tells(route: Object) -> str | None:
+        parents = [each for each in route.status.get("parents") or [] if each["parentRef"]["name"] == gateway.name]
+        found = [told for each in parents for told in each.get("conditions") or [] if told["type"] == type]
+        fresh = [told for told in found if told.get("observedGeneration", route.generation) >= route.generation]
+        if any(told["status"] == status and reason in ("", told.get("reason")) for told in fresh):
+            return None
+        said = [f"{told['status']} ({told.get('reason')}: {told.get('message')})" for told in fresh]
+        return f"its condition {type} is {', '.join(said) or 'not there'}"
+
+    tells.__name__ = f"tells of {gateway} {type}={status}{f' ({reason})' if reason else ''}"
+    return tells
 
 
 def _weighted(**weights: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from clusterproof import kinds
 from ..registry import Damage, breakage
 from ..relay import Answer, Ask, Request
 from ..subject import Subject
+from . import apis
 from .ingress import ask_for_the_root, through
 
 GROUP = "gateway.networking.k8s.io"
@@ -163,3 +164,55 @@ def gateway_keeps_grants(subject: Subject) -> Damage:
 
     with through(subject, exchange) as arguments:
         yield arguments
+
+
+@breakage(
+    breaks={
+        "network/gateway/status": r"Gateway \S+ has condition Programmed=True: not within .*no condition Programmed"
+    },
+    keeps=["network/gateway/routing"],
+)
+def gateway_is_never_programmed(subject: Subject) -> Damage:
+    """A gateway does not tell that it is programmed."""
+
+    def exchange(request: Request, ask: Ask) -> Answer:
+        answer = ask(request)
+        answer.body = _unprogrammed(request, answer.body)
+        return answer
+
+    with apis.through(subject, exchange=exchange, line=_unprogrammed) as arguments:
+        yield arguments
+
+
+def _unprogrammed(request: Request, told: bytes) -> bytes:
+    return told.replace(b'"Programmed"', b'"Forgotten"') if "/gateways" in request.path else told
+
+
+@breakage(
+    breaks={
+        "network/gateway/status": r"HTTPRoute \S+/web tells of \S+ \S+ Accepted=True: not within .*is not there",
+        "network/gateway/grant": r"RefNotPermitted\): not within .*ResolvedRefs is not there",
+    },
+    keeps=["network/gateway/routing"],
+)
+def gateway_tells_nothing_of_routes(subject: Subject) -> Damage:
+    """A gateway serves its routes, but their status stays empty."""
+    nothing = '[JSONPatch{op: "replace", path: "/status", value: {"parents": []}}]'
+    with subject.mutating(f"{ROUTES}/status", nothing, patch="JSONPatch"):
+        yield []
+
+
+@breakage(
+    breaks={"network/gateway/grant": r"RefNotPermitted\): not within .*ResolvedRefs is True"},
+    keeps=["network/gateway/status"],
+)
+def gateway_resolves_all_in_its_words(subject: Subject) -> Damage:
+    """A gateway tells of every route that its Services can be reached, granted or not."""
+    found = "object.status.parents[0].conditions"
+    path = 'path: "/status/parents/0/conditions/" + string(i) + "/status"'
+    change = (
+        f'JSONPatch{{op: "replace", {path}, value: {found}[i].type == "ResolvedRefs" ? "True" : {found}[i].status}}'
+    )
+    told = UP_TO_THREE.format(of=found, change=change)
+    with subject.mutating(f"{ROUTES}/status", f"size(object.status.parents) > 0 ? {told} : []", patch="JSONPatch"):
+        yield []
