@@ -39,18 +39,21 @@ TELL = "(sha256sum /data/blob || ls -A /data) > /dev/termination-log 2>&1"
 def test_binding(namespace: Namespace, cluster: Cluster, timeouts: Timeouts) -> None:
     """A claim MUST be bound to the smallest volume of its class that is large enough, and leave it Released.
 
-    The volumes are made by hand and never used.
+    The volumes are made by hand and never used. Two that fit better are of another class or for another access.
 
     Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#binding
     """
     made = {size: cluster.create(_volume(f"{namespace}-{size}", namespace.name, f"{size}Gi")) for size in (3, 1, 2)}
-    for each in made.values():
+    others = [("class", f"{namespace}-other", "ReadWriteOnce"), ("access", namespace.name, "ReadOnlyMany")]
+    decoys = [cluster.create(_volume(f"{namespace}-{why}", of, "1500Mi", access)) for why, of, access in others]
+    for each in (*made.values(), *decoys):
         eventually(each, phase("Available"), within=timeouts.object)
 
     claim = namespace.create(manifests.pvc("data", size="1500Mi", class_name=namespace.name))
     eventually(claim, phase("Bound"), within=timeouts.volume)
+    chosen = claim.spec["volumeName"]
+    assert chosen == made[2].name, f"{claim} of 1500Mi got {chosen}, not the 2Gi one"
     volume = eventually(made[2], phase("Bound"), within=timeouts.object)
-    assert claim.spec["volumeName"] == volume.name, f"{claim} of 1500Mi got {claim.spec['volumeName']}, not the 2Gi one"
     assert volume.spec["claimRef"]["uid"] == claim.uid
 
     claim.delete()
@@ -62,12 +65,16 @@ def test_binding(namespace: Namespace, cluster: Cluster, timeouts: Timeouts) -> 
 def test_dynamic(namespace: Namespace, cluster: Cluster, images: Images, timeouts: Timeouts) -> None:
     """A claim that names no class MUST get a new, empty volume of the default class, at least as large as asked for.
 
+    What is written to it is not on the volume of another claim.
+
     Source: https://kubernetes.io/docs/concepts/storage/dynamic-provisioning/
     """
-    claim = namespace.create(manifests.pvc("data", size="64Mi"))
-    pod = namespace.create(_pod("writer", images, f"ls -A /data > /dev/termination-log; {FILL}; test -s /data/blob"))
-    eventually(claim, _has_class, within=timeouts.object)
-    eventually(claim, phase("Bound"), within=timeouts.volume)
+    claim, other = (namespace.create(manifests.pvc(name, size="64Mi")) for name in ("data", "other"))
+    script = f"(ls -A /data; {FILL}; test -s /data/blob && ls -A /other) > /dev/termination-log"
+    pod = namespace.create(_pod("writer", images, script, further="other"))
+    for each in (claim, other):
+        eventually(each, _has_class, within=timeouts.object)
+        eventually(each, phase("Bound"), within=timeouts.volume)
     eventually(pod, succeeded, within=timeouts.pod)
 
     volume = cluster.get(kinds.PERSISTENT_VOLUME, claim.spec["volumeName"])
@@ -79,7 +86,8 @@ def test_dynamic(namespace: Namespace, cluster: Cluster, images: Images, timeout
     )
     assert quantity(volume.spec["capacity"]["storage"]) >= quantity("64Mi"), f"{volume} has {volume.spec['capacity']}"
     assert "ReadWriteOnce" in volume.spec["accessModes"]
-    assert _message(pod) in ("", "lost+found"), f"{volume} is new, and {pod} found on it: {_message(pod)}"
+    found = set(_message(pod).split()) - {"lost+found"}
+    assert not found, f"{claim} and {other} have new volumes of their own, and {pod} found on them: {found}"
 
 
 @dynamic
@@ -209,19 +217,19 @@ def test_one_pod(namespace: Namespace, cluster: Cluster, images: Images, timeout
 def test_reclaim(namespace: Namespace, cluster: Cluster, images: Images, timeouts: Timeouts, policy: str) -> None:
     """A volume whose claim is deleted MUST go (Delete) or stay, Released (Retain), as its class says.
 
-    A volume that was kept goes when its own policy is changed to Delete.
+    One that stays can be given to another claim, with what is on it, and goes when its own policy is changed to Delete.
 
     Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#reclaiming
     """
     own = _own_class(namespace, cluster, reclaimPolicy=policy)
     claim = namespace.create(manifests.pvc("data", class_name=own.name))
-    pod = namespace.create(_pod("user", images, FILL))
+    pod = namespace.create(_pod("user", images, f"{FILL}; {TELL}"))
     eventually(claim, phase("Bound"), within=timeouts.volume)
     volume = cluster.get(kinds.PERSISTENT_VOLUME, claim.spec["volumeName"])
     try:
         seen = volume.spec["persistentVolumeReclaimPolicy"]
         assert seen == policy, f"{volume} has the reclaim policy {seen}, its class {own.name} {policy}"
-        eventually(pod, succeeded, within=timeouts.pod)
+        written = _message(eventually(pod, succeeded, within=timeouts.pod))
         pod.delete()
         claim.delete()
         eventually(claim, gone, within=timeouts.pod_end)
@@ -229,6 +237,7 @@ def test_reclaim(namespace: Namespace, cluster: Cluster, images: Images, timeout
             eventually(volume, phase("Released"), within=timeouts.object)
             # A volume that goes with its claim is Released for a moment, too.
             consistently(volume, phase("Released"), during=timeouts.steady)
+            _reused(volume, written, namespace, images, timeouts)
     finally:
         # Otherwise the storage behind a kept volume would be left for ever.
         if policy == "Retain" and volume.exists():
@@ -258,18 +267,40 @@ def test_ephemeral(namespace: Namespace, cluster: Cluster, images: Images, timeo
         eventually(behind, gone, within=timeouts.volume)
 
 
+def _reused(volume: Object, written: str, namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A Released volume is given to another claim, and what was written to it is there."""
+    volume.patch({"spec": {"claimRef": None}})
+    eventually(volume, phase("Available"), within=timeouts.object)
+    made = manifests.pvc("again", class_name=volume.spec["storageClassName"])
+    made["spec"]["volumeName"] = volume.name
+    claim = namespace.create(made)
+    eventually(claim, phase("Bound"), within=timeouts.volume)
+    reader = namespace.create(_pod("reader", images, TELL, volume=manifests.claim_volume("data", "again")))
+    eventually(reader, succeeded, within=timeouts.pod + timeouts.volume)
+
+    found = _message(reader)
+    assert found == written, f"{volume} was left with {written}, and {reader} of the next claim found {found}"
+    reader.delete()
+    claim.delete()
+    eventually(claim, gone, within=timeouts.pod_end)
+
+
 def _pod(
-    name: str, images: Images, script: str, *, node: str = "", volume: dict[str, Any] | None = None
+    name: str, images: Images, script: str, *, node: str = "", volume: dict[str, Any] | None = None, further: str = ""
 ) -> dict[str, Any]:
-    """A pod that runs a script once, with the claim `data` at /data unless another volume is given."""
+    """A pod that runs a script once, with the claim `data` at /data unless another volume is given.
+
+    It has a further claim at the path of that name, if one is given.
+    """
+    volumes = [volume or manifests.claim_volume("data", "data")]
     return manifests.pod(
         name,
         images.agnhost,
         command=["sh", "-c", script],
         restart_policy="Never",
         node=node,
-        volumes=[volume or manifests.claim_volume("data", "data")],
-        mounts={"data": "/data"},
+        volumes=volumes + ([manifests.claim_volume(further, further)] if further else []),
+        mounts={"data": "/data"} | ({further: f"/{further}"} if further else {}),
     )
 
 

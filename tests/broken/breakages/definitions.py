@@ -64,6 +64,22 @@ def _divided(pod: dict[str, Any]) -> None:
                 mount["subPath"] = pod["metadata"]["name"]
 
 
+def _confused(pod: dict[str, Any]) -> None:
+    claimed = [each["name"] for each in pod["spec"].get("volumes", []) if "persistentVolumeClaim" in each]
+    for container in pod["spec"]["containers"]:
+        for mount in container.get("volumeMounts", []):
+            if mount["name"] in claimed:
+                mount["name"] = claimed[0]
+
+
+def _for_any_access(volume: dict[str, Any]) -> None:
+    volume["spec"]["accessModes"] = ["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany"]
+
+
+def _of_any_class(volume: dict[str, Any]) -> None:
+    volume["spec"]["storageClassName"] = volume["spec"]["storageClassName"].removesuffix("-other")
+
+
 rewritten_on_the_way(
     "finalizers_lost",
     "Nothing holds a deleted ConfigMap.",
@@ -165,6 +181,31 @@ rewritten_on_the_way(
     breaks={
         "storage/data_survives": r"Pod \S+/reader",
         "storage/shared_by_pods": r"Pod \S+/reader succeeded: not within",
+        "storage/reclaim[Retain]": r"was left with .*, and Pod \S+/reader of the next claim found",
     },
     keeps=["storage/binding"],
+)
+rewritten_on_the_way(
+    "claims_share_a_volume",
+    "Two claims of a pod have their data at the same place.",
+    "pods",
+    _confused,
+    breaks={"storage/dynamic": r"have new volumes of their own, and Pod \S+/writer found on them: \{'blob'\}"},
+    keeps=["storage/binding"],
+)
+rewritten_on_the_way(
+    "volumes_bound_for_any_access",
+    "Claims get volumes that are not for the access that they ask for.",
+    "persistentvolumes",
+    _for_any_access,
+    breaks={"storage/binding": r"of 1500Mi got \S+-access, not the 2Gi one"},
+    keeps=["storage/no_expansion"],
+)
+rewritten_on_the_way(
+    "volumes_bound_of_any_class",
+    "Claims get volumes of another class than theirs.",
+    "persistentvolumes",
+    _of_any_class,
+    breaks={"storage/binding": r"of 1500Mi got \S+-class, not the 2Gi one"},
+    keeps=["storage/no_expansion"],
 )
