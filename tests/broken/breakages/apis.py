@@ -120,6 +120,21 @@ def slow_answers(subject: Subject) -> Damage:
         yield arguments
 
 
+@breakage(breaks={"health/latency": r"creating one like \S+ \S+ MUST take at most 1 s, but"}, keeps=["health/livez"])
+def slow_creations(subject: Subject) -> Damage:
+    """One creation or deletion in 10 is answered late, and nothing else."""
+    count = itertools.count(1)
+
+    def delay(request: Request, ask: Ask) -> Answer:
+        answer = ask(request)
+        if request.method in ("POST", "DELETE") and next(count) % 10 == 0:
+            time.sleep(1.3)
+        return answer
+
+    with through(subject, exchange=delay) as arguments:
+        yield arguments
+
+
 @breakage(breaks={"health/apis": r"broken\.example"}, keeps=["health/livez", "api/namespaces/isolation"])
 def aggregated_api_dead(subject: Subject) -> Damage:
     """An aggregated API is registered whose server does not exist."""
