@@ -174,6 +174,25 @@ def metrics_doubled(subject: Subject) -> Damage:
         yield []
 
 
+@breakage(
+    breaks={"scale/metrics": r"those of \S+ tell [\d.]+ cores (where its kubelet says|of) "},
+    keeps=["network/pod_to_pod"],
+    scale=0.5,
+)
+def metrics_of_nodes_doubled(subject: Subject) -> Damage:
+    """Nodes seem to use twice the CPU that they do, pods what they do."""
+
+    def doubled(metric: Metric) -> Metric:
+        metric = copy.deepcopy(metric)
+        if "containers" not in metric:
+            cpu = metric["usage"]["cpu"]
+            metric["usage"]["cpu"] = re.sub(r"^\d+", lambda number: str(2 * int(number[0])), cpu)
+        return metric
+
+    with _telling(subject, doubled):
+        yield []
+
+
 @breakage(breaks={"scale/hpa/memory": r"HorizontalPodAutoscaler \S+/worker"}, keeps=["network/pod_to_pod"], scale=0.3)
 def memory_never_used(subject: Subject) -> Damage:
     """Nothing seems to use any memory."""
