@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -16,6 +17,12 @@ HALF_A_SECOND = timedelta(seconds=0.5)
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 NODE_ROOT = "/var/lib/kubelet"
 """Where the kubelet keeps its pods' volumes, unless it is told another place."""
+SAME_NAME = ("containerd", "crio")
+"""Container runtimes whose process tells the version that is reported of them."""
+_VERSIONS = """
+for pid; do timeout 10 "/proc/$pid/exe" --version 2>/dev/null | head -n 1; done
+exit 0
+"""
 _ROOM = """
 for path; do
     [ -d "$path" ] || continue
@@ -25,7 +32,7 @@ done
 
 
 def test_versions(machines: Machines, cluster: Cluster) -> None:
-    """Every node MUST run the kernel and the operating system that its kubelet reports.
+    """Every node MUST run the kernel, operating system, kubelet and container runtime that its kubelet reports.
 
     Source: https://kubernetes.io/docs/reference/node/node-status/#info
     """
@@ -38,6 +45,13 @@ def test_versions(machines: Machines, cluster: Cluster) -> None:
         ):
             if seen != reported:
                 yield f"runs {what} {seen!r}, but its kubelet reports {reported!r}"
+        for what, names, reported in (
+            ("kubelet", ("kubelet",), told[each.name]["kubeletVersion"].removeprefix("v")),
+            ("container runtime", SAME_NAME, told[each.name]["containerRuntimeVersion"].rpartition("://")[2]),
+        ):
+            versions = _versions(each, *names)
+            if versions and reported.removeprefix("v") not in versions:
+                yield f"runs {what} {' and '.join(sorted(versions))}, but its kubelet reports {reported}"
 
     machines.nodes.prove(differs)
 
@@ -86,6 +100,14 @@ def test_room(machines: Machines) -> None:
                     yield f"has {left} of {total} left at {path}; its kubelet evicts pods at {signal}.{what}={limit}"
 
     machines.nodes.prove(lacks_room)
+
+
+def _versions(machine: Machine, *programs: str) -> set[str]:
+    """What the running programs of these names say to `--version`, without what they do not say in a known way."""
+    if machine.survey.user != 0:
+        return set()
+    told = machine.run(_VERSIONS, *(str(program.pid) for program in machine.programs(*programs)))
+    return set(re.findall(r"^(?:Kubernetes|containerd \S+|crio version) v?(\d\S*)", told, re.MULTILINE))
 
 
 def _amount(limit: str, total: int) -> float:

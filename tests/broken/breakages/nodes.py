@@ -110,3 +110,22 @@ def kubelet_read_only_port_open(subject: Subject) -> Damage:
     """The kubelet of one node has its read-only port open."""
     with subject.kubelet_config(subject.nodes[1], readOnlyPort=10255):
         yield []
+
+
+@breakage(
+    breaks={"nodes/versions": r"node-1 runs kubelet \S+, but its kubelet reports 1\.0\.0"},
+    keeps=["nodes/kubelet/swap"],
+)
+def versions_made_up(subject: Subject) -> Damage:
+    """Nodes are told to run a kubelet and a container runtime of other versions than they do."""
+
+    def exchange(request: Request, ask: Ask) -> Answer:
+        answer = ask(request)
+        if request.path.startswith("/api/v1/nodes"):
+            answer.body = re.sub(rb'"kubeletVersion":"[^"]+"', b'"kubeletVersion":"v1.0.0"', answer.body)
+            runtime = rb'"containerRuntimeVersion":"containerd://1.0.0"'
+            answer.body = re.sub(rb'"containerRuntimeVersion":"[^"]+"', runtime, answer.body)
+        return answer
+
+    with through(subject, exchange=exchange) as arguments:
+        yield arguments
