@@ -15,6 +15,8 @@ from typing import Any
 from clusterproof.machine import Machine, Unseen
 
 DEFAULT_ENDPOINT = "unix:///run/containerd/containerd.sock"
+NETWORK_FOLDER = "/etc/cni/net.d"
+"""Where runtimes look for a CNI configuration that are told no other place."""
 VERBOSE = r"\010\001"
 """A StatusRequest with its first field set: tell the configuration, too."""
 
@@ -47,6 +49,11 @@ class Runtime:
     """By name (`RuntimeReady`, `NetworkReady`): empty when it is met, else why not."""
     config: dict[str, Any]
     """Its configuration, in its own words; empty when it tells none."""
+
+    @property
+    def network_folder(self) -> str:
+        """Where it looks for the CNI configuration of its pods' network."""
+        return (self.config.get("cni") or {}).get("confDir") or NETWORK_FOLDER
 
 
 class Silent(Unseen):

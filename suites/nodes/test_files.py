@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
 
-from clusterproof import Machine, Machines, Program, Unseen, tls
+from clusterproof import Machine, Machines, Program, Unseen, cri, tls
 
 CERTIFICATES = "/var/lib/kubelet/pki"
 """Where a kubelet keeps the certificates that it asks for itself, unless it is told another place."""
@@ -29,6 +30,9 @@ files=$(for place; do for file in $place; do [ ! -f "$file" ] || echo "$file"; d
 [ -n "$files" ] || exit 0
 stat -Lc 'file %a %u %d:%i %n' $files
 grep -lsE 'PRIVATE KEY-----|client-key-data' $files | sed 's/^/secret /' || true
+"""
+_FOLDERS = """
+for folder; do [ ! -d "$folder" ] || stat -Lc '%a %n' "$folder"; done
 """
 _CERTIFICATES = r"""
 cd /; IFS='
@@ -78,12 +82,16 @@ def test_private(machines: Machines) -> None:
 def test_writable(machines: Machines) -> None:
     """No file that configures a program of Kubernetes MUST be writable by others than root or the program's user.
 
+    Nobody else can put another one in its place either: no folder above a kubelet's files, and not that of etcd's data,
+    is one that everybody may write to. The configuration of pods' network is a kubelet's, too.
+
     Source: https://kubernetes.io/docs/concepts/security/api-server-bypass-risks/
     Also CIS Kubernetes Benchmark 1.1.1 to 1.1.20 and 4.1.1 to 4.1.10.
     """
 
     def is_writable(each: Machine) -> Iterator[str]:
-        files = _files(each)
+        network = _network(each)
+        files = _files(each, network)
         if not files:
             raise Unseen("shows no file of any of its programs")
         for file in files:
@@ -91,6 +99,10 @@ def test_writable(machines: Machines) -> None:
                 yield f"has {file} with mode {file.mode:o}, which others MUST NOT write to"
             if file.user not in (0, file.program.user):
                 yield f"has {file} owned by user {file.user}, not by root"
+        for program, path, mode in _folders(each, network):
+            # In a folder like /tmp everybody may write, but not take away what is others'.
+            if mode & 0o002 and not mode & 0o1000:
+                yield f"has folder {path} ({program.name}'s) with mode {mode:o}, which others MUST NOT write to"
 
     machines.prove(is_writable)
 
@@ -119,6 +131,10 @@ def test_certificates(machines: Machines) -> None:
     machines.prove(expires)
 
 
+Used = tuple[Program, str]
+"""A file, or a pattern for several, as the program that uses it knows it."""
+
+
 def _used(machine: Machine) -> Iterator[tuple[Program, str]]:
     """Files that the programs were told to use, and patterns for those beside them."""
     for program in machine.survey.programs:
@@ -138,12 +154,40 @@ def _used_by_kubelet(machine: Machine, kubelet: Program) -> Iterator[str]:
     yield from filter(None, (machine.kubelet(*path) for path in named))
 
 
-def _files(machine: Machine) -> list[File]:
-    """Every such file that is there."""
+def _network(machine: Machine) -> list[Used]:
+    """The configuration of pods' network, where the runtime tells its place or has not been told another."""
+    try:
+        folder = cri.status(machine).network_folder
+    except Unseen:
+        folder = cri.NETWORK_FOLDER
+    return [(kubelet, f"{folder}/*") for kubelet in machine.programs("kubelet")]
+
+
+def _folders(machine: Machine, more: list[Used]) -> Iterator[tuple[Program, str, int]]:
+    """Folders in which a kubelet's files are, at whatever depth, and that of etcd's data, with their modes.
+
+    Those of programs in containers are volumes, which everybody may write to who could get there.
+    """
+    known: dict[str, tuple[Program, str]] = {}
+    for program, path in [*_used(machine), *more]:
+        if program.name == "kubelet":
+            for folder in map(str, PurePosixPath(path).parents):
+                known[program.seen_from_outside(folder)] = program, folder
+    for program in machine.programs("etcd"):
+        if (folder := program.flag("data-dir")).startswith("/"):
+            known[program.seen_from_outside(folder)] = program, folder
+    for line in machine.run(_FOLDERS, *known).splitlines():
+        mode, outside = line.split(" ", 1)
+        yield *known[outside], int(mode, 8)
+
+
+def _files(machine: Machine, more: list[Used] | None = None) -> list[File]:
+    """Every such file that is there, and of some more."""
     if machine.survey.user != 0:
         raise Unseen("shows these files to root alone; add ?sudo=true to its host")
     programs = {f"/proc/{program.pid}/root": program for program in machine.survey.programs}
-    lines = machine.run(_FILES, *(program.seen_from_outside(path) for program, path in _used(machine))).splitlines()
+    used = [*_used(machine), *(more or [])]
+    lines = machine.run(_FILES, *(program.seen_from_outside(path) for program, path in used)).splitlines()
     secret = {line.removeprefix("secret ") for line in lines if line.startswith("secret ")}
     found: dict[str, File] = {}
     for line in lines:

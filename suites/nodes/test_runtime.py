@@ -9,8 +9,6 @@ from collections.abc import Iterator
 
 from clusterproof import Machine, Machines, Unseen, cri
 
-CNI_CONFIG = "/etc/cni/net.d"
-"""Where runtimes look that are told no other place."""
 _CNI = """
 for file in "$1"/*.conf "$1"/*.conflist "$1"/*.json; do
     [ ! -f "$file" ] || echo "$file $(base64 < "$file" | tr -d '\\n')"
@@ -57,8 +55,8 @@ def test_cni(machines: Machines) -> None:
     """
 
     def lacks_network(each: Machine) -> Iterator[str]:
-        settings = cri.status(each).config.get("cni") or {}
-        folder = settings.get("confDir") or CNI_CONFIG
+        runtime = cri.status(each)
+        settings, folder = runtime.config.get("cni") or {}, runtime.network_folder
         found = [line.split(" ") for line in each.run(_CNI, folder).splitlines()]
         if not found:
             yield f"has no CNI configuration (*.conflist, *.conf or *.json) in {folder}"

@@ -49,6 +49,29 @@ def kubelet_config_writable(subject: Subject) -> Damage:
 
 
 @breakage(
+    breaks={"nodes/files/writable": r"node-2 has folder /var/lib/kubelet/pki \(kubelet's\) with mode 777"},
+    keeps=["nodes/files/private", SOUND],
+)
+def kubelet_folder_writable(subject: Subject) -> Damage:
+    """Everybody on one node may put another certificate in the place of the kubelet's."""
+    folder = "/var/lib/kubelet/pki"
+    mode = subject.run_on(subject.nodes[1], f"stat -c %a {folder}").strip()
+    with subject.commanded(subject.nodes[1], f"chmod 777 {folder}", f"chmod {mode} {folder}"):
+        yield []
+
+
+@breakage(
+    breaks={"nodes/files/writable": r"node-2 has /var/lib/cni/net\.d/\S+ \(kubelet's\) with mode 666"},
+    keeps=["nodes/files/private", SOUND],
+)
+def network_config_writable(subject: Subject) -> Damage:
+    """Everybody on one node may change the configuration of its pods' network."""
+    file = "/var/lib/cni/net.d/10-clusterproof.conflist"
+    with subject.commanded(subject.nodes[1], f"chmod 666 {file}", f"chmod 644 {file}"):
+        yield []
+
+
+@breakage(
     breaks={"nodes/kubelet/access": r"node-2 has authentication\.anonymous\.enabled=true in /var/lib/kubelet/config"},
     keeps=["nodes/kubelet/running", SOUND],
 )
