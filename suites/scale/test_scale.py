@@ -168,6 +168,8 @@ class Kubelet:
         answer = node.client.request("GET", path, query={"only_cpu_and_memory": True})
         if answer.status in (401, 403):
             raise SurroundingsError(f"{node}: its kubelet may not be asked what it uses: GET {path}: {answer.text}")
+        if answer.status != 200:
+            return  # busy for a moment
         told = answer.json()["node"]
         self.held = float(told["memory"]["workingSetBytes"]) / 1024**2
         at, spent = datetime.fromisoformat(told["cpu"]["time"]).timestamp(), told["cpu"]["usageCoreNanoSeconds"] / 1e9
@@ -211,6 +213,8 @@ def _wrong_of_node(
         return f"are {now - use.end:.0f} s old"
     if not 0 < use.cores < (1 + TOLERANCE) * (processors := load.quantity(node.status["capacity"]["cpu"])):
         return f"tell {use.cores:.2f} cores of {processors:g}"
+    if not kubelet.account:
+        return "cannot be compared: its kubelet does not answer"
     if not _near(use.mebibytes, kubelet.held):
         return f"tell {use.mebibytes:.0f}Mi of memory where {kubelet.held:.0f}Mi are used"
     shifted = [(use.start + late / 4, use.end + late / 4) for late in range(5)]
