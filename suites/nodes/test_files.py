@@ -135,7 +135,7 @@ Used = tuple[Program, str]
 """A file, or a pattern for several, as the program that uses it knows it."""
 
 
-def _used(machine: Machine) -> Iterator[tuple[Program, str]]:
+def _used(machine: Machine) -> Iterator[Used]:
     """Files that the programs were told to use, and patterns for those beside them."""
     for program in machine.survey.programs:
         paths = {flag: value for flag, value in program.flags.items() if value.startswith("/")}
@@ -168,7 +168,7 @@ def _folders(machine: Machine, more: list[Used]) -> Iterator[tuple[Program, str,
 
     Those of programs in containers are volumes, which everybody may write to who could get there.
     """
-    known: dict[str, tuple[Program, str]] = {}
+    known: dict[str, Used] = {}
     for program, path in [*_used(machine), *more]:
         if program.name == "kubelet":
             for folder in map(str, PurePosixPath(path).parents):

@@ -119,7 +119,7 @@ def dns_stopped(subject: Subject) -> Damage:
 
 
 @breakage(
-    breaks={"network/service/cluster_ip": r"-node-2: 300 requests \S+ MUST not fail, but twice: curl: \(7\)"},
+    breaks={"network/service/cluster_ip": r"-node-2: 300 requests \S+ MUST not fail, but twice: \S*curl: \(7\)"},
     keeps=["network/pod_to_pod"],
 )
 def connections_refused_now_and_then(subject: Subject) -> Damage:
