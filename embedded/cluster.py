@@ -14,7 +14,7 @@ from kubernetes.client import Configuration
 
 from clusterproof import kinds, manifests
 from clusterproof.client import Client
-from clusterproof.conditions import UNINITIALIZED, initialized, ready
+from clusterproof.conditions import UNINITIALIZED, ready
 from clusterproof.errors import NeverHappened, SurroundingsError
 from clusterproof.objects import Object, Selection
 from clusterproof.wait import eventually
@@ -268,10 +268,16 @@ def administrator(cluster: ClusterState) -> Client:
 
 
 def _unready(seen: list[Object], wanted: set[str]) -> str | None:
-    """A condition: the wanted nodes are all Ready, and known to the cloud where there is one."""
-    waiting = {node.name: missing for node in seen if (missing := ready(node) or initialized(node))}
+    """A condition: the wanted nodes are all Ready and take pods, known to the cloud where there is one."""
+    waiting = {node.name: missing for node in seen if (missing := ready(node) or _keeps_pods_out(node))}
     waiting |= {name: "it has not registered" for name in wanted - {node.name for node in seen}}
     return "; ".join(f"{name}: {missing}" for name, missing in sorted(waiting.items())) or None
+
+
+def _keeps_pods_out(node: Object) -> str | None:
+    """The taints of a node that is not Ready, or that the cloud has not described, go a moment after what they tell."""
+    keys = [taint["key"] for taint in node.spec.get("taints") or [] if taint["effect"] == "NoSchedule"]
+    return f"it still has the taint {', '.join(keys)}" if keys else None
 
 
 def _all(futures: Sequence[Future[T]]) -> list[T]:
