@@ -32,6 +32,7 @@ from clusterproof.rights import grant
 FRONT_PROXY = {"X-Remote-User": "system:admin", "X-Remote-Group": "system:masters"}
 """What a front proxy, whom the API server believes, would say of an administrator."""
 WHOAMI = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+REVIEW = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
 MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 HOUR, DAY = 3600, 24 * 3600
 
@@ -317,16 +318,14 @@ def _holds_certificates(wanted: str) -> conditions.Condition:
 
 def _who(client: Client) -> dict[str, Any]:
     """Who the API server takes a client for."""
-    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-    known: dict[str, Any] = client.post(WHOAMI, body)["status"]["userInfo"]
+    known: dict[str, Any] = client.post(WHOAMI, REVIEW)["status"]["userInfo"]
     return known
 
 
 def _taken_for(client: Client, headers: dict[str, str]) -> str:
     """Who the API server takes a client for; empty where it is refused, be it in the handshake."""
-    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
     try:
-        answer = client.request("POST", WHOAMI, body=body, headers=headers)
+        answer = client.request("POST", WHOAMI, body=REVIEW, headers=headers)
     except SurroundingsError:
         return ""
     return str(answer.json()["status"]["userInfo"]["username"]) if answer.status == 201 else ""

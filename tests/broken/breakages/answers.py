@@ -401,7 +401,7 @@ def health_answered_by_somebody_else(subject: Subject) -> Damage:
 )
 def audiences_ignored(subject: Subject) -> Damage:
     """Every token is good for the API server, whoever it was asked for."""
-    with through(subject, asked=_token_requested_without("audiences")) as arguments:
+    with through(subject, asked=_tokens_wanted(lambda spec: spec.pop("audiences", None))) as arguments:
         yield arguments
 
 
@@ -411,18 +411,20 @@ def audiences_ignored(subject: Subject) -> Damage:
 )
 def tokens_never_bound(subject: Subject) -> Damage:
     """No token is bound to anything but its service account."""
-    with through(subject, asked=_token_requested_without("boundObjectRef")) as arguments:
+    with through(subject, asked=_tokens_wanted(lambda spec: spec.pop("boundObjectRef", None))) as arguments:
         yield arguments
 
 
-def _token_requested_without(field: str) -> Callable[[Request], None]:
-    def change(request: Request) -> None:
+def _tokens_wanted(change: Callable[[dict[str, Any]], object]) -> Callable[[Request], None]:
+    """Changes the `spec` of what asks for a token."""
+
+    def asked(request: Request) -> None:
         if request.method == "POST" and request.path.partition("?")[0].endswith("/token"):
             wanted = json.loads(request.body)
-            wanted.get("spec", {}).pop(field, None)
+            change(wanted.setdefault("spec", {}))
             request.body = json.dumps(wanted).encode()
 
-    return change
+    return asked
 
 
 @breakage(
@@ -446,14 +448,8 @@ def nodes_delete_all_pods(subject: Subject) -> Damage:
 )
 def tokens_for_days(subject: Subject) -> Damage:
     """Every token is good for two days, for however short a time it was asked for."""
-
-    def asked(request: Request) -> None:
-        if request.method == "POST" and request.path.partition("?")[0].endswith("/token"):
-            wanted = json.loads(request.body)
-            wanted["spec"]["expirationSeconds"] = 2 * 24 * 3600
-            request.body = json.dumps(wanted).encode()
-
-    with through(subject, asked=asked) as arguments:
+    days = {"expirationSeconds": 2 * 24 * 3600}
+    with through(subject, asked=_tokens_wanted(lambda spec: spec.update(days))) as arguments:
         yield arguments
 
 

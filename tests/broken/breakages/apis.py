@@ -15,7 +15,7 @@ from typing import Any
 from clusterproof.embedded.pki import Authority, Pair
 
 from ..registry import Damage, breakage
-from ..relay import Answer, Ask, Relay, Request, serving, speaking
+from ..relay import Answer, Ask, Exchange, Relay, Request, serving, speaking
 from ..subject import Subject, kubeconfig_of
 
 HERE = "127.0.0.1"
@@ -108,31 +108,28 @@ def writes_answered_500(subject: Subject) -> Damage:
 @breakage(breaks={"health/latency": r"MUST take at most 1 s, but"}, keeps=["health/livez"])
 def slow_answers(subject: Subject) -> Damage:
     """One request in 25 is answered late."""
-    count = itertools.count(1)
-
-    def delay(request: Request, ask: Ask) -> Answer:
-        answer = ask(request)
-        if next(count) % 25 == 0:
-            time.sleep(1.3)
-        return answer
-
-    with through(subject, exchange=delay) as arguments:
+    with through(subject, exchange=_late(25, lambda _: True)) as arguments:
         yield arguments
 
 
 @breakage(breaks={"health/latency": r"creating one like \S+ \S+ MUST take at most 1 s, but"}, keeps=["health/livez"])
 def slow_creations(subject: Subject) -> Damage:
     """One creation or deletion in 10 is answered late, and nothing else."""
+    with through(subject, exchange=_late(10, lambda request: request.method in ("POST", "DELETE"))) as arguments:
+        yield arguments
+
+
+def _late(every: int, which: Callable[[Request], bool]) -> Exchange:
+    """Holds back one answer in so many of these requests for longer than a second."""
     count = itertools.count(1)
 
     def delay(request: Request, ask: Ask) -> Answer:
         answer = ask(request)
-        if request.method in ("POST", "DELETE") and next(count) % 10 == 0:
+        if which(request) and next(count) % every == 0:
             time.sleep(1.3)
         return answer
 
-    with through(subject, exchange=delay) as arguments:
-        yield arguments
+    return delay
 
 
 @breakage(breaks={"health/apis": r"broken\.example"}, keeps=["health/livez", "api/namespaces/isolation"])

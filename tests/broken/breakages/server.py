@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from clusterproof.embedded.pki import LIFETIME, Authority, Pair
 from cryptography import x509
@@ -316,10 +317,7 @@ def certificate_not_for_the_service(subject: Subject) -> Damage:
 )
 def viewers_read_secrets(subject: Subject) -> Damage:
     """The default role view has been given the right to read Secrets."""
-    rule = manifests.rbac_rule(["get", "list", "watch"], ["secrets"])
-    role = manifests.cluster_role("broken", [rule])
-    role["metadata"]["labels"] = {"rbac.authorization.k8s.io/aggregate-to-view": "true"}
-    with subject.having(role):
+    with subject.having(_added_to_view(["get", "list", "watch"], "secrets")):
         yield []
 
 
@@ -329,10 +327,14 @@ def viewers_read_secrets(subject: Subject) -> Damage:
 )
 def viewers_make_pods(subject: Subject) -> Damage:
     """The default role view has been given the right to create pods."""
-    role = manifests.cluster_role("broken", [manifests.rbac_rule(["create"], ["pods"])])
-    role["metadata"]["labels"] = {"rbac.authorization.k8s.io/aggregate-to-view": "true"}
-    with subject.having(role):
+    with subject.having(_added_to_view(["create"], "pods")):
         yield []
+
+
+def _added_to_view(verbs: list[str], resource: str) -> dict[str, Any]:
+    """A ClusterRole of which the default role view has all rules, too."""
+    labels = {"rbac.authorization.k8s.io/aggregate-to-view": "true"}
+    return manifests.cluster_role("broken", [manifests.rbac_rule(verbs, [resource])], labels=labels)
 
 
 @breakage(
