@@ -10,7 +10,7 @@ from typing import Any
 from clusterproof import images, kinds, namespace, provider
 from clusterproof.capabilities import Capability
 from clusterproof.client import Client
-from clusterproof.conditions import ready
+from clusterproof.conditions import takes_pods
 from clusterproof.errors import ApiError, SurroundingsError
 from clusterproof.images import Images
 from clusterproof.kinds import Kind
@@ -107,7 +107,4 @@ class Cluster:
 
 def schedulable(node: Object) -> bool:
     """Whether a node is Ready and takes pods without a toleration."""
-    if node.spec.get("unschedulable") or ready(node):
-        return False
-    effects = [taint.get("effect") for taint in node.spec.get("taints") or []]
-    return not {"NoSchedule", "NoExecute"} & set(effects)
+    return not node.spec.get("unschedulable") and takes_pods(node) is None

@@ -263,6 +263,13 @@ def initialized(node: Object) -> str | None:
     return f"it still has the taint {UNINITIALIZED}" if tainted else None
 
 
+def takes_pods(node: Object) -> str | None:
+    """A node is Ready, and has no taint that keeps pods away; those that tell of its trouble go a moment after that."""
+    keep = [each for each in node.spec.get("taints") or [] if each["effect"] != "PreferNoSchedule"]
+    taints = [f"{each['key']}:{each['effect']}" for each in keep]
+    return ready(node) or (f"it still has the taints {', '.join(taints)}" if taints else None)
+
+
 def ready_addresses(slices: list[Object]) -> set[str]:
     """Addresses that EndpointSlices offer as ready. By the API, an unset condition means ready."""
     return {

@@ -147,18 +147,19 @@ class EntryPoint:
     def _from_status(self) -> str:
         def some_address(ingresses: list[Object]) -> str | None:
             ours = [each for each in ingresses if self._is_ours(each)]
-            return None if any(map(_addresses, ours)) else f"none of {len(ours)} Ingresses has an address"
+            return None if any(map(web_address, ours)) else f"none of {len(ours)} Ingresses has an address"
 
         what = f"some Ingress of class {self.class_name} has an address (or set --ingress-address)"
         everywhere = self.cluster.select(kinds.INGRESS)
         ingresses = eventually(everywhere, some_address, within=self.timeouts.propagation, describe=what)
-        address = next(address for each in ingresses if self._is_ours(each) for address in _addresses(each))
-        return f"{in_url(address)}:80"
+        return next(filter(None, (web_address(each) for each in ingresses if self._is_ours(each))))
 
     def _is_ours(self, ingress: Object) -> bool:
         return self.class_name in (ingress.spec.get("ingressClassName"), ingress.annotations.get(OLD_CLASS))
 
 
-def _addresses(ingress: Object) -> list[str]:
+def web_address(ingress: Object) -> str:
+    """`host:80` of the first address in an Ingress' status; empty while it has none."""
     entries = (ingress.status.get("loadBalancer") or {}).get("ingress") or []
-    return [entry.get("ip") or entry.get("hostname") for entry in entries]
+    found = [entry.get("ip") or entry.get("hostname") for entry in entries]
+    return f"{in_url(found[0])}:80" if found else ""

@@ -126,7 +126,7 @@ def pod_spec(
             "seccompProfile": {"type": "RuntimeDefault"},
         }
     if node:
-        made["affinity"] = _on_node(node)
+        made["affinity"] = only_on(node)
     if restart_policy:
         made["restartPolicy"] = restart_policy
     if volumes:
@@ -134,6 +134,12 @@ def pod_spec(
     if service_account:
         made["serviceAccountName"] = service_account
     return made | dict(spec or {})
+
+
+def only_on(*nodes: str) -> Manifest:
+    """The `affinity` of pods that get one of these nodes, or none."""
+    terms = {"nodeSelectorTerms": [_named(node) for node in nodes]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
 
 
 def rather_on(node: str) -> Manifest:
@@ -504,11 +510,6 @@ def _job_spec(
 def _binding(kind: str, name: str, role_kind: str, role: str, subjects: Sequence[Manifest]) -> Manifest:
     ref = {"apiGroup": RBAC, "kind": role_kind, "name": role}
     return _manifest(f"{RBAC}/v1", kind, name, roleRef=ref, subjects=list(subjects))
-
-
-def _on_node(name: str) -> Manifest:
-    terms = {"nodeSelectorTerms": [_named(name)]}
-    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
 
 
 def _named(node: str) -> Manifest:

@@ -134,6 +134,11 @@ class Object:
         """Set the number of replicas through the scale subresource."""
         return self.patch({"spec": {"replicas": replicas}}, subresource="scale")
 
+    def set_image(self, image: str) -> Object:
+        """Give the container `main` of a workload's template another image, as `kubectl set image` does."""
+        containers = [{"name": "main", "image": image}]
+        return self.patch({"spec": {"template": {"spec": {"containers": containers}}}}, type="strategic")
+
     def delete(self, *, grace: int | None = None, propagation: str = "Background") -> Object:
         """Ask for its deletion and return at once. `grace` in seconds; propagation as in DeleteOptions."""
         options: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}

@@ -14,7 +14,7 @@ from kubernetes.client import Configuration
 
 from clusterproof import kinds, manifests
 from clusterproof.client import Client
-from clusterproof.conditions import UNINITIALIZED, ready
+from clusterproof.conditions import UNINITIALIZED, takes_pods
 from clusterproof.errors import NeverHappened, SurroundingsError
 from clusterproof.objects import Object, Selection
 from clusterproof.wait import eventually
@@ -86,9 +86,9 @@ def check(plan: Plan) -> None:
     preflight.check(plan.nodes + sum(addon.nodes for addon in chosen), refused, addons=bool(plan.addons))
 
 
-def capabilities(names: Iterable[str]) -> tuple[str, ...]:
+def capabilities(chosen: Iterable[addons.Addon]) -> tuple[str, ...]:
     """What a cluster with these add-ons can do, whoever uses it."""
-    more = [capability for addon in addons.named(names) for capability in addon.capabilities]
+    more = [capability for addon in chosen for capability in addon.capabilities]
     return ("access.certificates", "nodes.own", *more)
 
 
@@ -146,7 +146,7 @@ class Launch:
         self._await_addons(client, first)
         self._apply(client, others)
         self._await_addons(client, others)
-        self._declare(client, names)
+        self._declare(client, chosen)
         self._check_programs()
         cluster.ready = True
         cluster.save()
@@ -160,9 +160,9 @@ class Launch:
     def _apply(self, client: Client, chosen: Sequence[addons.Addon]) -> None:
         addons.apply(self.cluster, self._artifacts, client, chosen, self._beside)
 
-    def _declare(self, client: Client, names: Sequence[str]) -> None:
+    def _declare(self, client: Client, chosen: Sequence[addons.Addon]) -> None:
         """Tell what the cluster can do, for those who reach it by its kubeconfig alone."""
-        told = manifests.config_map("clusterproof", {"capabilities": " ".join(capabilities(names))})
+        told = manifests.config_map("clusterproof", {"capabilities": " ".join(capabilities(chosen))})
         client.post(kinds.CONFIG_MAP.path("kube-public"), told)
 
     def run_api_server_alone(self) -> None:
@@ -269,15 +269,9 @@ def administrator(cluster: ClusterState) -> Client:
 
 def _unready(seen: list[Object], wanted: set[str]) -> str | None:
     """A condition: the wanted nodes are all Ready and take pods, known to the cloud where there is one."""
-    waiting = {node.name: missing for node in seen if (missing := ready(node) or _keeps_pods_out(node))}
+    waiting = {node.name: missing for node in seen if (missing := takes_pods(node))}
     waiting |= {name: "it has not registered" for name in wanted - {node.name for node in seen}}
     return "; ".join(f"{name}: {missing}" for name, missing in sorted(waiting.items())) or None
-
-
-def _keeps_pods_out(node: Object) -> str | None:
-    """The taints of a node that is not Ready, or that the cloud has not described, go a moment after what they tell."""
-    keys = [taint["key"] for taint in node.spec.get("taints") or [] if taint["effect"] == "NoSchedule"]
-    return f"it still has the taint {', '.join(keys)}" if keys else None
 
 
 def _all(futures: Sequence[Future[T]]) -> list[T]:

@@ -56,7 +56,7 @@ def access(made: state.ClusterState) -> Access:
         provider="embedded",
         name=made.name,
         kubeconfig=str(made.kubeconfig),
-        capabilities=(*cluster.capabilities(made.addons), OPERATOR.name),
+        capabilities=(*cluster.capabilities(addons.named(made.addons)), OPERATOR.name),
         node_hosts=",".join(f"{place}=nsenter://{pid}" for place, pid in made.anchors.items()),
         ingress_address=f"{made.nodes[0].address}:80" if "ingress" in made.addons else "",
     )

@@ -15,8 +15,8 @@ from clusterproof.capabilities import Capability, Survey
 from clusterproof.client import Client
 from clusterproof.conditions import complete, equals, exists, has_address, has_condition, rolled_out
 from clusterproof.credentials import Credentials
+from clusterproof.entrypoint import web_address
 from clusterproof.errors import ApiError, NeverHappened, SurroundingsError
-from clusterproof.inside import in_url
 from clusterproof.namespace import RUN_LABEL
 from clusterproof.objects import Object, Selection
 from clusterproof.probes import Connection
@@ -148,9 +148,7 @@ class _Laying:
 
     def _address(self, ingress: Object) -> str:
         self._wait(ingress, has_address)
-        entries = ingress.status["loadBalancer"]["ingress"]
-        address = next(str(each.get("ip") or each.get("hostname")) for each in entries)
-        return f"{in_url(address)}:80"
+        return web_address(ingress)
 
     def _await_ingress(self) -> None:
         before = self._before

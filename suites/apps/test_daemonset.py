@@ -172,14 +172,15 @@ def test_update(
     strategy = {
         "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}
     }
+    spec = {"affinity": manifests.only_on(*(node.name for node in some))}
     agent = namespace.create(
-        manifests.daemon_set("agent", images.agnhost_old, args=["pause"], more=strategy, spec=_only_on(some))
+        manifests.daemon_set("agent", images.agnhost_old, args=["pause"], more=strategy, spec=spec)
     )
     eventually(agent.pods(), _one_on_each(some), within=timeouts.rollout)
     eventually(agent, rolled_out, within=timeouts.object)  # its controller knows that they are ready, too
 
     with watching(agent.pods()) as pods:
-        _set_image(agent, images.agnhost)
+        agent.set_image(images.agnhost)
         eventually(agent, rolled_out, within=timeouts.rollout)
 
     def enough_available(state: list[Object]) -> str | None:
@@ -203,14 +204,14 @@ def test_rollback(namespace: Namespace, nodes: list[Object], images: Images, tim
     Source: https://kubernetes.io/docs/tasks/manage-daemon/rollback-daemon-set/#understanding-daemonset-revisions
     """
     some = nodes[:2]
-    spec = {**_only_on(some), **manifests.PARKED}
+    spec = {"affinity": manifests.only_on(*(node.name for node in some)), **manifests.PARKED}
     agent = namespace.create(manifests.daemon_set("agent", images.agnhost_old, spec=spec))
     revisions = namespace.select(kinds.CONTROLLER_REVISION, "app=agent")
     eventually(agent.pods(), _run(images.agnhost_old, len(some)), within=timeouts.object)
     (first,) = revisions.read()
 
     for image in (images.agnhost, images.agnhost_old):
-        _set_image(agent, image)
+        agent.set_image(image)
         eventually(agent.pods(), _run(image, len(some)), within=timeouts.object)
         eventually(agent, _updated(len(some)), within=timeouts.object)
 
@@ -345,18 +346,6 @@ def _place(pod: Object) -> str:
     """The node that a pod of a DaemonSet was made for, whether it has it yet or not."""
     affinity = pod.spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     return str(affinity["nodeSelectorTerms"][0]["matchFields"][0]["values"][0])
-
-
-def _only_on(nodes: list[Object]) -> dict[str, Any]:
-    """`spec` of pods that may go to these nodes."""
-    names = [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node.name]}]} for node in nodes]
-    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": names}}
-    return {"affinity": {"nodeAffinity": required}}
-
-
-def _set_image(agent: Object, image: str) -> None:
-    template = {"spec": {"containers": [{"name": "main", "image": image}]}}
-    agent.patch({"spec": {"template": template}}, type="strategic")
 
 
 def _images(pods: list[Object]) -> set[str]:

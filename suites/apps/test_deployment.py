@@ -66,7 +66,7 @@ def test_rolling_update(
     eventually(web, rolled_out, within=timeouts.rollout)
 
     with watching(web.pods()) as pods, watching(_replica_sets(web)) as replica_sets:
-        _set_image(web, images.agnhost)
+        web.set_image(images.agnhost)
         eventually(web, rolled_out, within=timeouts.rollout)
     after = eventually(web.pods(), all_ready(replicas), within=timeouts.pod_end)
 
@@ -109,7 +109,7 @@ def test_zero_downtime(namespace: Namespace, images: Images, timeouts: Timeouts,
     for image in (images.agnhost, images.agnhost_old):
         probes = [inside(namespace, url, image=images.agnhost, rate=60, node=name, **patience) for name in places]
         with together(*probes) as clients:
-            _set_image(web, image)
+            web.set_image(image)
             eventually(web, rolled_out, within=timeouts.rollout)
             after = eventually(web.pods(), all_ready(2), within=timeouts.pod_end)
         seen = clients.result()
@@ -151,7 +151,7 @@ def test_recreate(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
     old = {pod.uid for pod in eventually(web.pods(), all_ready(2), within=timeouts.rollout)}
 
     with watching(web.pods()) as pods:
-        _set_image(web, images.agnhost)
+        web.set_image(images.agnhost)
         eventually(web, rolled_out, within=timeouts.rollout)
 
     def never_together(state: list[Object]) -> str | None:
@@ -179,7 +179,7 @@ def test_rollback(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
     web = namespace.create(manifests.deployment("web", images.agnhost_old, args=["pause"]))
     eventually(web, rolled_out, within=timeouts.rollout)
     (first,) = _replica_sets(web).read()
-    _set_image(web, images.agnhost)
+    web.set_image(images.agnhost)
     eventually(web, rolled_out, within=timeouts.rollout)
 
     template = first.spec["template"]
@@ -226,7 +226,7 @@ def test_pause(namespace: Namespace, images: Images, timeouts: Timeouts) -> None
 
     with watching(_replica_sets(web)) as replica_sets:
         web.patch({"spec": {"paused": True}})
-        _set_image(web, images.agnhost)
+        web.set_image(images.agnhost)
         eventually(web, _observed, within=timeouts.object)
         _set_environment(web, "MODE", "new")
         eventually(web, _observed, within=timeouts.object)
@@ -302,7 +302,7 @@ def test_proportional_scaling(namespace: Namespace, images: Images, timeouts: Ti
         manifests.deployment("web", images.agnhost_old, replicas=2, strategy=strategy, spec=manifests.PARKED)
     )
     eventually(_replica_sets(web), _share({"1": 2}), within=timeouts.object)
-    _set_image(web, images.agnhost)
+    web.set_image(images.agnhost)
     eventually(_replica_sets(web), _share({"1": 2, "2": 1}), within=timeouts.object)
 
     web.scale(4)
@@ -398,10 +398,6 @@ def _patch_main(web: Object, main: dict[str, Any], **spec: Any) -> None:
     """Change the container of the template; `spec` goes into the Deployment's own."""
     template = {"spec": {"containers": [{"name": "main", **main}]}}
     web.patch({"spec": {"template": template, **spec}}, type="strategic")
-
-
-def _set_image(web: Object, image: str) -> None:
-    _patch_main(web, {"image": image})
 
 
 def _set_environment(web: Object, name: str, value: str) -> None:

@@ -137,9 +137,7 @@ def test_moved(namespace: Namespace, nodes: list[Object], images: Images, timeou
     (first,) = eventually(db.pods(), all_ready(1), within=timeouts.pod)
     assert first.spec["nodeName"] == before
 
-    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [after]}]}
-    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
-    db.patch({"spec": {"template": {"spec": {"affinity": {"nodeAffinity": required}}}}})
+    db.patch({"spec": {"template": {"spec": {"affinity": manifests.only_on(after)}}}})
     (second,) = eventually(db.pods(), without(first, all_ready(1)), within=timeouts.rollout)
 
     assert (second.name, second.spec["nodeName"]) == ("db-0", after), f"{second} is on {second.spec['nodeName']}"
@@ -169,7 +167,7 @@ def test_update(namespace: Namespace, images: Images, timeouts: Timeouts) -> Non
     eventually(db, rolled_out, within=timeouts.rollout)
 
     with watching(db.pods()) as pods:
-        _set_image(db, images.agnhost)
+        db.set_image(images.agnhost)
         eventually(db, _updated(2, ready=3), within=timeouts.rollout)
 
     before, after = ({pod.name: pod for pod in pods.states[number]} for number in (0, -1))
@@ -189,7 +187,7 @@ def test_on_delete(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
     db = namespace.create(manifests.stateful_set("db", images.agnhost_old, more=more, spec=manifests.PARKED))
     (old,) = eventually(db.pods(), settled(1), within=timeouts.object)
 
-    _set_image(db, images.agnhost)
+    db.set_image(images.agnhost)
     eventually(db, _updated(0), within=timeouts.object)
     (kept,) = db.pods().read()
     assert (kept.uid, kept.deleting) == (old.uid, False), f"{db} replaced {old} although nobody deleted it"
@@ -335,8 +333,3 @@ def _updated(number: int, ready: int = 0) -> Condition:
 
 def _image(pod: Object) -> str:
     return str(pod.spec["containers"][0]["image"])
-
-
-def _set_image(db: Object, image: str) -> None:
-    containers = [{"name": "main", "image": image}]
-    db.patch({"spec": {"template": {"spec": {"containers": containers}}}}, type="strategic")

@@ -78,8 +78,7 @@ def test_endpoints(namespace: Namespace, ingress: EntryPoint, images: Images, ti
     url = f"http://{ingress.address}/hostname"
     slow, late = timeouts.request / 3, timeouts.propagation
     with outside(url, rate=100, headers={"Host": host}, within=slow, patience=late) as client:
-        changed = {"containers": [{"name": "main", "image": images.agnhost}]}
-        pods.patch({"spec": {"template": {"spec": changed}}}, type="strategic")
+        pods.set_image(images.agnhost)
         eventually(pods, rolled_out, within=timeouts.rollout)
         new = eventually(pods.pods(), all_ready(2), within=timeouts.rollout)
 

@@ -19,7 +19,15 @@ from clusterproof import (
     manifests,
     measure,
 )
-from clusterproof.conditions import ListCondition, all_ready, has_condition, ready, ready_addresses, told_to_end
+from clusterproof.conditions import (
+    ListCondition,
+    all_ready,
+    has_condition,
+    ready,
+    ready_addresses,
+    takes_pods,
+    told_to_end,
+)
 
 pytestmark = [pytest.mark.disruptive, pytest.mark.requires(capabilities.OPERATOR, capabilities.SEVERAL_NODES)]
 
@@ -54,7 +62,7 @@ def test_loss(cluster: Cluster, namespace: Namespace, nodes: list[Object], image
         measure("time until its pods are replaced (s)", monotonic() - began)
         eventually(slices, _offer_only(web, lost), within=timeouts.propagation)
 
-    eventually(lost, _is_back, within=timeouts.recovery)
+    eventually(lost, takes_pods, within=timeouts.recovery)
     eventually(web.pods(), all_ready(len(nodes)), within=timeouts.pod_end)
 
 
@@ -74,16 +82,9 @@ def test_at_most_one(
         eventually(first, told_to_end, within=timeouts.node_loss)
         consistently(only.pods(), _no_other_than(first), during=timeouts.steady)
 
-    eventually(lost, _is_back, within=timeouts.recovery)
+    eventually(lost, takes_pods, within=timeouts.recovery)
     (second,) = eventually(only.pods(), _replaced(first), within=timeouts.recovery)
     assert second.name == first.name, f"{first} is replaced by {second}, not by a pod of the same name"
-
-
-def _is_back(node: Object) -> str | None:
-    """A node is Ready, and keeps no pods away."""
-    taints = [each for each in node.spec.get("taints") or [] if each["effect"] != "PreferNoSchedule"]
-    effects = [f"{each['key']}:{each['effect']}" for each in taints]
-    return ready(node) or (f"it still has the taints {', '.join(effects)}" if effects else None)
 
 
 def _ready_elsewhere(lost: Object, number: int) -> ListCondition:
