@@ -89,9 +89,7 @@ def test_ingress(namespace: Namespace, ingress: EntryPoint, timeouts: Timeouts) 
     issued = {name: _issued(namespace, name, timeouts) for name in hosts}
     _shown(ingress, hosts, authority, issued, timeouts)
 
-    asked = {"type": "Issuing", "status": "True", "reason": "ManuallyTriggered", "message": "Asked for by a promise"}
-    change = [{"op": "add", "path": "/status/conditions/-", "value": asked}]
-    namespace.object(CERTIFICATE, "red").patch(change, type="json", subresource="status")
+    _ask_for_renewal(namespace.object(CERTIFICATE, "red"), timeouts)
 
     issued["red"] = _renewed(namespace, "red", issued["red"], timeouts)
     _shown(ingress, hosts, authority, issued, timeouts)
@@ -162,6 +160,20 @@ def _issued(namespace: Namespace, name: str, timeouts: Timeouts) -> Chain:
     """Wait until a Certificate is ready; what its Secret holds then."""
     eventually(namespace.object(CERTIFICATE, name), has_condition("Ready"), within=timeouts.certificate)
     return Chain.of(_text(namespace.get(kinds.SECRET, name), "tls.crt"))
+
+
+def _ask_for_renewal(certificate: Object, timeouts: Timeouts) -> None:
+    """Say that a Certificate is to be issued again, once it is no longer being issued: its Secret is there before."""
+    eventually(certificate, _is_at_rest, within=timeouts.certificate)
+    asked = {"type": "Issuing", "status": "True", "reason": "ManuallyTriggered", "message": "Asked for by a promise"}
+    others = [each for each in certificate.status["conditions"] if each["type"] != asked["type"]]
+    change = [{"op": "add", "path": "/status/conditions", "value": [*others, asked]}]
+    certificate.patch(change, type="json", subresource="status")
+
+
+def _is_at_rest(certificate: Object) -> str | None:
+    issuing = certificate.condition("Issuing")
+    return f"it is being issued: {issuing.get('message')}" if issuing.get("status") == "True" else None
 
 
 def _renewed(namespace: Namespace, name: str, old: Chain, timeouts: Timeouts) -> Chain:
