@@ -6,7 +6,7 @@ must do needs no capability here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -64,6 +64,16 @@ class Survey:
     @cached_property
     def storage_classes(self) -> list[dict[str, Any]]:
         return self._items(kinds.STORAGE_CLASS)
+
+    @cached_property
+    def csi_drivers(self) -> list[dict[str, Any]]:
+        return self._items(kinds.CSI_DRIVER)
+
+    @cached_property
+    def snapshot_classes(self) -> list[dict[str, Any]]:
+        if kinds.VOLUME_SNAPSHOT_CLASS.group not in self.groups:
+            return []
+        return self._items(kinds.VOLUME_SNAPSHOT_CLASS)
 
     @cached_property
     def nodes(self) -> list[dict[str, Any]]:
@@ -207,16 +217,51 @@ def _open_gateway(survey: Survey) -> Finding:
     return Finding(False, "no Gateway takes routes of all namespaces, for any host, by http")
 
 
+DEFAULT_STORAGE_CLASS = "storageclass.kubernetes.io/is-default-class"
+"""Annotation of the StorageClass that a claim without class gets."""
+
+
+def _is_default(storage_class: dict[str, Any]) -> bool:
+    return (storage_class["metadata"].get("annotations") or {}).get(DEFAULT_STORAGE_CLASS) == "true"
+
+
 def _default_storage(survey: Survey) -> Finding:
-    mark = "storageclass.kubernetes.io/is-default-class"
-    names = [
-        each["metadata"]["name"]
-        for each in survey.storage_classes
-        if (each["metadata"].get("annotations") or {}).get(mark) == "true"
-    ]
-    return Finding(
-        bool(names), f"found default StorageClass {', '.join(names)}" if names else "no default StorageClass"
-    )
+    return _classes(filter(_is_default, survey.storage_classes), "default StorageClass")
+
+
+def _classes(found: Iterable[dict[str, Any]], what: str) -> Finding:
+    names = ", ".join(each["metadata"]["name"] for each in found)
+    return Finding(bool(names), f"found {what} {names}" if names else f"no {what.rstrip(':')}")
+
+
+def growing(classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The StorageClasses whose volumes can be made larger, a default one first."""
+    return sorted((each for each in classes if each.get("allowVolumeExpansion")), key=_is_default, reverse=True)
+
+
+def made_by(drivers: Iterable[str], classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The StorageClasses whose volumes one of these drivers makes, a default one first."""
+    names = set(drivers)
+    return sorted((each for each in classes if each["provisioner"] in names), key=_is_default, reverse=True)
+
+
+def attaching(drivers: list[dict[str, Any]]) -> list[str]:
+    """Names of the CSIDrivers whose volumes are attached to the node that needs them."""
+    return [each["metadata"]["name"] for each in drivers if each["spec"].get("attachRequired", True)]
+
+
+def _expansion(survey: Survey) -> Finding:
+    return _classes(growing(survey.storage_classes), "StorageClass of volumes that can grow:")
+
+
+def _attachment(survey: Survey) -> Finding:
+    found = made_by(attaching(survey.csi_drivers), survey.storage_classes)
+    return _classes(found, "StorageClass of volumes that are attached to nodes:")
+
+
+def _snapshots(survey: Survey) -> Finding:
+    found = made_by((each["driver"] for each in survey.snapshot_classes), survey.storage_classes)
+    return _classes(found, "StorageClass of volumes that snapshots are taken of:")
 
 
 def _dual_stack(survey: Survey) -> Finding:
@@ -326,6 +371,14 @@ SEVERAL_NODES = Capability("nodes.several", "Pods run on two nodes or more.", _s
 DYNAMIC_STORAGE = Capability(
     "storage.dynamic", "A claim without a volume gets one from a default class.", _default_storage
 )
+VOLUME_ATTACHMENT = Capability(
+    "storage.attachment", "Volumes go to the node that needs them, and are attached to it.", _attachment
+)
+VOLUME_BLOCK = Capability("storage.block", "A pod can have a volume as a device.", _only_declared)
+VOLUME_CLONES = Capability("storage.clones", "A volume can begin as a copy of another.", _only_declared)
+VOLUME_EXPANSION = Capability("storage.expansion", "Volumes can be made larger.", _expansion)
+VOLUME_SHARING = Capability("storage.shared", "Pods of several nodes can have a volume at a time.", _only_declared)
+VOLUME_SNAPSHOTS = Capability("storage.snapshots", "A volume can begin as a snapshot of another.", _snapshots)
 METRICS = Capability("scale.metrics", "CPU and memory use of nodes and pods is served.", _group("metrics.k8s.io"))
 CUSTOM_METRICS = Capability(
     "scale.custom-metrics", "Metrics of an application's own are served.", _group("custom.metrics.k8s.io")

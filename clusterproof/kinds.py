@@ -108,6 +108,13 @@ TOKEN_REVIEW = _kind("authentication.k8s.io/v1", "TokenReview", "tokenreviews", 
 CSI_DRIVER = _kind("storage.k8s.io/v1", "CSIDriver", "csidrivers", namespaced=False)
 STORAGE_CLASS = _kind("storage.k8s.io/v1", "StorageClass", "storageclasses", namespaced=False)
 VOLUME_ATTACHMENT = _kind("storage.k8s.io/v1", "VolumeAttachment", "volumeattachments", namespaced=False)
+VOLUME_SNAPSHOT = _kind("snapshot.storage.k8s.io/v1", "VolumeSnapshot", "volumesnapshots")
+VOLUME_SNAPSHOT_CLASS = _kind(
+    "snapshot.storage.k8s.io/v1", "VolumeSnapshotClass", "volumesnapshotclasses", namespaced=False
+)
+VOLUME_SNAPSHOT_CONTENT = _kind(
+    "snapshot.storage.k8s.io/v1", "VolumeSnapshotContent", "volumesnapshotcontents", namespaced=False
+)
 
 HORIZONTAL_POD_AUTOSCALER = _kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 VERTICAL_POD_AUTOSCALER = _kind("autoscaling.k8s.io/v1", "VerticalPodAutoscaler", "verticalpodautoscalers")

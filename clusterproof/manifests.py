@@ -349,9 +349,16 @@ def tls_secret(name: str, certificate: str, key: str) -> Manifest:
     return secret(name, {"tls.crt": certificate, "tls.key": key}, type="kubernetes.io/tls")
 
 
-def pvc(name: str, size: str = "64Mi", *, class_name: str | None = None, access: str = "ReadWriteOnce") -> Manifest:
-    """A PersistentVolumeClaim; without `class_name` the default class serves it."""
-    spec: Manifest = {"accessModes": [access], "resources": {"requests": {"storage": size}}}
+def pvc(
+    name: str,
+    size: str = "64Mi",
+    *,
+    class_name: str | None = None,
+    access: str = "ReadWriteOnce",
+    spec: Manifest | None = None,
+) -> Manifest:
+    """A PersistentVolumeClaim; without `class_name` the default class serves it. `spec` adds to its spec."""
+    spec = {"accessModes": [access], "resources": {"requests": {"storage": size}}, **(spec or {})}
     if class_name is not None:
         spec["storageClassName"] = class_name
     return _manifest("v1", "PersistentVolumeClaim", name, spec=spec)

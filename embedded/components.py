@@ -81,6 +81,10 @@ _TESTS = "kubernetes-1.37"
 
 _CNI = "github.com/containernetworking/plugins"
 
+_CSI = "csi"
+"""What every driver of volumes has beside it: one module for all, which shares what is compiled."""
+_SNAPSHOTTER = "github.com/kubernetes-csi/external-snapshotter/v8"
+
 COMPONENTS: tuple[Component, ...] = (
     Component(
         name="kubernetes",
@@ -171,6 +175,41 @@ COMPONENTS: tuple[Component, ...] = (
         programs=("local-path-provisioner",),
         stamps=("main.VERSION={version}",),
         data=("deploy",),
+    ),
+    Component(
+        name="disks",
+        module="github.com/container-storage-interface/spec",
+        packages=("clusterproof.dev/embedded/disks",),  # a driver of our own: see main.go there
+        programs=("disks",),
+    ),
+    Component(
+        name="csi-provisioner",
+        folder=_CSI,
+        module="github.com/kubernetes-csi/external-provisioner/v6",
+        packages=("cmd/csi-provisioner",),
+        programs=("csi-provisioner",),
+    ),
+    Component(
+        name="csi-attacher",
+        folder=_CSI,
+        module="github.com/kubernetes-csi/external-attacher/v4",
+        packages=("cmd/csi-attacher",),
+        programs=("csi-attacher",),
+    ),
+    Component(
+        name="csi-resizer",
+        folder=_CSI,
+        module="github.com/kubernetes-csi/external-resizer/v2",
+        packages=("cmd/csi-resizer",),
+        programs=("csi-resizer",),
+    ),
+    Component(
+        name="csi-snapshotter",
+        folder=_CSI,
+        module="github.com/kubernetes-csi/external-snapshotter/client/v8",  # which has the definitions
+        packages=(f"{_SNAPSHOTTER}/cmd/csi-snapshotter", f"{_SNAPSHOTTER}/cmd/snapshot-controller"),
+        programs=("csi-snapshotter", "snapshot-controller"),
+        data=("config/crd",),
     ),
     Component(
         name="cert-manager",

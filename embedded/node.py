@@ -25,6 +25,8 @@ REGISTRIES = "/var/lib/registries"
 SOCKET = "/run/containerd/containerd.sock"
 CNI_PLUGINS = ("loopback", "ptp", "host-local", "portmap")
 PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr", "kubelet", "kube-proxy")
+DISKS = "/var/lib/disks"
+"""Where a node finds the volumes that it shares with others, in a cluster that has such ones."""
 
 # The kubelet sets these kernel parameters and gives up when it may not. They are the host's, so it is shown files
 # that hold the values it wants.
@@ -50,7 +52,8 @@ esac
 for file in sysctl/*/* sysctl/*/*/*; do
     if [ -f "$file" ] && [ -e "/proc/sys/${file#sysctl/}" ]; then mount --bind "$file" "/proc/sys/${file#sysctl/}"; fi
 done
-mount --bind lib /var/lib
+if [ -d ../../disks ]; then mount --bind ../../disks lib/disks; fi
+mount --rbind lib /var/lib
 """
 
 
@@ -67,6 +70,8 @@ class NodeProcesses:
 
     def prepare(self, images: Path) -> None:
         """Folders, control group, anchor and container runtime; `images` is a store with all images unpacked."""
+        if self.state.disks:
+            self.state.disks.mkdir(mode=0o700, exist_ok=True)
         self._lay_out_folders(images)
         cgroups.create(cgroups.path_of(self.state.name, self.node.name))
         namespace = namespace_name(self.state.name, self.node.name)
@@ -80,6 +85,8 @@ class NodeProcesses:
         containerd.await_said("containerd successfully booted")  # without it the kubelet gives up at once
         self.start_kubelet()
         self.start_kube_proxy()
+        if self.state.disks:
+            self.start_disks()
 
     def start_kubelet(self) -> None:
         """Start the kubelet on its written configuration."""
@@ -97,6 +104,17 @@ class NodeProcesses:
         """Start kube-proxy on its written configuration."""
         self._start("kube-proxy", "--config=/var/lib/kube-proxy/config.json", f"--hostname-override={self.node.name}")
 
+    def start_disks(self) -> None:
+        """Start the node's part of the driver of volumes, which the kubelet then finds."""
+        kubelet = Path("/var/lib/kubelet")
+        self._start(
+            "disks",
+            f"--disks={DISKS}",
+            f"--node={self.node.name}",
+            f"--socket={kubelet / 'plugins/disks.sock'}",
+            f"--registry={kubelet / 'plugins_registry'}",
+        )
+
     def _start(self, program: str, *flags: str) -> None:
         command = [f"{BIN}/{program}", *flags]
         self.components.append(start(self.state, f"{self.node.name}/{program}", command, on=self.node.name))
@@ -104,7 +122,10 @@ class NodeProcesses:
     def _lay_out_folders(self, images: Path) -> None:
         folder = self._folder
         for part in (
+            "lib/disks",
             "lib/kubelet/pki",
+            "lib/kubelet/plugins",
+            "lib/kubelet/plugins_registry",
             "lib/kube-proxy",
             "lib/cni/net.d",
             "log",
@@ -114,7 +135,7 @@ class NodeProcesses:
         ):
             (folder / part).mkdir(parents=True)
         (folder / "tmp").chmod(0o1777)
-        for program in PROGRAMS:
+        for program in (*PROGRAMS, *(["disks"] if self.state.disks else [])):
             link(self._artifacts.binary(program), folder / "opt/clusterproof/bin" / program)
         for plugin in CNI_PLUGINS:
             link(self._artifacts.binary(plugin), folder / "opt/cni/bin" / plugin)

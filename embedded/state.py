@@ -173,6 +173,11 @@ class ClusterState:
         return "cloud" in self.addons
 
     @property
+    def disks(self) -> Path | None:
+        """Folder of the volumes that nodes share; None where the cluster has no such ones."""
+        return self.folder / "disks" if "disks" in self.addons else None
+
+    @property
     def dns_address(self) -> IPv4Address:
         """Cluster IP of the DNS Service."""
         return self.service_network[10]

@@ -22,7 +22,18 @@ from ..builder import Artifacts
 from ..process import Component
 from ..state import CannotStart, ClusterState
 
-NAMES = ("cloud", "dns", "metrics", "custom-metrics", "ingress", "storage", "vpa", "cert-manager", "network-policies")
+NAMES = (
+    "cloud",
+    "dns",
+    "metrics",
+    "custom-metrics",
+    "ingress",
+    "storage",
+    "disks",
+    "vpa",
+    "cert-manager",
+    "network-policies",
+)
 """Those that a cluster has if none are named and the machine can run them, in the order in which they are started."""
 DISRUPTIVE = ("autoscaler",)
 """Those for disruptive promises."""
@@ -38,7 +49,7 @@ ESTABLISHED = 20.0
 Manifest = dict[str, Any]
 
 
-def _nothing(*_: object) -> Iterable[Manifest]:
+def _nothing(*_: object) -> tuple[()]:
     return ()
 
 
@@ -60,8 +71,8 @@ class Addon:
     """(kind, namespace, name) of what must be available for the add-on to work."""
     components: tuple[str, ...] = ()
     """Names from components.py, beyond those that its images are made of."""
-    start: Callable[[ClusterState, Artifacts], Component] | None = None
-    """Starts its program beside the control plane's, where it has one."""
+    start: Callable[[ClusterState, Artifacts], Iterable[Component]] = _nothing
+    """Starts the programs that it has beside the control plane's."""
     nodes: int = 0
     """How many nodes it may add."""
     needs: tuple[str, ...] = ()
@@ -107,8 +118,7 @@ def apply(
             client.post(kind.path(manifest["metadata"].get("namespace", "")), manifest)
             if kind == kinds.CUSTOM_RESOURCE_DEFINITION:
                 defined[manifest["spec"]["names"]["kind"]] = manifest["metadata"]["name"]
-        if addon.start:
-            started.append(addon.start(cluster, artifacts))
+        started.extend(addon.start(cluster, artifacts))
 
 
 def await_ready(addon: Addon, client: Client, within: float) -> None:

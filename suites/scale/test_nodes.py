@@ -30,7 +30,8 @@ from clusterproof.manifests import deployment, pod_disruption_budget
 
 pytestmark = [pytest.mark.requires(capabilities.NODES), pytest.mark.full, pytest.mark.alone]
 
-APART = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "crowd"}}}
+HOST = "kubernetes.io/hostname"
+APART = {"topologyKey": HOST, "labelSelector": {"matchLabels": {"app": "crowd"}}}
 HELD_BACK = {"karpenter.sh/do-not-disrupt": "true", "cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
 """What a pod says that is not to be moved: to Karpenter, and to the Cluster Autoscaler."""
 
@@ -93,6 +94,26 @@ def test_keeps(
     assert not kept.read().deleting, f"{kept} is being taken away, although {guarded} is not to be disrupted"
 
 
+def test_fewest(before: set[str], cluster: Cluster, namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """Pods that one node holds MUST NOT be left on two: they are moved together, and the other node goes away.
+
+    Each of them was given its node while others kept it from the other's, which have gone.
+
+    Source: https://kubernetes.io/docs/concepts/cluster-administration/node-autoscaling/#consolidation
+    """
+    crowd = _crowd(namespace, images, before, 2)
+    fresh = list(_fresh_nodes(cluster, crowd, before, 2, timeouts))
+    pair = [namespace.create(_resident(f"on-{number}", images, before, node)) for number, node in enumerate(fresh)]
+    for each in pair:
+        eventually(each, rolled_out, within=timeouts.pod)
+
+    crowd.delete()
+
+    eventually(cluster.select(kinds.NODE), _none_but(before, more=1), within=timeouts.node_down)
+    for each in pair:
+        eventually(each, rolled_out, within=timeouts.node_down)
+
+
 def _crowd(namespace: Namespace, images: Images, before: set[str], more: int) -> Object:
     """Pods that must not share a node, so many more than there are nodes."""
     apart = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [APART]}}
@@ -123,9 +144,7 @@ def _fresh_nodes(
 
 def _guard(namespace: Namespace, images: Images, node: Object, why: str) -> Object:
     """A Deployment whose only pod is on that node now, would fit on others, and is not to be disrupted."""
-    # It tolerates what the node is, and not what an autoscaler marks nodes with that are to go.
-    own = [{"key": taint["key"], "operator": "Exists"} for taint in node.spec.get("taints") or []]
-    spec: dict[str, Any] = {"nodeName": node.name, "tolerations": own}
+    spec: dict[str, Any] = {"nodeName": node.name, "tolerations": _own_taints(node)}
     made = deployment("guard", images.agnhost, args=["pause"], spec=spec)
     if why == "annotation":
         made["spec"]["template"]["metadata"]["annotations"] = HELD_BACK
@@ -134,13 +153,34 @@ def _guard(namespace: Namespace, images: Images, node: Object, why: str) -> Obje
     return namespace.create(made)
 
 
-def _none_but(names: set[str]) -> Callable[[list[Object]], str | None]:
-    """There are no nodes but these."""
+def _resident(name: str, images: Images, before: set[str], node: Object) -> dict[str, Any]:
+    """A Deployment whose only pod needs one of the new nodes, and would rather have this one."""
+    wish = {"weight": 100, "preference": _host("In", [node.labels[HOST]])}
+    affinity = {
+        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [_host("NotIn", sorted(before))]},
+        "preferredDuringSchedulingIgnoredDuringExecution": [wish],
+    }
+    spec = {"affinity": {"nodeAffinity": affinity}, "tolerations": _own_taints(node)}
+    return deployment(name, images.agnhost, args=["pause"], spec=spec)
+
+
+def _host(operator: str, names: list[str]) -> dict[str, Any]:
+    return {"matchExpressions": [{"key": HOST, "operator": operator, "values": names}]}
+
+
+def _own_taints(node: Object) -> list[dict[str, str]]:
+    """Tolerations of what the node is, and not of what an autoscaler marks nodes with that are to go."""
+    return [{"key": taint["key"], "operator": "Exists"} for taint in node.spec.get("taints") or []]
+
+
+def _none_but(names: set[str], *, more: int = 0) -> Callable[[list[Object]], str | None]:
+    """There are no nodes but these, and so many more."""
 
     def none_but_those_before(nodes: list[Object]) -> str | None:
-        more = sorted({node.name for node in nodes} - names)
-        return f"there are also {', '.join(more)}" if more else None
+        others = sorted({node.name for node in nodes} - names)
+        return f"there are also {', '.join(others)}" if len(others) > more else None
 
+    none_but_those_before.__name__ += f" and {more} more" if more else ""
     return none_but_those_before
 
 

@@ -14,6 +14,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from clusterproof.embedded import operate, process, provider, state
+from clusterproof.embedded.addons.disks import SIDECARS, SNAPSHOTS
 from clusterproof.embedded.state import ClusterState
 
 from clusterproof import images, kinds
@@ -101,6 +102,22 @@ class Subject:
         """A program before each start of which a shell script is run in its place."""
         with self._command_changed(program, lambda command: ["sh", "-c", f'{script} && exec "$@"', program, *command]):
             yield
+
+    @contextlib.contextmanager
+    def deceived(self, program: str, tool: str, script: str) -> Iterator[None]:
+        """A program that finds a shell script where it looks for a tool of the machine, which is `real` in there."""
+        anchor = self.state.programs[program].anchor
+        on_node = anchor in self.nodes
+        folder = self.state.node_folder(self.state.node(anchor)) / "lib" if on_node else self.state.folder
+        seen_as = Path("/var/lib") if on_node else folder
+        path = folder / "instead" / tool
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f'#!/bin/sh\nPATH=${{PATH#*:}}\nreal() {{ exec {tool} "$@"; }}\n{script}\n')
+        path.chmod(0o755)
+        look_there = f'PATH={seen_as / "instead"}:$PATH exec "$@"'
+        with self._command_changed(program, lambda command: ["sh", "-c", look_there, program, *command]):
+            yield
+        path.unlink()
 
     @contextlib.contextmanager
     def never_returning(self, program: str) -> Iterator[None]:
@@ -267,6 +284,8 @@ class Subject:
                 case "karpenter":
                     with urlopen(f"http://{self.state.api_address}:8081/readyz", timeout=2) as answer:
                         return bool(answer.status == 200)
+                case _ if name in ("disks", SNAPSHOTS, *SIDECARS):
+                    return True  # it tells nobody
                 case "kubelet":
                     healthy = self.client.request("GET", kinds.NODE.path(None, place, "proxy") + "/healthz", timeout=2)
                     node = Object(self.client, kinds.NODE, place).read()

@@ -186,6 +186,7 @@ class Machine:
             "mounts": sorted(_mounts(root / "proc/1/mountinfo")),
             "network and kernel": sorted(filter(_lasting, done.stdout.splitlines())),
             "control groups": sorted(str(path) for path in self._groups()),
+            "loop devices": sorted(self.run("losetup", "--list", "--noheadings").stdout.splitlines()),
             "files": sorted(
                 [
                     *(str(path) for name in _FOLDERS for path in _below(root, root / name)),

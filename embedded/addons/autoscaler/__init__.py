@@ -97,7 +97,7 @@ def _definition() -> Manifest:
     }
 
 
-def _start(cluster: ClusterState, artifacts: Artifacts) -> Component:
+def _start(cluster: ClusterState, artifacts: Artifacts) -> Iterable[Component]:
     config = kubeconfig(cluster, Authority(cluster.pki, "ca"), PROGRAM, f"system:{PROGRAM}", ["system:masters"])
     command: list[str | Path] = [
         "env",
@@ -112,7 +112,7 @@ def _start(cluster: ClusterState, artifacts: Artifacts) -> Component:
         "--batch-idle-duration=200ms",  # pods come a few at a time here
         "--batch-max-duration=2s",
     ]
-    return start(cluster, PROGRAM, command, on=HOST)
+    yield start(cluster, PROGRAM, command, on=HOST)
 
 
 def _clusterproof() -> Path:

@@ -6,6 +6,8 @@ runs beside the control plane's managers, where the router is that leads to load
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ...builder import Artifacts
 from ...controlplane import PATIENT, PLACE, kubeconfig
 from ...pki import Authority
@@ -16,7 +18,7 @@ from .. import Addon
 PROGRAM = "cloud-controller-manager"
 
 
-def _start(cluster: ClusterState, artifacts: Artifacts) -> Component:
+def _start(cluster: ClusterState, artifacts: Artifacts) -> Iterable[Component]:
     config = kubeconfig(cluster, Authority(cluster.pki, "ca"), PROGRAM, PROGRAM, ["system:masters"])
     flags = [
         "--bind-address=127.0.0.1",
@@ -36,7 +38,7 @@ def _start(cluster: ClusterState, artifacts: Artifacts) -> Component:
         "--kube-api-qps=200",
         "--kube-api-burst=400",
     ]
-    return start(cluster, PROGRAM, [artifacts.binary(PROGRAM), *flags], on=PLACE)
+    yield start(cluster, PROGRAM, [artifacts.binary(PROGRAM), *flags], on=PLACE)
 
 
 ADDON = Addon(

@@ -60,6 +60,17 @@ def autoscaler_never_removes_nodes(subject: Subject) -> Damage:
 
 
 @breakage(
+    breaks={"scale/nodes/fewest": r"none but those before and 1 more: .*there are also \S+, \S+"},
+    keeps=["api/labels/selectors"],
+    scale=QUICK,
+)
+def autoscaler_never_moves_pods(subject: Subject) -> Damage:
+    """The autoscaler removes nodes only on which nothing runs."""
+    with _node_pool(subject, lambda spec: spec["disruption"].update(consolidationPolicy="WhenEmpty")):
+        yield []
+
+
+@breakage(
     breaks={"scale/nodes/keeps[annotation]": r"stays on Node \S+, by its annotation: .*(ended|only one|gone|not kept)"},
     keeps=["api/labels/selectors"],
     scale=1,

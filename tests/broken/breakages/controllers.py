@@ -71,6 +71,11 @@ controller_off(
     keeps=["network/pod_to_pod"],
 )
 controller_off(
+    "persistentvolume-attach-detach-controller",
+    breaks={"storage/disks/attachment": r"Pod \S+/first ready: not within"},
+    keeps=["storage/dynamic"],
+)
+controller_off(
     "garbage-collector-controller",
     breaks={
         "api/garbage_collection/background": r"gone: not within .* still there",

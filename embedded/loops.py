@@ -1,0 +1,38 @@
+"""Loop devices: what volumes of the add-on `disks` are attached to nodes as.
+
+They are the machine's own, and stay when the node that had one is switched off.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+CONTROL = Path("/dev/loop-control")
+PROGRAMS = {"losetup": "mount", "blkid": "util-linux", "mkfs.xfs": "xfsprogs"}
+"""Programs of this machine that make volumes usable, each with its Debian package."""
+
+
+def refused() -> str:
+    """Why this machine attaches no files as devices, and what to do about that; empty when it does."""
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    if packages := {package for program, package in PROGRAMS.items() if not shutil.which(program, path=path)}:
+        return f"packages are missing: apt-get install --no-install-recommends -y {' '.join(sorted(packages))}"
+    if not CONTROL.exists():
+        return f"there is no {CONTROL}: modprobe loop, or in a container, run it --privileged"
+    return ""
+
+
+def detach(folder: Path) -> None:
+    """Detach all files of a folder from their devices; nothing uses them any more."""
+    for file in folder.glob("*.disk"):
+        for device in _devices(file):
+            subprocess.run(["losetup", "--detach", device], capture_output=True, check=False)
+
+
+def _devices(file: Path) -> Iterable[str]:
+    command = ["losetup", "--associated", str(file), "--noheadings", "--output", "NAME"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()

@@ -1,0 +1,330 @@
+"""Disks: volumes that a driver makes, and that can grow, be copied, be shared, and follow their pod to other nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import pytest
+
+from clusterproof import (
+    Cluster,
+    Images,
+    Namespace,
+    Object,
+    Timeouts,
+    capabilities,
+    case,
+    consistently,
+    eventually,
+    kinds,
+    manifests,
+)
+from clusterproof.conditions import Condition, ListCondition, gone, ready
+from clusterproof.load import quantity
+
+pytestmark = pytest.mark.pod_security("baseline")  # a device is root's
+
+ZONE = "topology.kubernetes.io/zone"
+GIBIBYTE = 1 << 30
+FILL = {
+    "Filesystem": "head -c 1000000 /dev/urandom > /data/blob && sync",
+    "Block": "head -c 1000000 /dev/urandom > /dev/data && sync",
+}
+SUM = {"Filesystem": "sha256sum < /data/blob", "Block": "head -c 1000000 /dev/data | sha256sum"}
+"""Tells the check sum of what FILL left."""
+ROOM = {"Filesystem": "df -P -k /data | awk 'END { print $2 * 1024 }'", "Block": "blockdev --getsize64 /dev/data"}
+"""Tells how many bytes there is room for."""
+MODES = [
+    case("filesystem", "Filesystem"),
+    case("block", "Block", marks=pytest.mark.requires(capabilities.VOLUME_BLOCK)),
+]
+
+
+Classes = list[dict[str, Any]]
+
+
+@pytest.fixture
+def classes(cluster: Cluster) -> Classes:
+    """The StorageClasses that there are."""
+    return [each.raw for each in cluster.list(kinds.STORAGE_CLASS)]
+
+
+@pytest.mark.requires(capabilities.VOLUME_EXPANSION)
+@pytest.mark.parametrize("mode", MODES)
+def test_expansion(
+    namespace: Namespace, cluster: Cluster, classes: Classes, images: Images, timeouts: Timeouts, mode: str
+) -> None:
+    """A claim that asks for more MUST be given it while its pod goes on: more room there, and all data as before.
+
+    A kubelet looks again when the pod changes, so its annotation is changed all the time; else once a minute or two.
+
+    Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#expanding-persistent-volumes-claims
+    """
+    claim = namespace.create(_claim("data", _first(capabilities.growing(classes)), mode))
+    user = _user(namespace, "user", images, timeouts, mode=mode)
+    written, room, size = _fill(user, mode), int(_said(user, ROOM[mode])), _size(claim.read().status)
+
+    wanted, nudges = size + GIBIBYTE, count()
+    claim.patch({"spec": {"resources": {"requests": {"storage": str(wanted)}}}})
+
+    def nudged() -> Object:
+        user.patch({"metadata": {"annotations": {"clusterproof.dev/nudge": str(next(nudges))}}})
+        return claim.read()
+
+    eventually(nudged, _has(wanted), within=timeouts.volume, describe=f"{claim} has what it asks for")
+    volume = cluster.get(kinds.PERSISTENT_VOLUME, claim.spec["volumeName"])
+    assert _size(volume.spec) >= wanted, f"{claim} has {wanted} bytes, but {volume} {volume.spec['capacity']}"
+    # A volume that is a folder among others has the room of them all.
+    if room <= 2 * size:
+        at_least, what = room + GIBIBYTE // 2, f"room that {user} has on {claim}"
+        eventually(lambda: int(_said(user, ROOM[mode])), _no_less_than(at_least), within=timeouts.volume, describe=what)
+    _still_there(user, mode, written, f"{claim} was made larger")
+    (main,) = user.read().status["containerStatuses"]
+    assert main["restartCount"] == 0, f"{claim} was made larger, and {user} had to start again"
+
+
+@pytest.mark.requires(capabilities.VOLUME_BLOCK)
+def test_block(namespace: Namespace, cluster: Cluster, classes: Classes, images: Images, timeouts: Timeouts) -> None:
+    """A claim for a device MUST give its pod one, as large as was asked for, and the next pod the same bytes.
+
+    Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#raw-block-volume-support
+    """
+    claim = namespace.create(_claim("data", _first(_driven(cluster, classes)), "Block"))
+    writer = _user(namespace, "writer", images, timeouts, mode="Block")
+    kind = _said(writer, "test -b /dev/data && echo device || ls -ld /dev/data")
+    assert kind == "device", f"{writer} should have {claim} as a device, but has {kind}"
+    room, size = int(_said(writer, ROOM["Block"])), _size(claim.read().status)
+    assert room >= size, f"{claim} has {size} bytes, but the device in {writer} {room}"
+    written = _fill(writer, "Block")
+    _end(writer, timeouts)
+
+    reader = _user(namespace, "reader", images, timeouts, mode="Block")
+
+    _still_there(reader, "Block", written, f"{writer} wrote to {claim} and ended")
+
+
+@pytest.mark.requires(capabilities.VOLUME_SNAPSHOTS)
+def test_snapshot(namespace: Namespace, cluster: Cluster, classes: Classes, images: Images, timeouts: Timeouts) -> None:
+    """A claim that is made of a snapshot MUST have what was there when it was taken, whatever was written since.
+
+    Source: https://kubernetes.io/docs/concepts/storage/volume-snapshots/
+    """
+    takers = {each["driver"]: each.name for each in cluster.list(kinds.VOLUME_SNAPSHOT_CLASS)}
+    taken_of = _first(capabilities.made_by(takers, classes))
+    claim = namespace.create(_claim("data", taken_of))
+    user = _user(namespace, "user", images, timeouts)
+    first = _fill(user)
+
+    snapshot = namespace.create(_snapshot("taken", claim, takers[taken_of["provisioner"]]))
+    eventually(snapshot, _is_ready_to_use, within=timeouts.volume)
+    second = _fill(user)
+    restored = namespace.create(_claim("restored", taken_of, of=snapshot))
+    reader = _user(namespace, "reader", images, timeouts, claim="restored")
+
+    _still_there(reader, "Filesystem", first, f"{restored} was made of {snapshot}")
+    _still_there(user, "Filesystem", second, f"{restored} was made of a snapshot of {claim}")
+    content = cluster.get(kinds.VOLUME_SNAPSHOT_CONTENT, snapshot.status["boundVolumeSnapshotContentName"])
+    snapshot.delete()
+    eventually(snapshot, gone, within=timeouts.volume)
+    if content.spec["deletionPolicy"] == "Delete":
+        eventually(content, gone, within=timeouts.volume)
+
+
+@pytest.mark.requires(capabilities.VOLUME_CLONES)
+def test_clone(namespace: Namespace, cluster: Cluster, classes: Classes, images: Images, timeouts: Timeouts) -> None:
+    """A claim that is made of another MUST begin with what is on that, and be a volume of its own from then on.
+
+    Source: https://kubernetes.io/docs/concepts/storage/volume-pvc-datasource/
+    """
+    made_of = _first(_driven(cluster, classes))
+    claim = namespace.create(_claim("data", made_of))
+    writer = _user(namespace, "writer", images, timeouts)
+    written = _fill(writer)
+    _end(writer, timeouts)  # a claim that is in use need not be copied
+
+    copy = namespace.create(_claim("copy", made_of, of=claim))
+    user = _user(namespace, "user", images, timeouts, claim="copy")
+    _still_there(user, "Filesystem", written, f"{copy} was made of {claim}")
+    changed = _fill(user)
+    reader = _user(namespace, "reader", images, timeouts)
+
+    _still_there(reader, "Filesystem", written, f"{copy} was made of {claim}, and written to")
+    _still_there(user, "Filesystem", changed, f"{copy} was written to")
+
+
+@pytest.mark.requires(capabilities.VOLUME_ATTACHMENT)
+def test_attachment(
+    namespace: Namespace,
+    cluster: Cluster,
+    classes: Classes,
+    nodes: list[Object],
+    images: Images,
+    timeouts: Timeouts,
+) -> None:
+    """A volume for one node MUST be attached to the node that needs it, and to another one only when that is over.
+
+    A pod on the other node waits until then, and finds what was written. The other node is of the same zone.
+
+    Source: https://kubernetes.io/docs/reference/kubernetes-api/config-and-storage-resources/volume-attachment-v1/
+    """
+    attaching = capabilities.attaching([each.raw for each in cluster.list(kinds.CSI_DRIVER)])
+    claim = namespace.create(_claim("data", _first(capabilities.made_by(attaching, classes))))
+    here = nodes[0]
+    there = next((node for node in reversed(nodes) if node.labels.get(ZONE) == here.labels.get(ZONE)), here)
+    first = _user(namespace, "first", images, timeouts, node=here)
+    written, volume = _fill(first), claim.read().spec["volumeName"]
+    attachments = cluster.select(kinds.VOLUME_ATTACHMENT)
+    eventually(attachments, _attach(volume, here), within=timeouts.volume)
+
+    second = namespace.create(_pod("second", images, node=there))
+    if there.name != here.name:
+        consistently(attachments, _attach(volume, here), during=timeouts.steady)
+    _end(first, timeouts)
+
+    eventually(second, ready, within=timeouts.volume + timeouts.pod)
+    _still_there(second, "Filesystem", written, f"{claim} went from {here} to {there}")
+    eventually(attachments, _attach(volume, there), within=timeouts.volume)
+    _end(second, timeouts)
+    eventually(attachments, _attach(volume), within=timeouts.volume)
+
+
+@pytest.mark.requires(capabilities.VOLUME_SHARING)
+def test_shared(
+    namespace: Namespace,
+    cluster: Cluster,
+    classes: Classes,
+    nodes: list[Object],
+    images: Images,
+    timeouts: Timeouts,
+) -> None:
+    """Pods of different nodes that use a claim for several nodes (ReadWriteMany) MUST see the same data.
+
+    Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#access-modes
+    """
+    claim = namespace.create(_claim("data", _first(_driven(cluster, classes)), access="ReadWriteMany"))
+    here = _user(namespace, "here", images, timeouts, node=nodes[0])
+    there = _user(namespace, "there", images, timeouts, node=nodes[-1])
+
+    for writer, reader in ((here, there), (there, here)):
+        _still_there(reader, "Filesystem", _fill(writer), f"{writer} wrote to {claim}")
+
+
+def _first(classes: Classes) -> dict[str, Any]:
+    """The one that a promise uses; the cluster claims that there is one."""
+    assert classes, "the cluster claims to make such volumes, but no StorageClass does: see kubectl get storageclasses"
+    return classes[0]
+
+
+def _driven(cluster: Cluster, classes: Classes) -> Classes:
+    """Those whose volumes a driver makes that the cluster knows; what it can do, nothing tells."""
+    return capabilities.made_by((driver.name for driver in cluster.list(kinds.CSI_DRIVER)), classes)
+
+
+def _claim(
+    name: str,
+    made_of: dict[str, Any],
+    mode: str = "Filesystem",
+    *,
+    access: str = "ReadWriteOnce",
+    of: Object | None = None,
+) -> manifests.Manifest:
+    """A claim of 1 GiB, which most clouds give no less than; it begins as a copy `of` a claim or snapshot."""
+    spec: dict[str, Any] = {"volumeMode": mode}
+    if of is not None:
+        spec["dataSource"] = {"apiGroup": of.kind.group, "kind": of.kind.kind, "name": of.name}
+    return manifests.pvc(name, "1Gi", class_name=made_of["metadata"]["name"], access=access, spec=spec)
+
+
+def _snapshot(name: str, claim: Object, taker: str) -> manifests.Manifest:
+    """A snapshot of a claim, taken as a VolumeSnapshotClass says."""
+    kind = kinds.VOLUME_SNAPSHOT
+    spec = {"volumeSnapshotClassName": taker, "source": {"persistentVolumeClaimName": claim.name}}
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}, "spec": spec}
+
+
+def _pod(
+    name: str, images: Images, *, claim: str = "data", mode: str = "Filesystem", node: Object | None = None
+) -> manifests.Manifest:
+    """A pod that waits, with a claim at /data or as the device /dev/data."""
+    options: dict[str, Any] = {"args": ["pause"], "volumes": [manifests.claim_volume("data", claim)]}
+    if mode == "Block":
+        options["container"] = {"volumeDevices": [{"name": "data", "devicePath": "/dev/data"}]}
+        options["spec"] = {"securityContext": {}}
+    else:
+        options["mounts"] = {"data": "/data"}
+    return manifests.pod(name, images.agnhost, node=node.name if node else "", **options)
+
+
+def _user(namespace: Namespace, name: str, images: Images, timeouts: Timeouts, **options: Any) -> Object:
+    """A pod as `_pod` makes it, which runs."""
+    pod = namespace.create(_pod(name, images, **options))
+    return eventually(pod, ready, within=timeouts.volume + timeouts.pod)
+
+
+def _end(pod: Object, timeouts: Timeouts) -> None:
+    pod.delete()
+    eventually(pod, gone, within=timeouts.pod_end)
+
+
+def _said(pod: Object, script: str) -> str:
+    answer = pod.exec(["sh", "-c", script])
+    assert answer.code == 0, f"{pod}: {script}: exit code {answer.code}: {answer.stderr or answer.stdout}"
+    return answer.stdout.strip()
+
+
+def _fill(pod: Object, mode: str = "Filesystem") -> str:
+    """Write to the volume; the check sum of what was written."""
+    return _said(pod, f"{FILL[mode]} && {SUM[mode]}")
+
+
+def _still_there(pod: Object, mode: str, written: str, why: str) -> None:
+    """A pod finds on its volume what was written."""
+    __tracebackhide__ = True
+    answer = pod.exec(["sh", "-c", SUM[mode]])
+    found = answer.stdout.strip() or answer.stderr.strip()
+    assert found == written, f"{why}: {pod} MUST find {written} there, but finds {found}"
+
+
+def _size(part: dict[str, Any]) -> int:
+    """Bytes that a claim's status or a volume's spec tells of."""
+    return int(quantity(part["capacity"]["storage"]))
+
+
+def _has(wanted: int) -> Condition:
+    def has_grown(claim: Object) -> str | None:
+        told = [f"{each['type']}: {each.get('message', '')}" for each in claim.status.get("conditions") or []]
+        size = _size(claim.status)
+        return None if size >= wanted else f"it has {size} bytes, not {wanted}{''.join(f'; {each}' for each in told)}"
+
+    return has_grown
+
+
+def _no_less_than(wanted: int) -> Callable[[int], str | None]:
+    def no_less(room: int) -> str | None:
+        return None if room >= wanted else f"it is {room} bytes, and should be {wanted} at least"
+
+    return no_less
+
+
+def _is_ready_to_use(snapshot: Object) -> str | None:
+    if snapshot.status.get("readyToUse"):
+        return None
+    return str((snapshot.status.get("error") or {}).get("message", "it is not ready to use"))
+
+
+def _attach(volume: str, *nodes: Object) -> ListCondition:
+    """A volume is attached to these nodes, and to no others."""
+
+    def attach(attachments: list[Object]) -> str | None:
+        mine = [each for each in attachments if each.spec["source"].get("persistentVolumeName") == volume]
+        where = [each.spec["nodeName"] for each in mine if each.status.get("attached")]
+        if where == [node.name for node in nodes] and len(mine) == len(where):
+            return None
+        waiting = [each.spec["nodeName"] for each in mine if not each.status.get("attached")]
+        also = f"; it waits for {', '.join(waiting)}" if waiting else ""
+        return f"{volume} is attached to {', '.join(where) or 'no node'}{also}"
+
+    attach.__name__ = f"attach {volume} to {' and '.join(map(str, nodes)) or 'no node'}"
+    return attach
