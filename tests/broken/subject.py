@@ -14,6 +14,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from clusterproof.embedded import operate, process, provider, state
+from clusterproof.embedded.addons.disks import CONTROLLER as DISKS
 from clusterproof.embedded.addons.disks import SIDECARS, SNAPSHOTS
 from clusterproof.embedded.state import ClusterState
 
@@ -249,8 +250,9 @@ class Subject:
 
     def _restart(self, program: str, change: Callable[[list[str]], list[str]] | None) -> None:
         # Whoever follows an API server that has just been started is refused at first, and then tries again less and
-        # less often: so everybody comes back after it.
-        followers = [name for name in self.state.programs if name.endswith(FOLLOWERS)] if program == SERVER else []
+        # less often: so everybody comes back after it. Those beside a driver of volumes end when they lose it.
+        ends = {SERVER: FOLLOWERS, DISKS: SIDECARS}.get(program, ())
+        followers = [name for name in self.state.programs if name.endswith(ends)]
         for each in (program, *followers):
             operate.stop(self.state, each)
         self._start(program, change)

@@ -62,7 +62,9 @@ _absent(
 )
 _absent(
     "csi-resizer",
-    breaks={"storage/disks/expansion": r"PersistentVolumeClaim \S+/data has grown: not within .*not 2147483648"},
+    breaks={
+        "storage/disks/expansion": r"/data has what it asks for: not within .*not 2147483648"
+    },
     keeps=["storage/disks/block"],
 )
 _absent(
@@ -107,7 +109,7 @@ def copies_of_volumes_are_the_volumes(subject: Subject) -> Damage:
 
 
 @breakage(
-    breaks={"storage/disks/expansion": r"room that Pod \S+/user has on \S+ \S+/data .*and should be"},
+    breaks={"storage/disks/expansion": r"room that Pod \S+/user has on \S+ \S+/data: .*and should be"},
     keeps=["storage/disks/clone"],
 )
 def volumes_grow_on_paper_only(subject: Subject) -> Damage:
@@ -128,7 +130,7 @@ def volumes_are_kept_in_memory(subject: Subject) -> Damage:
 
 
 @breakage(
-    breaks={"storage/disks/block": r"Pod \S+/writer: .*exit code 1.*not permitted"},
+    breaks={"storage/disks/block": r"Pod \S+/writer: .*exit code 1: .*error"},
     keeps=["storage/binding"],
 )
 def devices_are_read_only(subject: Subject) -> Damage:
