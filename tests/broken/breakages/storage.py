@@ -62,9 +62,7 @@ _absent(
 )
 _absent(
     "csi-resizer",
-    breaks={
-        "storage/disks/expansion": r"/data has what it asks for: not within .*not 2147483648"
-    },
+    breaks={"storage/disks/expansion": r"/data has what it asks for: not within .*not 2147483648"},
     keeps=["storage/disks/block"],
 )
 _absent(
