@@ -26,7 +26,11 @@ class Timeouts:
     cron: float = 90.0
     """A schedule of once a minute to start its next Job."""
     volume: float = 60.0
-    """A claim to get its volume."""
+    """A claim to get its volume, or a node a volume, or to be rid of it."""
+    expansion: float = 180.0
+    """A volume that is in use to become larger: some clouds take minutes for it."""
+    snapshot: float = 300.0
+    """A snapshot to be ready to use, or a volume that begins as a copy: clouds copy at a distance."""
     namespace: float = 180.0
     """A deleted namespace with its content to be gone, behind those of all other promises in the queue."""
     definition: float = 20.0

@@ -113,3 +113,45 @@ def test_autoscaling_in_place_is_claimed_by_the_schema(
 
     assert finding.found is evidence.startswith("found")
     assert evidence in finding.evidence
+
+
+DISKS = {"metadata": {"name": "disks"}, "provisioner": "disks.example", "allowVolumeExpansion": True}
+FOLDERS = {"metadata": {"name": "folders"}, "provisioner": "folders.example"}
+
+
+@pytest.mark.parametrize(
+    ("capability", "drivers", "takers", "found"),
+    [
+        (capabilities.VOLUME_EXPANSION, [], [], True),
+        (capabilities.VOLUME_ATTACHMENT, ["disks.example"], [], True),
+        (capabilities.VOLUME_ATTACHMENT, ["other.example"], [], False),
+        (capabilities.VOLUME_SNAPSHOTS, [], ["disks.example"], True),
+        (capabilities.VOLUME_SNAPSHOTS, ["disks.example"], ["other.example"], False),
+    ],
+)
+def test_what_volumes_can_do_is_claimed_by_the_class_that_makes_them(
+    client: Client, capability: capabilities.Capability, drivers: list[str], takers: list[str], found: bool
+) -> None:
+    survey = Survey(client)
+    survey.__dict__["storage_classes"] = [FOLDERS, DISKS]
+    survey.__dict__["csi_drivers"] = [{"metadata": {"name": name}, "spec": {}} for name in drivers]
+    survey.__dict__["snapshot_classes"] = [{"metadata": {"name": "taker"}, "driver": name} for name in takers]
+
+    finding = capability.detect(survey)
+
+    assert finding.found is found
+    assert finding.evidence.startswith("found" if found else "no StorageClass of volumes")
+    assert ("disks" in finding.evidence, "folders" in finding.evidence) == (found, False)
+
+
+def test_the_default_class_comes_first_among_those_that_can() -> None:
+    usual = {**DISKS, "metadata": {"name": "usual", "annotations": {capabilities.DEFAULT_STORAGE_CLASS: "true"}}}
+
+    assert capabilities.growing([FOLDERS, DISKS, usual]) == [usual, DISKS]
+    assert capabilities.made_by(["disks.example"], [FOLDERS, DISKS, usual]) == [usual, DISKS]
+
+
+def test_a_driver_that_attaches_nothing_says_so() -> None:
+    drivers = [{"metadata": {"name": str(needed)}, "spec": {"attachRequired": needed}} for needed in (True, False)]
+
+    assert capabilities.attaching(drivers) == ["True"]

@@ -39,8 +39,6 @@ MODES = [
     case("filesystem", "Filesystem"),
     case("block", "Block", marks=pytest.mark.requires(capabilities.VOLUME_BLOCK)),
 ]
-
-
 Classes = list[dict[str, Any]]
 
 
@@ -72,13 +70,13 @@ def test_expansion(
         user.patch({"metadata": {"annotations": {"clusterproof.dev/nudge": str(next(nudges))}}})
         return claim.read()
 
-    eventually(nudged, _has(wanted), within=timeouts.volume, describe=f"{claim} has what it asks for")
+    eventually(nudged, _has(wanted), within=timeouts.expansion, describe=f"{claim} has what it asks for")
     volume = cluster.get(kinds.PERSISTENT_VOLUME, claim.spec["volumeName"])
     assert _size(volume.spec) >= wanted, f"{claim} has {wanted} bytes, but {volume} {volume.spec['capacity']}"
     # A volume that is a folder among others has the room of them all.
     if room <= 2 * size:
         at_least, what = room + GIBIBYTE // 2, f"room that {user} has on {claim}"
-        eventually(lambda: int(_said(user, ROOM[mode])), _no_less_than(at_least), within=timeouts.volume, describe=what)
+        eventually(lambda: int(_said(user, ROOM[mode])), _no_less_than(at_least), within=timeouts.object, describe=what)
     _still_there(user, mode, written, f"{claim} was made larger")
     (main,) = user.read().status["containerStatuses"]
     assert main["restartCount"] == 0, f"{claim} was made larger, and {user} had to start again"
@@ -117,10 +115,10 @@ def test_snapshot(namespace: Namespace, cluster: Cluster, classes: Classes, imag
     first = _fill(user)
 
     snapshot = namespace.create(_snapshot("taken", claim, takers[taken_of["provisioner"]]))
-    eventually(snapshot, _is_ready_to_use, within=timeouts.volume)
+    eventually(snapshot, _is_ready_to_use, within=timeouts.snapshot)
     second = _fill(user)
     restored = namespace.create(_claim("restored", taken_of, of=snapshot))
-    reader = _user(namespace, "reader", images, timeouts, claim="restored")
+    reader = _user(namespace, "reader", images, timeouts, claim="restored", patience=timeouts.snapshot)
 
     _still_there(reader, "Filesystem", first, f"{restored} was made of {snapshot}")
     _still_there(user, "Filesystem", second, f"{restored} was made of a snapshot of {claim}")
@@ -144,7 +142,7 @@ def test_clone(namespace: Namespace, cluster: Cluster, classes: Classes, images:
     _end(writer, timeouts)  # a claim that is in use need not be copied
 
     copy = namespace.create(_claim("copy", made_of, of=claim))
-    user = _user(namespace, "user", images, timeouts, claim="copy")
+    user = _user(namespace, "user", images, timeouts, claim="copy", patience=timeouts.snapshot)
     _still_there(user, "Filesystem", written, f"{copy} was made of {claim}")
     changed = _fill(user)
     reader = _user(namespace, "reader", images, timeouts)
@@ -256,10 +254,12 @@ def _pod(
     return manifests.pod(name, images.agnhost, node=node.name if node else "", **options)
 
 
-def _user(namespace: Namespace, name: str, images: Images, timeouts: Timeouts, **options: Any) -> Object:
-    """A pod as `_pod` makes it, which runs."""
+def _user(
+    namespace: Namespace, name: str, images: Images, timeouts: Timeouts, *, patience: float = 0, **options: Any
+) -> Object:
+    """A pod as `_pod` makes it, which runs, if need be after so many seconds of `patience` more than others need."""
     pod = namespace.create(_pod(name, images, **options))
-    return eventually(pod, ready, within=timeouts.volume + timeouts.pod)
+    return eventually(pod, ready, within=timeouts.volume + timeouts.pod + patience)
 
 
 def _end(pod: Object, timeouts: Timeouts) -> None:

@@ -25,7 +25,6 @@ from clusterproof.refusals import refused
 
 dynamic = pytest.mark.requires(capabilities.DYNAMIC_STORAGE)
 
-DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 PROTECTIONS = {
     kinds.PERSISTENT_VOLUME: "kubernetes.io/pv-protection",
     kinds.PERSISTENT_VOLUME_CLAIM: "kubernetes.io/pvc-protection",
@@ -79,7 +78,9 @@ def test_dynamic(namespace: Namespace, cluster: Cluster, images: Images, timeout
 
     volume = cluster.get(kinds.PERSISTENT_VOLUME, claim.spec["volumeName"])
     chosen = cluster.get(kinds.STORAGE_CLASS, claim.spec["storageClassName"])
-    assert chosen.annotations.get(DEFAULT_CLASS) == "true", f"{claim} got {chosen}, which is not a default class"
+    assert chosen.annotations.get(capabilities.DEFAULT_STORAGE_CLASS) == "true", (
+        f"{claim} got {chosen}, which is not a default class"
+    )
     assert volume.spec["storageClassName"] == chosen.name, f"{volume} is of {volume.spec['storageClassName']}"
     assert volume.spec["claimRef"]["uid"] == claim.uid, (
         f"{volume} is bound to {volume.spec['claimRef']}, not to {claim}"
@@ -333,7 +334,9 @@ def _volume(name: str, class_name: str, size: str, access: str = "ReadWriteOnce"
 def _own_class(namespace: Namespace, cluster: Cluster, **changes: str) -> Object:
     """A class like the default one, but for some changes, that only this test uses."""
     classes = cluster.list(kinds.STORAGE_CLASS)
-    default = next((each for each in classes if each.annotations.get(DEFAULT_CLASS) == "true"), None)
+    default = next(
+        (each for each in classes if each.annotations.get(capabilities.DEFAULT_STORAGE_CLASS) == "true"), None
+    )
     assert default is not None, (
         f"no StorageClass is the default one; there are: {', '.join(map(str, classes)) or 'none'}"
     )

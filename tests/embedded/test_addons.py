@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
+
 import pytest
-from clusterproof.embedded import addons, cluster, preflight
+from clusterproof.embedded import addons, cluster, loops, preflight
 from clusterproof.embedded.state import CannotStart
 
 
@@ -29,6 +33,8 @@ def no_queues(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose kernel hands no packets to programs."""
     monkeypatch.setattr(preflight.os, "geteuid", lambda: 0)
     monkeypatch.setattr(preflight, "_refused", lambda *command: "no such target" if "NFQUEUE" in command else "")
+    monkeypatch.setattr(loops, "PROGRAMS", {})
+    monkeypatch.setattr(loops, "CONTROL", Path("/dev/null"))
 
 
 @pytest.mark.usefixtures("no_queues")
@@ -36,3 +42,30 @@ def test_what_the_machine_cannot_run_is_left_out_unless_it_is_named() -> None:
     assert addons.usual() == tuple(name for name in addons.NAMES if name != "network-policies")
     with pytest.raises(CannotStart, match=r"add-on network-policies: .*\(no such target\): modprobe -a xt_NFQUEUE"):
         cluster.check(cluster.Plan("some", addons=("network-policies",)))
+
+
+def test_disks_need_loop_devices_and_programs_that_make_file_systems(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(loops, "PROGRAMS", {"sh": "dash", "mkfs.none": "nonetools"})
+    assert loops.refused() == "packages are missing: apt-get install --no-install-recommends -y nonetools"
+
+    monkeypatch.setattr(loops, "PROGRAMS", {"sh": "dash"})
+    monkeypatch.setattr(loops, "CONTROL", tmp_path / "loop-control")
+    assert loops.refused().startswith(f"there is no {tmp_path}/loop-control: modprobe loop")
+
+    (tmp_path / "loop-control").touch()
+    assert loops.refused() == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or bool(loops.refused()), reason="needs root and loop devices")
+def test_files_are_detached_from_their_devices(tmp_path: Path) -> None:
+    volume = tmp_path / "volume.disk"
+    volume.write_bytes(bytes(1 << 20))
+    losetup = ["losetup", "--noheadings", "--output", "NAME"]
+    subprocess.run(["losetup", "--find", str(volume)], check=True)
+    assert subprocess.run([*losetup, "--associated", volume], capture_output=True, check=True).stdout
+
+    loops.detach(tmp_path)
+
+    assert not subprocess.run([*losetup, "--associated", volume], capture_output=True, check=True).stdout

@@ -17,7 +17,7 @@ from ...builder import Artifacts
 from ...controlplane import PLACE, kubeconfig
 from ...pki import Authority
 from ...process import Component, start
-from ...state import ClusterState
+from ...state import CannotStart, ClusterState
 from .. import Addon, Manifest
 from ..manifests import read
 
@@ -28,6 +28,8 @@ SIDECARS = ("csi-provisioner", "csi-attacher", "csi-resizer", "csi-snapshotter")
 """Programs that watch the API and ask the driver."""
 SNAPSHOTS = "snapshot-controller"
 """What binds snapshots to their contents, whoever's driver makes them."""
+LONGEST = 107
+"""Bytes of a socket's path."""
 CLASS = "disks"
 """Of claims, and of snapshots."""
 _SOON = ("--retry-interval-start=100ms", "--retry-interval-max=2s")
@@ -49,6 +51,8 @@ def _manifest(kind: kinds.Kind, name: str, **fields: Any) -> Manifest:
 
 def _start(cluster: ClusterState, artifacts: Artifacts) -> Iterable[Component]:
     socket = cluster.folder / "disks.sock"
+    if len(str(socket)) > LONGEST:
+        raise CannotStart(f"add-on disks: {socket} is too long for a socket: set CLUSTERPROOF_STATE to a shorter path")
     assert cluster.disks is not None
     yield start(
         cluster, CONTROLLER, [artifacts.binary("disks"), f"--disks={cluster.disks}", f"--socket={socket}"], on=PLACE

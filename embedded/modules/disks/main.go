@@ -58,7 +58,7 @@ func serve(server *grpc.Server, socket string) error {
 	return server.Serve(listener)
 }
 
-// told logs every call that fails, and every one that changes something.
+// told logs every call that fails.
 func told(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	answer, err := next(ctx, request)
 	if err != nil {

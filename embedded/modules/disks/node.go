@@ -78,7 +78,8 @@ func (n *node) NodeStageVolume(
 	if mounted, err := n.mounter.IsMountPoint(staging); err != nil || mounted {
 		return &csi.NodeStageVolumeResponse{}, err
 	}
-	// A copy has the identity of what it was copied from, which may be mounted, too.
+	// xfs, which grows while it is mounted also where root lacks CAP_SYS_RESOURCE. A copy has the identity of what it was
+	// copied from, which may be mounted, too.
 	options := append([]string{"nouuid"}, kind.GetMountFlags()...)
 	if err := n.mounter.FormatAndMount(device, staging, "xfs", options); err != nil {
 		return nil, err

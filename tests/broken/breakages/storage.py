@@ -41,6 +41,7 @@ def _absent(program: str, *, breaks: Mapping[str, str], keeps: Sequence[str]) ->
         meaning=f"The program {program} beside the driver of volumes does not run.",
         breaks=breaks,
         keeps=keeps,
+        scale=0.1,
     )
     def absent(subject: Subject) -> Damage:
         with subject.stopped(program):
