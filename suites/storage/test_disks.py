@@ -168,10 +168,10 @@ def test_attachment(
     """
     attaching = capabilities.attaching([each.raw for each in cluster.list(kinds.CSI_DRIVER)])
     claim = namespace.create(_claim("data", _first(capabilities.made_by(attaching, classes))))
-    here = nodes[0]
-    first = _user(namespace, "first", images, timeouts, node=here)
+    first = _user(namespace, "first", images, timeouts)
     written, volume = _fill(first), claim.read().spec["volumeName"]
-    there = _farthest(cluster.get(kinds.PERSISTENT_VOLUME, volume), nodes)
+    here = cluster.get(kinds.NODE, first.spec["nodeName"])
+    there = _another(here, nodes, cluster.get(kinds.PERSISTENT_VOLUME, volume))
     attachments = cluster.select(kinds.VOLUME_ATTACHMENT)
     eventually(attachments, _attach(volume, here), within=timeouts.volume)
 
@@ -313,14 +313,15 @@ def _is_ready_to_use(snapshot: Object) -> str | None:
     return str((snapshot.status.get("error") or {}).get("message", "it is not ready to use"))
 
 
-def _farthest(volume: Object, nodes: list[Object]) -> Object:
-    """The last of the nodes that a volume may go to: clouds keep it in a zone."""
+def _another(here: Object, nodes: list[Object], volume: Object) -> Object:
+    """Another node that a volume may go to, which clouds keep in a zone; the same where there is none."""
     terms = volume.spec.get("nodeAffinity", {}).get("required", {}).get("nodeSelectorTerms") or [{}]
 
     def is_meant(node: Object, term: dict[str, Any]) -> bool:
         return all(node.labels.get(each["key"]) in each["values"] for each in term.get("matchExpressions", []))
 
-    return [node for node in nodes if any(is_meant(node, term) for term in terms)][-1]
+    others = [node for node in nodes if node.name != here.name and any(is_meant(node, term) for term in terms)]
+    return (others or [here])[0]
 
 
 def _attach(volume: str, *nodes: Object) -> ListCondition:
