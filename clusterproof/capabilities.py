@@ -251,7 +251,9 @@ def attaching(drivers: list[dict[str, Any]]) -> list[str]:
 
 
 def _expansion(survey: Survey) -> Finding:
-    return _classes(growing(survey.storage_classes), "StorageClass of volumes that can grow:")
+    # Classes of drivers that the cluster does not know say so, too: their volumes may be folders, which nobody grows.
+    names = (each["metadata"]["name"] for each in survey.csi_drivers)
+    return _classes(growing(made_by(names, survey.storage_classes)), "StorageClass of volumes that can grow:")
 
 
 def _attachment(survey: Survey) -> Finding:
@@ -376,7 +378,7 @@ VOLUME_ATTACHMENT = Capability(
 )
 VOLUME_BLOCK = Capability("storage.block", "A pod can have a volume as a device.", _only_declared)
 VOLUME_CLONES = Capability("storage.clones", "A volume can begin as a copy of another.", _only_declared)
-VOLUME_EXPANSION = Capability("storage.expansion", "Volumes can be made larger.", _expansion)
+VOLUME_EXPANSION = Capability("storage.expansion", "Volumes can be made larger while they are used.", _expansion)
 VOLUME_SHARING = Capability("storage.shared", "Pods of several nodes can have a volume at a time.", _only_declared)
 VOLUME_SNAPSHOTS = Capability("storage.snapshots", "A volume can begin as a snapshot of another.", _snapshots)
 METRICS = Capability("scale.metrics", "CPU and memory use of nodes and pods is served.", _group("metrics.k8s.io"))

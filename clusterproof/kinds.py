@@ -105,6 +105,7 @@ SUBJECT_ACCESS_REVIEW = _kind(
 )
 TOKEN_REVIEW = _kind("authentication.k8s.io/v1", "TokenReview", "tokenreviews", namespaced=False)
 
+CSI_NODE = _kind("storage.k8s.io/v1", "CSINode", "csinodes", namespaced=False)
 CSI_DRIVER = _kind("storage.k8s.io/v1", "CSIDriver", "csidrivers", namespaced=False)
 STORAGE_CLASS = _kind("storage.k8s.io/v1", "StorageClass", "storageclasses", namespaced=False)
 VOLUME_ATTACHMENT = _kind("storage.k8s.io/v1", "VolumeAttachment", "volumeattachments", namespaced=False)

@@ -8,18 +8,17 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 
 CONTROL = Path("/dev/loop-control")
+_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 PROGRAMS = {"losetup": "mount", "blkid": "util-linux", "mkfs.xfs": "xfsprogs"}
 """Programs of this machine that make volumes usable, each with its Debian package."""
 
 
 def refused() -> str:
     """Why this machine attaches no files as devices, and what to do about that; empty when it does."""
-    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-    if packages := {package for program, package in PROGRAMS.items() if not shutil.which(program, path=path)}:
+    if packages := {package for program, package in PROGRAMS.items() if not shutil.which(program, path=_PATH)}:
         return f"packages are missing: apt-get install --no-install-recommends -y {' '.join(sorted(packages))}"
     if not CONTROL.exists():
         return f"there is no {CONTROL}: modprobe loop, or in a container, run it --privileged"
@@ -29,10 +28,15 @@ def refused() -> str:
 def detach(folder: Path) -> None:
     """Detach all files of a folder from their devices; nothing uses them any more."""
     for file in folder.glob("*.disk"):
-        for device in _devices(file):
-            subprocess.run(["losetup", "--detach", device], capture_output=True, check=False)
+        _free(file)
 
 
-def _devices(file: Path) -> Iterable[str]:
-    command = ["losetup", "--associated", str(file), "--noheadings", "--output", "NAME"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+def _free(file: Path) -> None:
+    for device in _losetup("--associated", str(file), "--noheadings", "--output", "NAME").split():
+        _free(Path(device))  # a kubelet keeps a pod's device open by another one upon it
+        _losetup("--detach", device)
+
+
+def _losetup(*arguments: str) -> str:
+    program = shutil.which("losetup", path=_PATH) or "losetup"
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False).stdout

@@ -199,8 +199,8 @@ class NodeProcesses:
                 "nodefs.inodesFree": "0%",
             },
             "imageMaximumGCAge": "0s",
-            # It tells so seldom which volumes it needs, 10 s if left alone, and mounts none before.
-            "nodeStatusUpdateFrequency": "1s",
+            # It mounts no volume before it has told that it needs it, which it does every 10 s if left alone.
+            **({"nodeStatusUpdateFrequency": "1s", "nodeStatusReportFrequency": "5m"} if self.state.disks else {}),
             "volumeStatsAggPeriod": "5s",  # how long a volume may be over its limit: a minute, if left alone
             "logging": {"flushFrequency": "1s"},
         }

@@ -122,7 +122,8 @@ FOLDERS = {"metadata": {"name": "folders"}, "provisioner": "folders.example"}
 @pytest.mark.parametrize(
     ("capability", "drivers", "takers", "found"),
     [
-        (capabilities.VOLUME_EXPANSION, [], [], True),
+        (capabilities.VOLUME_EXPANSION, ["disks.example"], [], True),
+        (capabilities.VOLUME_EXPANSION, [], [], False),
         (capabilities.VOLUME_ATTACHMENT, ["disks.example"], [], True),
         (capabilities.VOLUME_ATTACHMENT, ["other.example"], [], False),
         (capabilities.VOLUME_SNAPSHOTS, [], ["disks.example"], True),

@@ -95,21 +95,25 @@ def test_keeps(
 
 
 def test_fewest(before: set[str], cluster: Cluster, namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
-    """Pods that one node holds MUST NOT be left on two: they are moved together, and the other node goes away.
+    """Pods that one node holds MUST NOT be left on two: they are moved together, and a node goes away.
 
-    Each of them was given its node while others kept it from the other's, which have gone.
+    The two nodes were added for others, which have gone.
 
     Source: https://kubernetes.io/docs/concepts/cluster-administration/node-autoscaling/#consolidation
     """
     crowd = _crowd(namespace, images, before, 2)
     fresh = list(_fresh_nodes(cluster, crowd, before, 2, timeouts))
-    pair = [namespace.create(_resident(f"on-{number}", images, before, node)) for number, node in enumerate(fresh)]
+    old = [cluster.get(kinds.NODE, name).labels[HOST] for name in sorted(before)]
+    pair = [namespace.create(_resident(f"on-{number}", images, old, node)) for number, node in enumerate(fresh)]
     for each in pair:
         eventually(each, rolled_out, within=timeouts.pod)
 
+    placed = {pod.spec["nodeName"] for each in pair for pod in each.pods().read()}
+    assert placed == {node.name for node in fresh}, f"pods that would rather be on one each of {fresh} are on {placed}"
+
     crowd.delete()
 
-    eventually(cluster.select(kinds.NODE), _none_but(before, more=1), within=timeouts.node_down)
+    eventually(cluster.select(kinds.NODE), _no_more_than(len(before) + 1), within=timeouts.node_down)
     for each in pair:
         eventually(each, rolled_out, within=timeouts.node_down)
 
@@ -153,11 +157,11 @@ def _guard(namespace: Namespace, images: Images, node: Object, why: str) -> Obje
     return namespace.create(made)
 
 
-def _resident(name: str, images: Images, before: set[str], node: Object) -> dict[str, Any]:
-    """A Deployment whose only pod needs one of the new nodes, and would rather have this one."""
+def _resident(name: str, images: Images, not_on: list[str], node: Object) -> dict[str, Any]:
+    """A Deployment whose only pod may not be on some hosts, and would rather be on this one."""
     wish = {"weight": 100, "preference": _host("In", [node.labels[HOST]])}
     affinity = {
-        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [_host("NotIn", sorted(before))]},
+        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [_host("NotIn", not_on)]},
         "preferredDuringSchedulingIgnoredDuringExecution": [wish],
     }
     spec = {"affinity": {"nodeAffinity": affinity}, "tolerations": _own_taints(node)}
@@ -173,15 +177,23 @@ def _own_taints(node: Object) -> list[dict[str, str]]:
     return [{"key": taint["key"], "operator": "Exists"} for taint in node.spec.get("taints") or []]
 
 
-def _none_but(names: set[str], *, more: int = 0) -> Callable[[list[Object]], str | None]:
-    """There are no nodes but these, and so many more."""
+def _none_but(names: set[str]) -> Callable[[list[Object]], str | None]:
+    """There are no nodes but these."""
 
     def none_but_those_before(nodes: list[Object]) -> str | None:
-        others = sorted({node.name for node in nodes} - names)
-        return f"there are also {', '.join(others)}" if len(others) > more else None
+        more = sorted({node.name for node in nodes} - names)
+        return f"there are also {', '.join(more)}" if more else None
 
-    none_but_those_before.__name__ += f" and {more} more" if more else ""
     return none_but_those_before
+
+
+def _no_more_than(number: int) -> Callable[[list[Object]], str | None]:
+    def no_more(nodes: list[Object]) -> str | None:
+        names = ", ".join(node.name for node in nodes)
+        return f"there are still {len(nodes)}: {names}" if len(nodes) > number else None
+
+    no_more.__name__ = f"no more than {number}"
+    return no_more
 
 
 def _are_just(wanted: Object) -> Callable[[list[Object]], str | None]:

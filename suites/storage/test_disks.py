@@ -20,13 +20,18 @@ from clusterproof import (
     eventually,
     kinds,
     manifests,
+    watching,
 )
-from clusterproof.conditions import Condition, ListCondition, gone, ready
+from clusterproof.conditions import Condition, ListCondition, gone, ready, scheduled
 from clusterproof.load import quantity
 
 pytestmark = pytest.mark.pod_security("baseline")  # a device is root's
 
+SIZE = "1Gi"
+"""Most clouds give no less."""
 GIBIBYTE = 1 << 30
+DEFAULT_TAKER = "snapshot.storage.kubernetes.io/is-default-class"
+"""Annotation of the VolumeSnapshotClass that a snapshot without class gets."""
 FILL = {
     "Filesystem": "head -c 1000000 /dev/urandom > /data/blob && sync",
     "Block": "head -c 1000000 /dev/urandom > /dev/data && sync",
@@ -59,7 +64,7 @@ def test_expansion(
 
     Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#expanding-persistent-volumes-claims
     """
-    claim = namespace.create(_claim("data", _first(capabilities.growing(classes)), mode))
+    claim = namespace.create(_claim("data", _first(capabilities.growing(_driven(cluster, classes))), mode))
     user = _user(namespace, "user", images, timeouts, mode=mode)
     written, room, size = _fill(user, mode), int(_said(user, ROOM[mode])), _size(claim.read().status)
 
@@ -93,7 +98,7 @@ def test_block(namespace: Namespace, cluster: Cluster, classes: Classes, images:
     kind = _said(writer, "test -b /dev/data && echo device || ls -ld /dev/data")
     assert kind == "device", f"{writer} should have {claim} as a device, but has {kind}"
     room, size = int(_said(writer, ROOM["Block"])), _size(claim.read().status)
-    assert room >= size, f"{claim} has {size} bytes, but the device in {writer} {room}"
+    assert room >= size >= GIBIBYTE, f"{claim} has {size} bytes, but the device in {writer} {room}"
     written = _fill(writer, "Block")
     _end(writer, timeouts)
 
@@ -108,7 +113,7 @@ def test_snapshot(namespace: Namespace, cluster: Cluster, classes: Classes, imag
 
     Source: https://kubernetes.io/docs/concepts/storage/volume-snapshots/
     """
-    takers = {each["driver"]: each.name for each in cluster.list(kinds.VOLUME_SNAPSHOT_CLASS)}
+    takers = {each["driver"]: each.name for each in sorted(cluster.list(kinds.VOLUME_SNAPSHOT_CLASS), key=_is_usual)}
     taken_of = _first(capabilities.made_by(takers, classes))
     claim = namespace.create(_claim("data", taken_of))
     user = _user(namespace, "user", images, timeouts)
@@ -117,16 +122,18 @@ def test_snapshot(namespace: Namespace, cluster: Cluster, classes: Classes, imag
     snapshot = namespace.create(_snapshot("taken", claim, takers[taken_of["provisioner"]]))
     eventually(snapshot, _is_ready_to_use, within=timeouts.snapshot)
     second = _fill(user)
-    restored = namespace.create(_claim("restored", taken_of, of=snapshot))
+    size = snapshot.status.get("restoreSize", SIZE)
+    restored = namespace.create(_claim("restored", taken_of, of=snapshot, size=size))
     reader = _user(namespace, "reader", images, timeouts, claim="restored", patience=timeouts.snapshot)
 
     _still_there(reader, "Filesystem", first, f"{restored} was made of {snapshot}")
     _still_there(user, "Filesystem", second, f"{restored} was made of a snapshot of {claim}")
     content = cluster.get(kinds.VOLUME_SNAPSHOT_CONTENT, snapshot.status["boundVolumeSnapshotContentName"])
-    snapshot.delete()
-    eventually(snapshot, gone, within=timeouts.volume)
-    if content.spec["deletionPolicy"] == "Delete":
-        eventually(content, gone, within=timeouts.volume)
+    content.patch({"spec": {"deletionPolicy": "Delete"}})  # else the storage behind it would be left for ever
+    _end(reader, timeouts)  # a driver may refuse while something is made of it
+    eventually(restored.delete(), gone, within=timeouts.volume)
+    eventually(snapshot.delete(), gone, within=timeouts.snapshot)
+    eventually(content, gone, within=timeouts.snapshot)
 
 
 @pytest.mark.requires(capabilities.VOLUME_CLONES)
@@ -142,7 +149,8 @@ def test_clone(namespace: Namespace, cluster: Cluster, classes: Classes, images:
     _end(writer, timeouts)  # a claim that is in use need not be copied
 
     copy = namespace.create(_claim("copy", made_of, of=claim))
-    user = _user(namespace, "user", images, timeouts, claim="copy", patience=timeouts.snapshot)
+    here = cluster.get(kinds.NODE, writer.spec["nodeName"])  # a copy is made in the zone of the other
+    user = _user(namespace, "user", images, timeouts, claim="copy", node=here, patience=timeouts.snapshot)
     _still_there(user, "Filesystem", written, f"{copy} was made of {claim}")
     changed = _fill(user)
     reader = _user(namespace, "reader", images, timeouts)
@@ -167,27 +175,29 @@ def test_attachment(
     Source: https://kubernetes.io/docs/reference/kubernetes-api/config-and-storage-resources/volume-attachment-v1/
     """
     attaching = capabilities.attaching([each.raw for each in cluster.list(kinds.CSI_DRIVER)])
-    claim = namespace.create(_claim("data", _first(capabilities.made_by(attaching, classes))))
+    made_of = _first(capabilities.made_by(attaching, classes))
+    claim = namespace.create(_claim("data", made_of))
     first = _user(namespace, "first", images, timeouts)
     written, volume = _fill(first), claim.read().spec["volumeName"]
     here = cluster.get(kinds.NODE, first.spec["nodeName"])
-    there = _another(here, nodes, cluster.get(kinds.PERSISTENT_VOLUME, volume))
+    there = _another(here, _with_driver(cluster, nodes, made_of), cluster.get(kinds.PERSISTENT_VOLUME, volume))
     attachments = cluster.select(kinds.VOLUME_ATTACHMENT)
     eventually(attachments, _attach(volume, here), within=timeouts.volume)
 
-    second = namespace.create(_pod("second", images, node=there))
-    if there.name != here.name:
+    with watching(attachments) as history:
+        second = namespace.create(_pod("second", images, node=there))
+        eventually(second, scheduled, within=timeouts.object)
         consistently(attachments, _attach(volume, here), during=timeouts.steady)
-    _end(first, timeouts)
-
-    eventually(second, ready, within=timeouts.volume + timeouts.pod)
+        _end(first, timeouts)
+        eventually(second, ready, within=2 * timeouts.volume + timeouts.pod)
+    history.every(_have_on_one_node_only(volume))
     _still_there(second, "Filesystem", written, f"{claim} went from {here} to {there}")
     eventually(attachments, _attach(volume, there), within=timeouts.volume)
     _end(second, timeouts)
     eventually(attachments, _attach(volume), within=timeouts.volume)
 
 
-@pytest.mark.requires(capabilities.VOLUME_SHARING)
+@pytest.mark.requires(capabilities.VOLUME_SHARING, capabilities.SEVERAL_NODES)
 def test_shared(
     namespace: Namespace,
     cluster: Cluster,
@@ -200,9 +210,11 @@ def test_shared(
 
     Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#access-modes
     """
-    claim = namespace.create(_claim("data", _first(_driven(cluster, classes)), access="ReadWriteMany"))
-    here = _user(namespace, "here", images, timeouts, node=nodes[0])
-    there = _user(namespace, "there", images, timeouts, node=nodes[-1])
+    made_of = _first(_driven(cluster, classes))
+    claim = namespace.create(_claim("data", made_of, access="ReadWriteMany"))
+    able = _with_driver(cluster, nodes, made_of)
+    here = _user(namespace, "here", images, timeouts, node=able[0])
+    there = _user(namespace, "there", images, timeouts, node=able[-1])
 
     for writer, reader in ((here, there), (there, here)):
         _still_there(reader, "Filesystem", _fill(writer), f"{writer} wrote to {claim}")
@@ -219,6 +231,17 @@ def _driven(cluster: Cluster, classes: Classes) -> Classes:
     return capabilities.made_by((driver.name for driver in cluster.list(kinds.CSI_DRIVER)), classes)
 
 
+def _with_driver(cluster: Cluster, nodes: list[Object], made_of: dict[str, Any]) -> list[Object]:
+    """The nodes that can have the volumes of a StorageClass."""
+    known = {each.name: each.spec.get("drivers") or [] for each in cluster.list(kinds.CSI_NODE)}
+    return [node for node in nodes if made_of["provisioner"] in {each["name"] for each in known.get(node.name, [])}]
+
+
+def _is_usual(taker: Object) -> tuple[bool, bool]:
+    """What sorts VolumeSnapshotClasses, the one to take last."""
+    return taker.annotations.get(DEFAULT_TAKER) == "true", taker["deletionPolicy"] == "Delete"
+
+
 def _claim(
     name: str,
     made_of: dict[str, Any],
@@ -226,12 +249,13 @@ def _claim(
     *,
     access: str = "ReadWriteOnce",
     of: Object | None = None,
+    size: str = SIZE,
 ) -> manifests.Manifest:
-    """A claim of 1 GiB, which most clouds give no less than; it begins as a copy `of` a claim or snapshot."""
+    """A claim that begins, where one is given, as a copy `of` a claim or snapshot."""
     spec: dict[str, Any] = {"volumeMode": mode}
     if of is not None:
         spec["dataSource"] = {"apiGroup": of.kind.group, "kind": of.kind.kind, "name": of.name}
-    return manifests.pvc(name, "1Gi", class_name=made_of["metadata"]["name"], access=access, spec=spec)
+    return manifests.pvc(name, size, class_name=made_of["metadata"]["name"], access=access, spec=spec)
 
 
 def _snapshot(name: str, claim: Object, taker: str) -> manifests.Manifest:
@@ -322,6 +346,15 @@ def _another(here: Object, nodes: list[Object], volume: Object) -> Object:
 
     others = [node for node in nodes if node.name != here.name and any(is_meant(node, term) for term in terms)]
     return (others or [here])[0]
+
+
+def _have_on_one_node_only(volume: str) -> ListCondition:
+    def have_it_on_one_node_only(attachments: list[Object]) -> str | None:
+        mine = [each for each in attachments if each.spec["source"].get("persistentVolumeName") == volume]
+        where = sorted({each.spec["nodeName"] for each in mine})
+        return f"{volume} is at {' and '.join(where)} at the same time" if len(where) > 1 else None
+
+    return have_it_on_one_node_only
 
 
 def _attach(volume: str, *nodes: Object) -> ListCondition:

@@ -116,9 +116,11 @@ class Subject:
         path.write_text(f'#!/bin/sh\nPATH=${{PATH#*:}}\nreal() {{ exec {tool} "$@"; }}\n{script}\n')
         path.chmod(0o755)
         look_there = f'PATH={seen_as / "instead"}:$PATH exec "$@"'
-        with self._command_changed(program, lambda command: ["sh", "-c", look_there, program, *command]):
-            yield
-        path.unlink()
+        try:
+            with self._command_changed(program, lambda command: ["sh", "-c", look_there, program, *command]):
+                yield
+        finally:
+            path.unlink()
 
     @contextlib.contextmanager
     def never_returning(self, program: str) -> Iterator[None]:

@@ -58,8 +58,11 @@ func (c *controller) CreateVolume(_ context.Context, request *csi.CreateVolumeRe
 	}}
 	several := forSeveral(request.GetVolumeCapabilities())
 	if path, shared, err := c.volumes.find(id); err == nil {
-		if there, err := os.Stat(path); shared != several || err != nil || !shared && there.Size() < size {
+		if shared != several || !shared && sizeOf(path) < size {
 			return nil, status.Errorf(codes.AlreadyExists, "volume %s is there, but another one than is asked for", id)
+		}
+		if !shared {
+			answer.Volume.CapacityBytes = sizeOf(path)
 		}
 		return answer, nil
 	}
@@ -67,7 +70,7 @@ func (c *controller) CreateVolume(_ context.Context, request *csi.CreateVolumeRe
 		if request.GetVolumeContentSource() != nil || isBlock(request.GetVolumeCapabilities()) {
 			return nil, status.Error(codes.InvalidArgument, "a volume for several nodes is an empty folder at first")
 		}
-		return answer, os.Mkdir(c.volumes.path(id, shared), 0o777)
+		return answer, os.Mkdir(c.volumes.path(id, shared), 0o755)
 	}
 	from, err := c.contents(request.GetVolumeContentSource(), size)
 	if err != nil {
@@ -234,6 +237,15 @@ func (c *controller) ValidateVolumeCapabilities(
 		answer.Confirmed = &csi.ValidateVolumeCapabilitiesResponse_Confirmed{VolumeCapabilities: asked}
 	}
 	return answer, nil
+}
+
+// sizeOf is the size of a file in bytes; 0 where there is none.
+func sizeOf(path string) int64 {
+	there, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return there.Size()
 }
 
 // wanted is the size in bytes that a volume is to have, in whole MiB.

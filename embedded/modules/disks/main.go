@@ -21,7 +21,7 @@ import (
 
 const driver = "disks.clusterproof.dev"
 
-// Of the specification that the module requires; the program has no other.
+// What the driver says that it is, and speaks: the first version of the specification, which all later ones include.
 const version = "1.0.0"
 
 func main() {
@@ -41,21 +41,23 @@ func main() {
 		csi.RegisterControllerServer(server, &controller{volumes: volumes})
 	} else {
 		csi.RegisterNodeServer(server, newNode(*name, volumes))
+	}
+	listener, err := listen(*socket)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if *name != "" {
 		go func() { log.Fatal(register(*registry, *socket)) }()
 	}
-	log.Fatal(serve(server, *socket))
+	log.Fatal(server.Serve(listener))
 }
 
-// serve answers at a socket, in the place of whoever did before.
-func serve(server *grpc.Server, socket string) error {
+// listen takes a socket, from whoever had it before.
+func listen(socket string) (net.Listener, error) {
 	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return nil, err
 	}
-	listener, err := net.Listen("unix", socket)
-	if err != nil {
-		return err
-	}
-	return server.Serve(listener)
+	return net.Listen("unix", socket)
 }
 
 // told logs every call that fails.

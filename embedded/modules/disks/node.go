@@ -75,20 +75,19 @@ func (n *node) NodeStageVolume(
 		return &csi.NodeStageVolumeResponse{}, nil
 	}
 	staging := request.GetStagingTargetPath()
-	if mounted, err := n.mounter.IsMountPoint(staging); err != nil || mounted {
-		return &csi.NodeStageVolumeResponse{}, err
+	mounted, err := n.mounter.IsMountPoint(staging)
+	if err != nil {
+		return nil, err
 	}
 	// xfs, which grows while it is mounted also where root lacks CAP_SYS_RESOURCE. A copy has the identity of what it was
 	// copied from, which may be mounted, too.
 	options := append([]string{"nouuid"}, kind.GetMountFlags()...)
-	if err := n.mounter.FormatAndMount(device, staging, "xfs", options); err != nil {
-		return nil, err
+	if !mounted {
+		if err := n.mounter.FormatAndMount(device, staging, "xfs", options); err != nil {
+			return nil, err
+		}
 	}
-	// It may be a copy of a smaller one.
-	larger, err := n.resizer.NeedResize(device, staging)
-	if err == nil && larger {
-		_, err = n.resizer.Resize(device, staging)
-	}
+	_, err = n.resizer.Resize(device, staging) // it may be a copy of a smaller one
 	return &csi.NodeStageVolumeResponse{}, err
 }
 
@@ -103,6 +102,9 @@ func (n *node) NodeUnstageVolume(
 	path, forSeveral, err := n.volumes.find(request.GetVolumeId())
 	if err != nil || forSeveral {
 		return &csi.NodeUnstageVolumeResponse{}, nil // there is nothing to detach
+	}
+	if there := n.volumes.read(request.GetVolumeId(), attached); there != "" && there != n.name {
+		return &csi.NodeUnstageVolumeResponse{}, nil // it was forced to go, and the device is now another node's
 	}
 	return &csi.NodeUnstageVolumeResponse{}, detach(path)
 }
@@ -188,9 +190,14 @@ func attach(path string) (string, error) {
 	return losetup("--find", "--show", path)
 }
 
+// detach frees a file, or a device, of the devices that stand for it. A kubelet keeps one that a pod has as a device
+// open by another one upon it, and leaves that behind when its node is switched off.
 func detach(path string) error {
 	devices, err := devicesOf(path)
 	for _, device := range devices {
+		if err := detach(device); err != nil {
+			return err
+		}
 		if _, err := losetup("--detach", device); err != nil {
 			return err
 		}

@@ -58,6 +58,7 @@ func (r rack) find(id string) (path string, forSeveral bool, err error) {
 // copy makes a file like another one, holes included; where there is none to copy, an empty one.
 func (r rack) copy(from, to string, size int64) error {
 	made := filepath.Join(string(r), draft+filepath.Base(to))
+	defer os.Remove(made)
 	if from == "" {
 		if err := os.WriteFile(made, nil, 0o600); err != nil {
 			return err

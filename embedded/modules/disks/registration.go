@@ -19,7 +19,11 @@ type registrar struct {
 func register(registry, endpoint string) error {
 	server := grpc.NewServer()
 	registration.RegisterRegistrationServer(server, &registrar{endpoint: endpoint})
-	return serve(server, filepath.Join(registry, driver+".sock"))
+	listener, err := listen(filepath.Join(registry, driver+".sock"))
+	if err != nil {
+		return err
+	}
+	return server.Serve(listener)
 }
 
 func (r *registrar) GetInfo(context.Context, *registration.InfoRequest) (*registration.PluginInfo, error) {
@@ -32,7 +36,7 @@ func (r *registrar) NotifyRegistrationStatus(
 	_ context.Context, told *registration.RegistrationStatus,
 ) (*registration.RegistrationStatusResponse, error) {
 	if !told.GetPluginRegistered() {
-		log.Fatalf("the kubelet does not take the driver: %s", told.GetError())
+		log.Printf("the kubelet does not take the driver, and will try again: %s", told.GetError())
 	}
 	return &registration.RegistrationStatusResponse{}, nil
 }

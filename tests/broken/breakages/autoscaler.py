@@ -60,7 +60,7 @@ def autoscaler_never_removes_nodes(subject: Subject) -> Damage:
 
 
 @breakage(
-    breaks={"scale/nodes/fewest": r"none but those before and 1 more: .*there are also \S+, \S+"},
+    breaks={"scale/nodes/fewest": r"no more than \d+: .*there are still \d+: "},
     keeps=["api/labels/selectors"],
     scale=QUICK,
 )

@@ -150,7 +150,7 @@ def shared_volumes_are_each_nodes_own(subject: Subject) -> Damage:
 
 
 @breakage(
-    breaks={"storage/disks/attachment": r"attach \S+ to Node \S+: .*(it waits for|is attached to)"},
+    breaks={"storage/disks/attachment": r"attach \S+ to Node \S+: .*(it waits for|is attached to)|at the same time"},
     keeps=["storage/disks/block"],
 )
 def volumes_are_given_to_several_nodes(subject: Subject) -> Damage:
