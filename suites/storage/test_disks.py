@@ -145,11 +145,11 @@ def test_clone(namespace: Namespace, cluster: Cluster, classes: Classes, images:
     made_of = _first(_driven(cluster, classes))
     claim = namespace.create(_claim("data", made_of))
     writer = _user(namespace, "writer", images, timeouts)
-    written = _fill(writer)
+    written, here = _fill(writer), cluster.get(kinds.NODE, writer.spec["nodeName"])
     _end(writer, timeouts)  # a claim that is in use need not be copied
 
     copy = namespace.create(_claim("copy", made_of, of=claim))
-    here = cluster.get(kinds.NODE, writer.spec["nodeName"])  # a copy is made in the zone of the other
+    # On the same node, since clouds copy within a zone.
     user = _user(namespace, "user", images, timeouts, claim="copy", node=here, patience=timeouts.snapshot)
     _still_there(user, "Filesystem", written, f"{copy} was made of {claim}")
     changed = _fill(user)
