@@ -121,10 +121,10 @@ def volumes_grow_on_paper_only(subject: Subject) -> Damage:
     breaks={"storage/disks/attachment": NOT_THERE},
     keeps=["storage/disks/block"],
 )
-def volumes_are_kept_in_memory(subject: Subject) -> Damage:
+def volumes_lose_their_data_on_the_way(subject: Subject) -> Damage:
     """What is written to a volume is lost when it leaves its node."""
-    memory = 'case "$*" in *xfs*) exec mount -t tmpfs -o mode=777,size=1g tmpfs "$last" ;; esac'
-    with _nodes_deceived(subject, "mount", f'{LAST}; {memory}; real "$@"'):
+    lose = 'case "$last" in *globalmount) rm -rf "$last"/* ;; esac'
+    with _nodes_deceived(subject, "umount", f'{LAST}; {lose}; real "$@"'):
         yield []
 
 
