@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from clusterproof.embedded import loops
+from clusterproof.embedded.addons.disks import CLASS
 
 from clusterproof import Client, conditions, eventually, kinds, manifests
 from clusterproof.images import resolve
 from clusterproof.objects import Object
 
-from .machine import Cluster, Snapshot, machine
+from .machine import Cluster, Machine, Snapshot, machine
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +76,21 @@ def test_a_cluster_ends_with_its_added_nodes(up: Cluster) -> None:
     assert not other.folder.exists()
 
 
+@pytest.mark.skipif(bool(loops.refused()), reason="this machine attaches no files as devices")
+def test_devices_end_with_their_cluster(fresh: Machine) -> None:
+    """`down` MUST detach every loop device, also those of a pod whose node was switched off before."""
+    before = fresh.snapshot()["loop devices"]
+    up = fresh.up("disk", "--addons", "disks")
+    name = fresh.must("node", "add", "--name", up.name).strip()
+    up.ask(lambda client: _pod(client, name, device=True).name)
+    assert len(fresh.snapshot()["loop devices"]) == len(before) + 2  # the volume's own, and the kubelet's upon it
+
+    fresh.must("node", "remove", "--name", up.name, name)
+    fresh.must("down", "--name", up.name)
+
+    assert fresh.snapshot()["loop devices"] == before
+
+
 def test_what_cannot_be_removed_is_one_sentence(up: Cluster) -> None:
     """The last node, and one that is not there, MUST be refused with one sentence."""
     first = f"{up.name}-node-1"
@@ -105,7 +123,12 @@ def _answer(up: Cluster, nodes: list[str]) -> str:
     return up.ask(ask)
 
 
-def _pod(client: Client, node: str) -> Object:
-    options = {"args": ["netexec"], "readiness": manifests.http_probe(), "spec": {"nodeName": node}}
+def _pod(client: Client, node: str, *, device: bool = False) -> Object:
+    options: dict[str, Any] = {"args": ["netexec"], "readiness": manifests.http_probe(), "spec": {"nodeName": node}}
+    if device:
+        claim = manifests.pvc("data", "1Gi", class_name=CLASS, spec={"volumeMode": "Block"})
+        client.post(kinds.PERSISTENT_VOLUME_CLAIM.path("default"), claim)
+        options["volumes"] = [manifests.claim_volume("data", "data")]
+        options["container"] = {"volumeDevices": [{"name": "data", "devicePath": "/dev/data"}]}
     raw = client.post(kinds.POD.path("default"), manifests.pod(f"on-{node}", resolve().agnhost, **options))
     return eventually(Object.of(client, raw, kinds.POD), conditions.ready, within=60)
