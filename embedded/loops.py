@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 CONTROL = Path("/dev/loop-control")
@@ -22,7 +23,19 @@ def refused() -> str:
         return f"packages are missing: apt-get install --no-install-recommends -y {' '.join(sorted(packages))}"
     if not CONTROL.exists():
         return f"there is no {CONTROL}: modprobe loop, or in a container, run it --privileged"
-    return ""
+    return "" if os.geteuid() else _attach_refused()
+
+
+def _attach_refused() -> str:
+    """Why no file can be attached: in a container the kernel's devices may not appear."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.truncate(1 << 20)
+        command = [_program(), "--find", "--show", file.name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            _losetup("--detach", done.stdout.strip())
+            return ""
+    return f"no file can be attached as a device ({done.stderr.strip()}): in a container, give it the machine's /dev"
 
 
 def detach(folder: Path) -> None:
@@ -38,5 +51,8 @@ def _free(file: Path) -> None:
 
 
 def _losetup(*arguments: str) -> str:
-    program = shutil.which("losetup", path=_PATH) or "losetup"
-    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False).stdout
+    return subprocess.run([_program(), *arguments], capture_output=True, text=True, check=False).stdout
+
+
+def _program() -> str:
+    return shutil.which("losetup", path=_PATH) or "losetup"

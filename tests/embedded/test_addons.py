@@ -35,6 +35,7 @@ def no_queues(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "_refused", lambda *command: "no such target" if "NFQUEUE" in command else "")
     monkeypatch.setattr(loops, "PROGRAMS", {})
     monkeypatch.setattr(loops, "CONTROL", Path("/dev/null"))
+    monkeypatch.setattr(loops, "_attach_refused", str)
 
 
 @pytest.mark.usefixtures("no_queues")
@@ -55,7 +56,22 @@ def test_disks_need_loop_devices_and_programs_that_make_file_systems(
     assert loops.refused().startswith(f"there is no {tmp_path}/loop-control: modprobe loop")
 
     (tmp_path / "loop-control").touch()
-    assert loops.refused() == ""
+    monkeypatch.setattr(loops, "_attach_refused", lambda: "no device appears")
+    monkeypatch.setattr(loops.os, "geteuid", lambda: 0)
+    assert loops.refused() == "no device appears"
+    monkeypatch.setattr(loops.os, "geteuid", lambda: 1000)
+    assert loops.refused() == ""  # what only root can try is said of others anyway
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or bool(loops.refused()), reason="needs root and loop devices")
+def test_whether_a_file_can_be_attached_is_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert loops._attach_refused() == ""
+
+    fails = tmp_path / "losetup"
+    fails.write_text("#!/bin/sh\necho 'cannot find an unused loop device' >&2; exit 1\n")
+    fails.chmod(0o755)
+    monkeypatch.setattr(loops, "_PATH", str(tmp_path))
+    assert loops._attach_refused().startswith("no file can be attached as a device (cannot find an unused loop device)")
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or bool(loops.refused()), reason="needs root and loop devices")
