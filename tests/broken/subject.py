@@ -288,7 +288,7 @@ class Subject:
                 case "karpenter":
                     with urlopen(f"http://{self.state.api_address}:8081/readyz", timeout=2) as answer:
                         return bool(answer.status == 200)
-                case _ if name in ("disks", SNAPSHOTS, *SIDECARS):
+                case _ if name in (DISKS, SNAPSHOTS, *SIDECARS):
                     return True  # it tells nobody
                 case "kubelet":
                     healthy = self.client.request("GET", kinds.NODE.path(None, place, "proxy") + "/healthz", timeout=2)

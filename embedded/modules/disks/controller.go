@@ -127,7 +127,7 @@ func (c *controller) ControllerPublishVolume(
 	id, node := request.GetVolumeId(), request.GetNodeId()
 	_, forSeveral, err := c.volumes.find(id)
 	if err != nil {
-		return nil, status.Errorf(codes.NotFound, "volume %s: %v", id, err)
+		return nil, err
 	}
 	if forSeveral {
 		return &csi.ControllerPublishVolumeResponse{}, nil
@@ -161,7 +161,7 @@ func (c *controller) ControllerExpandVolume(
 	}
 	path, forSeveral, err := c.volumes.find(request.GetVolumeId())
 	if err != nil {
-		return nil, status.Errorf(codes.NotFound, "volume %s: %v", request.GetVolumeId(), err)
+		return nil, err
 	}
 	if there, err := os.Stat(path); err != nil {
 		return nil, err
@@ -181,7 +181,7 @@ func (c *controller) CreateSnapshot(
 	id, of := request.GetName(), request.GetSourceVolumeId()
 	path, forSeveral, err := c.volumes.find(of)
 	if err != nil {
-		return nil, status.Errorf(codes.NotFound, "volume %s: %v", of, err)
+		return nil, err
 	}
 	if !allowed.MatchString(id) || forSeveral {
 		return nil, status.Errorf(codes.InvalidArgument, "no snapshot %q can be taken of %s", id, path)
@@ -230,7 +230,7 @@ func (c *controller) ValidateVolumeCapabilities(
 ) (*csi.ValidateVolumeCapabilitiesResponse, error) {
 	_, several, err := c.volumes.find(request.GetVolumeId())
 	if err != nil {
-		return nil, status.Errorf(codes.NotFound, "volume %s: %v", request.GetVolumeId(), err)
+		return nil, err
 	}
 	answer := &csi.ValidateVolumeCapabilitiesResponse{}
 	if asked := request.GetVolumeCapabilities(); several || !forSeveral(asked) {

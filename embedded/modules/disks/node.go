@@ -58,7 +58,7 @@ func (n *node) NodeStageVolume(
 	defer n.changes.Unlock()
 	path, forSeveral, err := n.volumes.find(request.GetVolumeId())
 	if err != nil {
-		return nil, status.Errorf(codes.NotFound, "volume %s: %v", request.GetVolumeId(), err)
+		return nil, err
 	}
 	if forSeveral {
 		return &csi.NodeStageVolumeResponse{}, nil
@@ -116,7 +116,7 @@ func (n *node) NodePublishVolume(
 	defer n.changes.Unlock()
 	path, forSeveral, err := n.volumes.find(request.GetVolumeId())
 	if err != nil {
-		return nil, status.Errorf(codes.NotFound, "volume %s: %v", request.GetVolumeId(), err)
+		return nil, err
 	}
 	target, from := request.GetTargetPath(), request.GetStagingTargetPath()
 	if forSeveral {
@@ -158,7 +158,7 @@ func (n *node) NodeExpandVolume(
 	defer n.changes.Unlock()
 	path, forSeveral, err := n.volumes.find(request.GetVolumeId())
 	if err != nil {
-		return nil, status.Errorf(codes.NotFound, "volume %s: %v", request.GetVolumeId(), err)
+		return nil, err
 	}
 	if forSeveral {
 		return &csi.NodeExpandVolumeResponse{}, nil

@@ -2,12 +2,14 @@ package main
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // rack is the folder of all volumes and snapshots. A volume is a file `<id>.disk`, beside which `<id>.node` names the
@@ -42,17 +44,17 @@ func (r rack) prepare() error {
 	return err
 }
 
-// find is where a volume is, be it for one node or for several.
+// find is where a volume is, be it for one node or for several. Its error is what a caller of the driver is told.
 func (r rack) find(id string) (path string, forSeveral bool, err error) {
 	if !allowed.MatchString(id) {
-		return "", false, fs.ErrNotExist
+		return "", false, status.Errorf(codes.NotFound, "there is no volume %q", id)
 	}
 	for _, kind := range []string{disk, shared} {
 		if _, err = os.Stat(r.path(id, kind)); err == nil {
 			return r.path(id, kind), kind == shared, nil
 		}
 	}
-	return "", false, err
+	return "", false, status.Errorf(codes.NotFound, "volume %s: %v", id, err)
 }
 
 // copy makes a file like another one, holes included; where there is none to copy, an empty one.
