@@ -217,6 +217,8 @@ def _open_gateway(survey: Survey) -> Finding:
     return Finding(False, "no Gateway takes routes of all namespaces, for any host, by http")
 
 
+CLAIM = "clusterproof.dev/"
+"""Begins the label by which a StorageClass claims a capability, by its name; the value is `true`."""
 DEFAULT_STORAGE_CLASS = "storageclass.kubernetes.io/is-default-class"
 """Annotation of the StorageClass that a claim without class gets."""
 
@@ -235,14 +237,21 @@ def _classes(found: Iterable[dict[str, Any]], what: str) -> Finding:
 
 
 def growing(classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The StorageClasses whose volumes can be made larger, a default one first."""
-    return sorted((each for each in classes if each.get("allowVolumeExpansion")), key=_is_default, reverse=True)
+    """The StorageClasses whose volumes can be made larger, in the order given."""
+    return [each for each in classes if each.get("allowVolumeExpansion")]
 
 
 def made_by(drivers: Iterable[str], classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The StorageClasses whose volumes one of these drivers makes, a default one first."""
     names = set(drivers)
     return sorted((each for each in classes if each["provisioner"] in names), key=_is_default, reverse=True)
+
+
+def labelled(capability: str, classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The StorageClasses whose volumes can do something, if their labels are to be believed, a default one first."""
+    label = f"{CLAIM}{capability}"
+    found = (each for each in classes if (each["metadata"].get("labels") or {}).get(label) == "true")
+    return sorted(found, key=_is_default, reverse=True)
 
 
 def attaching(drivers: list[dict[str, Any]]) -> list[str]:
@@ -264,6 +273,15 @@ def _attachment(survey: Survey) -> Finding:
 def _snapshots(survey: Survey) -> Finding:
     found = made_by((each["driver"] for each in survey.snapshot_classes), survey.storage_classes)
     return _classes(found, "StorageClass of volumes that snapshots are taken of:")
+
+
+def _labelled(name: str) -> Callable[[Survey], Finding]:
+    """Whether a StorageClass claims what no driver tells of itself."""
+
+    def detect(survey: Survey) -> Finding:
+        return _classes(labelled(name, survey.storage_classes), f"StorageClass with the label {CLAIM}{name}:")
+
+    return detect
 
 
 def _dual_stack(survey: Survey) -> Finding:
@@ -376,10 +394,12 @@ DYNAMIC_STORAGE = Capability(
 VOLUME_ATTACHMENT = Capability(
     "storage.attachment", "Volumes go to the node that needs them, and are attached to it.", _attachment
 )
-VOLUME_BLOCK = Capability("storage.block", "A pod can have a volume as a device.", _only_declared)
-VOLUME_CLONES = Capability("storage.clones", "A volume can begin as a copy of another.", _only_declared)
+VOLUME_BLOCK = Capability("storage.block", "A pod can have a volume as a device.", _labelled("storage.block"))
+VOLUME_CLONES = Capability("storage.clones", "A volume can begin as a copy of another.", _labelled("storage.clones"))
 VOLUME_EXPANSION = Capability("storage.expansion", "Volumes can be made larger while they are used.", _expansion)
-VOLUME_SHARING = Capability("storage.shared", "Pods of several nodes can have a volume at a time.", _only_declared)
+VOLUME_SHARING = Capability(
+    "storage.shared", "Pods of several nodes can have a volume at a time.", _labelled("storage.shared")
+)
 VOLUME_SNAPSHOTS = Capability("storage.snapshots", "A volume can begin as a snapshot of another.", _snapshots)
 METRICS = Capability("scale.metrics", "CPU and memory use of nodes and pods is served.", _group("metrics.k8s.io"))
 CUSTOM_METRICS = Capability(

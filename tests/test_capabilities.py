@@ -145,10 +145,22 @@ def test_what_volumes_can_do_is_claimed_by_the_class_that_makes_them(
     assert ("disks" in finding.evidence, "folders" in finding.evidence) == (found, False)
 
 
-def test_the_default_class_comes_first_among_those_that_can() -> None:
+def test_what_no_driver_tells_is_claimed_by_the_label_of_a_class(client: Client) -> None:
+    survey = Survey(client)
+    label = f"{capabilities.CLAIM}{capabilities.VOLUME_SHARING}"
+    files = {"metadata": {"name": "files", "labels": {label: "true"}}, "provisioner": "files.example"}
+    denying = {"metadata": {"name": "denying", "labels": {label: "false"}}, "provisioner": "files.example"}
+    survey.__dict__["storage_classes"] = [DISKS, denying, files]
+
+    shared, block = capabilities.VOLUME_SHARING.detect(survey), capabilities.VOLUME_BLOCK.detect(survey)
+
+    assert shared == (True, "found StorageClass with the label clusterproof.dev/storage.shared: files")
+    assert block == (False, "no StorageClass with the label clusterproof.dev/storage.block")
+
+
+def test_the_default_class_comes_first_among_those_of_drivers() -> None:
     usual = {**DISKS, "metadata": {"name": "usual", "annotations": {capabilities.DEFAULT_STORAGE_CLASS: "true"}}}
 
-    assert capabilities.growing([FOLDERS, DISKS, usual]) == [usual, DISKS]
     assert capabilities.made_by(["disks.example"], [FOLDERS, DISKS, usual]) == [usual, DISKS]
 
 

@@ -64,7 +64,8 @@ def test_expansion(
 
     Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#expanding-persistent-volumes-claims
     """
-    claim = namespace.create(_claim("data", _first(capabilities.growing(_driven(cluster, classes))), mode))
+    able = _able(cluster, classes, capabilities.VOLUME_BLOCK.name if mode == "Block" else "")
+    claim = namespace.create(_claim("data", _first(capabilities.growing(able)), mode))
     user = _user(namespace, "user", images, timeouts, mode=mode)
     written, room, size = _fill(user, mode), int(_said(user, ROOM[mode])), _size(claim.read().status)
 
@@ -93,7 +94,7 @@ def test_block(namespace: Namespace, cluster: Cluster, classes: Classes, images:
 
     Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#raw-block-volume-support
     """
-    claim = namespace.create(_claim("data", _first(_driven(cluster, classes)), "Block"))
+    claim = namespace.create(_claim("data", _first(_able(cluster, classes, capabilities.VOLUME_BLOCK.name)), "Block"))
     writer = _user(namespace, "writer", images, timeouts, mode="Block")
     kind = _said(writer, "test -b /dev/data && echo device || ls -ld /dev/data")
     assert kind == "device", f"{writer} should have {claim} as a device, but has {kind}"
@@ -142,7 +143,7 @@ def test_clone(namespace: Namespace, cluster: Cluster, classes: Classes, images:
 
     Source: https://kubernetes.io/docs/concepts/storage/volume-pvc-datasource/
     """
-    made_of = _first(_driven(cluster, classes))
+    made_of = _first(_able(cluster, classes, capabilities.VOLUME_CLONES.name))
     claim = namespace.create(_claim("data", made_of))
     writer = _user(namespace, "writer", images, timeouts)
     written, here = _fill(writer), cluster.get(kinds.NODE, writer.spec["nodeName"])
@@ -210,7 +211,7 @@ def test_shared(
 
     Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#access-modes
     """
-    made_of = _first(_driven(cluster, classes))
+    made_of = _first(_able(cluster, classes, capabilities.VOLUME_SHARING.name))
     claim = namespace.create(_claim("data", made_of, access="ReadWriteMany"))
     able = _with_driver(cluster, nodes, made_of)
     here = _user(namespace, "here", images, timeouts, node=able[0])
@@ -226,15 +227,17 @@ def _first(classes: Classes) -> dict[str, Any]:
     return classes[0]
 
 
-def _driven(cluster: Cluster, classes: Classes) -> Classes:
-    """Those whose volumes a driver makes that the cluster knows; what it can do, nothing tells."""
-    return capabilities.made_by((driver.name for driver in cluster.list(kinds.CSI_DRIVER)), classes)
+def _able(cluster: Cluster, classes: Classes, capability: str = "") -> Classes:
+    """Those that claim a capability, then those whose volumes a driver makes that the cluster knows."""
+    drivers = (driver.name for driver in cluster.list(kinds.CSI_DRIVER))
+    return capabilities.labelled(capability, classes) + capabilities.made_by(drivers, classes)
 
 
 def _with_driver(cluster: Cluster, nodes: list[Object], made_of: dict[str, Any]) -> list[Object]:
-    """The nodes that can have the volumes of a StorageClass."""
+    """The nodes that can have the volumes of a StorageClass: where no driver is known, which needs one, each."""
     known = {each.name: each.spec.get("drivers") or [] for each in cluster.list(kinds.CSI_NODE)}
-    return [node for node in nodes if made_of["provisioner"] in {each["name"] for each in known.get(node.name, [])}]
+    able = [node for node in nodes if made_of["provisioner"] in {each["name"] for each in known.get(node.name, [])}]
+    return able or nodes
 
 
 def _is_usual(taker: Object) -> tuple[bool, bool]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from clusterproof import kinds
+from clusterproof.capabilities import CLAIM
 
 from ... import loops
 from ...builder import Artifacts
@@ -32,6 +33,8 @@ LONGEST = 107
 """Bytes of a socket's path."""
 CLASS = "disks"
 """Of claims, and of snapshots."""
+_CLAIMED = ("storage.block", "storage.clones", "storage.shared")
+"""Capabilities that only the StorageClass can tell of."""
 _SOON = ("--retry-interval-start=100ms", "--retry-interval-max=2s")
 """What has to wait for something else is tried again as soon as that may be there: there are few volumes here."""
 _DEFINITIONS = ("volumesnapshotclasses", "volumesnapshotcontents", "volumesnapshots")
@@ -41,7 +44,9 @@ def _manifests(cluster: ClusterState, artifacts: Artifacts) -> Iterable[Manifest
     crds = artifacts.source("csi-snapshotter") / "config/crd"
     yield from read(*(crds / f"snapshot.storage.k8s.io_{plural}.yaml" for plural in _DEFINITIONS))
     yield _manifest(kinds.CSI_DRIVER, DRIVER, spec={"attachRequired": True, "fsGroupPolicy": "File"})
-    yield _manifest(kinds.STORAGE_CLASS, CLASS, provisioner=DRIVER, allowVolumeExpansion=True)
+    storage_class = _manifest(kinds.STORAGE_CLASS, CLASS, provisioner=DRIVER, allowVolumeExpansion=True)
+    storage_class["metadata"]["labels"] = {f"{CLAIM}{name}": "true" for name in _CLAIMED}
+    yield storage_class
     yield _manifest(kinds.VOLUME_SNAPSHOT_CLASS, CLASS, driver=DRIVER, deletionPolicy="Delete")
 
 
@@ -72,11 +77,9 @@ ADDON = Addon(
     name="disks",
     capabilities=(
         "storage.attachment",
-        "storage.block",
-        "storage.clones",
         "storage.expansion",
-        "storage.shared",
         "storage.snapshots",
+        *_CLAIMED,
     ),
     manifests=_manifests,
     components=("disks", *SIDECARS),
