@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from clusterproof import dialects, discovery, kinds
 from clusterproof.client import Client
+from clusterproof.credentials import KUBELETS
 from clusterproof.errors import ApiError
 from clusterproof.kinds import Kind
 from clusterproof.namespace import RUN_LABEL
@@ -76,6 +77,10 @@ class Survey:
         return self._items(kinds.VOLUME_SNAPSHOT_CLASS)
 
     @cached_property
+    def cluster_role_bindings(self) -> list[dict[str, Any]]:
+        return self._items(kinds.CLUSTER_ROLE_BINDING)
+
+    @cached_property
     def nodes(self) -> list[dict[str, Any]]:
         return self._items(kinds.NODE)
 
@@ -101,6 +106,8 @@ class Survey:
 
 REGION = "topology.kubernetes.io/region"
 """Label that the cloud gives to nodes."""
+RENEWAL = "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient"
+"""ClusterRole by which kubelets are given new certificates without anybody's help."""
 LEADERS = ("kube-scheduler", "kube-controller-manager")
 """Names of the Leases by which the control plane's programs elect a leader."""
 
@@ -352,7 +359,21 @@ def _certificates(survey: Survey) -> Finding:
     return _group("certificates.k8s.io")(survey)
 
 
+def _kubelet_renewal(survey: Survey) -> Finding:
+    names = [each["metadata"]["name"] for each in survey.cluster_role_bindings if _lets_kubelets_renew(each)]
+    told = f"found ClusterRoleBinding {names[0]} of" if names else "no ClusterRoleBinding gives kubelets"
+    return Finding(bool(names), f"{told} {RENEWAL}")
+
+
+def _lets_kubelets_renew(binding: dict[str, Any]) -> bool:
+    subjects = [each["name"] for each in binding.get("subjects") or []]
+    return bool(binding["roleRef"]["name"] == RENEWAL and KUBELETS in subjects)
+
+
 CERTIFICATES = Capability("access.certificates", "The cluster signs client certificates of users.", _certificates)
+KUBELET_RENEWAL = Capability(
+    "access.kubelet-renewal", "Kubelets are given new certificates without anybody's help.", _kubelet_renewal
+)
 MUTATING_POLICIES = Capability(
     "api.mutating-policies",
     "Objects are changed by policies that the API server evaluates.",

@@ -25,6 +25,11 @@ SIGNER = "kubernetes.io/kube-apiserver-client"
 """The signer whose certificates the API server takes for users
 (https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/#kubernetes-signers)."""
 
+KUBELET_SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
+"""The signer of the certificates that kubelets show."""
+KUBELETS = "system:nodes"
+"""The group of all kubelets."""
+
 LIFETIME = 24 * 3600
 """Seconds for which certificates and tokens are asked; the cluster may give less. Longer than any run."""
 
@@ -45,7 +50,7 @@ class Credentials:
         SurroundingsError when the cluster does not sign: many managed clusters keep that to themselves.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        request = self._request(user, _signing_request(key, user, groups))
+        request = self._request(self.client, user, self._manifest(_signing_request(key, user, groups)))
         try:
             certificate = self._signed(request)
         finally:
@@ -68,6 +73,15 @@ class Credentials:
         """The manifest of a request for a certificate, whose key is thrown away: for what must not be signed."""
         return self._manifest(_signing_request(ec.generate_private_key(ec.SECP256R1()), user, groups))
 
+    def kubelet_request(self, kubelet: Client) -> Object:
+        """What a kubelet does when its certificate is about to end: it asks for a new one, and nobody approves by hand.
+
+        SurroundingsError when it is not let.
+        """
+        manifest = self.signing_request(kubelet.user, [KUBELETS])
+        manifest["spec"] |= {"signerName": KUBELET_SIGNER, "usages": ["digital signature", "client auth"]}
+        return self._request(kubelet, kubelet.user, manifest)
+
     def _manifest(self, pem: bytes) -> dict[str, Any]:
         kind = kinds.CERTIFICATE_SIGNING_REQUEST
         spec = {
@@ -79,18 +93,18 @@ class Credentials:
         metadata = {"name": f"clusterproof-{uuid.uuid4().hex[:12]}", "labels": self.labels}
         return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": spec}
 
-    def _request(self, user: str, pem: bytes) -> Object:
+    def _request(self, client: Client, user: str, manifest: dict[str, Any]) -> Object:
         kind = kinds.CERTIFICATE_SIGNING_REQUEST
         steps.current.outside.add(kind)
         try:
-            return Object.of(self.client, self.client.post(kind.path(), self._manifest(pem)), kind)
+            return Object.of(self.client, client.post(kind.path(), manifest), kind)
         except ApiError as refused:
             raise _not_signed(user, str(refused)) from refused
 
     def approved(self, request: Object) -> Object:
         """Approve a signing request and wait for its certificate; NeverHappened or Hopeless when none comes."""
         request.replace(approval(request), subresource="approval")
-        return eventually(request, _is_signed, within=self.within)
+        return eventually(request, is_signed, within=self.within)
 
     def _signed(self, request: Object) -> str:
         """Its certificate, as PEM text."""
@@ -107,11 +121,13 @@ def approval(request: Object) -> dict[str, Any]:
     return {**request.raw, "status": {"conditions": [condition]}}
 
 
-def _is_signed(request: Object) -> str | None:
+def is_signed(request: Object) -> str | None:
+    """It has a certificate; Hopeless when it was denied, or could not be signed."""
     for condition in request.status.get("conditions", []):
         if condition["type"] in ("Denied", "Failed"):
             raise Hopeless(f"{condition['type']}: {condition.get('reason', '')} {condition.get('message', '')}")
-    return None if request.status.get("certificate") else f"the signer {SIGNER} has not answered"
+    signer = request.spec["signerName"]
+    return None if request.status.get("certificate") else f"the signer {signer} has not answered"
 
 
 def _not_signed(what: str, why: str) -> SurroundingsError:

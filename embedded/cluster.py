@@ -13,8 +13,10 @@ from typing import TypeVar
 from kubernetes.client import Configuration
 
 from clusterproof import kinds, manifests
+from clusterproof.capabilities import RENEWAL
 from clusterproof.client import Client
 from clusterproof.conditions import UNINITIALIZED, takes_pods
+from clusterproof.credentials import KUBELETS
 from clusterproof.errors import NeverHappened, SurroundingsError
 from clusterproof.objects import Object, Selection
 from clusterproof.wait import eventually
@@ -147,6 +149,7 @@ class Launch:
         self._await_addons(client, first)
         self._apply(client, others)
         self._await_addons(client, others)
+        self._let_kubelets_renew(client)
         self._declare(client, chosen)
         self._check_programs()
         cluster.ready = True
@@ -165,6 +168,13 @@ class Launch:
         """Tell what the cluster can do, for those who reach it by its kubeconfig alone."""
         told = manifests.config_map("clusterproof", {"capabilities": " ".join(capabilities(chosen))})
         client.post(kinds.CONFIG_MAP.path("kube-public"), told)
+
+    def _let_kubelets_renew(self, client: Client) -> None:
+        """Let kubelets be given new certificates when theirs are about to end, as kubeadm does."""
+        kubelets = manifests.subject("Group", KUBELETS)
+        client.post(
+            kinds.CLUSTER_ROLE_BINDING.path(), manifests.cluster_role_binding("kubelet-renewal", RENEWAL, [kubelets])
+        )
 
     def run_api_server_alone(self) -> None:
         """The floor of every start: the network, etcd, and an API server that answers."""

@@ -18,13 +18,14 @@ from clusterproof import (
     Response,
     Timeouts,
     capabilities,
+    case,
     conditions,
     eventually,
     kinds,
     manifests,
 )
 from clusterproof.certificates import self_signed
-from clusterproof.credentials import SIGNER, Credentials, approval
+from clusterproof.credentials import KUBELETS, SIGNER, Credentials, approval, is_signed
 from clusterproof.errors import Hopeless, SurroundingsError
 from clusterproof.refusals import refused
 from clusterproof.rights import grant
@@ -34,6 +35,7 @@ FRONT_PROXY = {"X-Remote-User": "system:admin", "X-Remote-Group": "system:master
 WHOAMI = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 REVIEW = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
 MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+FAILED = {"type": "Failed", "status": "True", "reason": "Clusterproof", "message": "It cannot be signed."}
 HOUR, DAY = 3600, 24 * 3600
 
 
@@ -113,27 +115,47 @@ def test_impostors(namespace: Namespace, credentials: Credentials) -> None:
     assert told != user, f"somebody who wrote the name {user} into a certificate, and signed it, is taken for {told}"
 
 
-def test_signers(cluster: Cluster, namespace: Namespace, credentials: Credentials, timeouts: Timeouts) -> None:
-    """Who may approve signing requests MUST NOT approve one for a signer for which they have not been given the right.
+@pytest.mark.requires(capabilities.KUBELET_RENEWAL)
+def test_kubelet_renewal(namespace: Namespace, credentials: Credentials, timeouts: Timeouts) -> None:
+    """A kubelet that asks for a new certificate of its own MUST be given it without anybody's help.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/kubelet-tls-bootstrapping/#certificate-rotation
+    """
+    kubelet = credentials.certificate(f"system:node:{namespace}-node", [KUBELETS])
+
+    request = eventually(credentials.kubelet_request(kubelet), is_signed, within=timeouts.object)
+
+    request.delete()
+
+
+@pytest.mark.parametrize("verb", [case("approve", "approve"), case("sign", "sign")])
+def test_signers(
+    cluster: Cluster, namespace: Namespace, credentials: Credentials, timeouts: Timeouts, verb: str
+) -> None:
+    """Who answers signing requests MUST NOT approve or sign for a signer for which they have not been given the right.
 
     Source: https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/#authorization
     """
     clerk = credentials.token(namespace.create(manifests.service_account("clerk")))
     request = cluster.create(credentials.signing_request(f"{namespace}-user"))
-    kind, what = request.kind, f"approval of {request} by {clerk.user}"
+    kind, part = request.kind, {"approve": "approval", "sign": "status"}[verb]
+    # A signer that cannot sign says so in the same place where it would leave the certificate.
+    body = approval(request) if verb == "approve" else {**request.raw, "status": {"conditions": [FAILED]}}
 
     def may(name: str, rule: manifests.Manifest) -> None:
         subject = manifests.subject("ServiceAccount", "clerk", namespace.name)
         grant(namespace, [rule], [subject], role="ClusterRole", binding="ClusterRoleBinding", name=name)
 
-    def approve() -> Response:
-        return clerk.request("PUT", kind.path(name=request.name, subresource="approval"), body=approval(request))
+    def answer() -> Response:
+        return clerk.request("PUT", kind.path(name=request.name, subresource=part), body=body)
 
-    may("update", manifests.rbac_rule(["update"], [f"{kind.plural}/approval"], groups=[kind.group]))
-    eventually(approve, _is_refused_for_its_signer, within=timeouts.propagation, describe=what)
+    what = f"the {part} of {request}, written by {clerk.user} who may not {verb}"
+    may("update", manifests.rbac_rule(["update"], [f"{kind.plural}/{part}"], groups=[kind.group]))
+    eventually(answer, _is_refused_for_its_signer, within=timeouts.propagation, describe=what)
 
-    may("approve", manifests.rbac_rule(["approve"], ["signers"], groups=[kind.group], names=[SIGNER]))
-    eventually(lambda: approve().status, conditions.equals(200), within=timeouts.propagation, describe=what)
+    what = f"the {part} of {request}, written by {clerk.user} who may {verb}"
+    may(verb, manifests.rbac_rule([verb], ["signers"], groups=[kind.group], names=[SIGNER]))
+    eventually(lambda: answer().status, conditions.equals(200), within=timeouts.propagation, describe=what)
 
 
 @pytest.mark.smoke
@@ -288,7 +310,7 @@ def test_stored_tokens(namespace: Namespace, timeouts: Timeouts) -> None:
 def _is_refused_for_its_signer(answer: Response) -> str | None:
     """It is not allowed, and not for what was written."""
     if answer.status == 200:
-        raise Hopeless("it was accepted without the right to approve for the signer")
+        raise Hopeless("it was accepted without the right to do so for the signer")
     expected = answer.status == 403 and "signerName" in answer.text
     return None if expected else f"it is answered {answer.status}: {answer.text}"
 

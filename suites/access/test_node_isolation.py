@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clusterproof import Cluster, Images, Namespace, Timeouts, conditions, eventually, hollow, kinds, manifests
-from clusterproof.credentials import Credentials
+from clusterproof.credentials import KUBELETS, Credentials
 from clusterproof.refusals import refused
 
 DRY = {"dryRun": "All"}
@@ -19,7 +19,7 @@ def test_reads(namespace: Namespace, credentials: Credentials, images: Images, t
     Source: https://kubernetes.io/docs/reference/access-authn-authz/node/
     """
     name = f"{namespace}-node"
-    node = credentials.certificate(f"system:node:{name}", ["system:nodes"])
+    node = credentials.certificate(f"system:node:{name}", [KUBELETS])
     mine, other = (namespace.create(manifests.secret(each, {"key": each})) for each in ("mine", "other"))
     config = namespace.create(manifests.config_map("mine"))
     others = [("GET", path) for path in (mine.path, other.path, config.path, kinds.SECRET.path(namespace.name))]
@@ -59,9 +59,9 @@ def test_writes(cluster: Cluster, namespace: Namespace, credentials: Credentials
     Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#noderestriction
     """
     name = f"{namespace}-node"
-    node = credentials.certificate(f"system:node:{name}", ["system:nodes"])
+    node = credentials.certificate(f"system:node:{name}", [KUBELETS])
     (real, *_) = cluster.list(kinds.NODE, labels=hollow.MACHINES)
-    itself = credentials.certificate(f"system:node:{real.name}", ["system:nodes"])
+    itself = credentials.certificate(f"system:node:{real.name}", [KUBELETS])
 
     with refused(f"{node.user} labelling {real}"):
         node.patch(real.path, {"metadata": {"labels": {"clusterproof.dev/by": "other"}}}, DRY)
@@ -92,7 +92,7 @@ def test_pods(namespace: Namespace, credentials: Credentials, images: Images) ->
 
     Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#noderestriction
     """
-    node = credentials.certificate(f"system:node:{namespace}-node", ["system:nodes"])
+    node = credentials.certificate(f"system:node:{namespace}-node", [KUBELETS])
     gate = {"schedulingGates": [{"name": "clusterproof.dev/never"}]}
     pod = namespace.create(manifests.pod("pod", images.agnhost, spec=gate))
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod.name}}

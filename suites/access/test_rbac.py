@@ -327,16 +327,18 @@ def test_impersonation(namespace: Namespace, credentials: Credentials, timeouts:
         assert answer.status == 403, f"{client.user} may impersonate only {friend}, but is let in as {user} {groups}"
 
 
+WORK = (kinds.DEPLOYMENT, kinds.SERVICE, kinds.CRON_JOB)
+"""Kinds of three API groups that an application is made of."""
 DEFAULTS: Mapping[str, tuple[list[Cell], list[Cell]]] = {
     "view": (
-        [*product(("get", "list", "watch"), (kinds.CONFIG_MAP, kinds.POD, kinds.SERVICE, kinds.CRON_JOB))],
+        [*product(("get", "list", "watch"), (kinds.CONFIG_MAP, kinds.POD, *WORK))],
         [
             *product(("get", "list", "watch"), (kinds.SECRET, kinds.ROLE, kinds.ROLE_BINDING)),
             *product(("create", "update", "patch", "delete", "deletecollection"), (kinds.CONFIG_MAP, kinds.CRON_JOB)),
         ],
     ),
     "edit": (
-        [*product(VERBS, (kinds.CONFIG_MAP, kinds.SECRET, kinds.CRON_JOB))],
+        [*product(VERBS, (kinds.CONFIG_MAP, kinds.SECRET, *WORK))],
         [
             *product(VERBS, (kinds.ROLE, kinds.ROLE_BINDING)),
             ("create", kinds.RESOURCE_QUOTA),
@@ -344,7 +346,7 @@ DEFAULTS: Mapping[str, tuple[list[Cell], list[Cell]]] = {
         ],
     ),
     "admin": (
-        [*product(VERBS, (kinds.CONFIG_MAP, kinds.SECRET, kinds.ROLE, kinds.ROLE_BINDING))],
+        [*product(VERBS, (kinds.CONFIG_MAP, kinds.SECRET, *WORK, kinds.ROLE, kinds.ROLE_BINDING))],
         [
             *product(("create", "update", "patch", "delete"), (kinds.RESOURCE_QUOTA, kinds.NAMESPACE)),
             ("list", kinds.NODE),
@@ -416,7 +418,8 @@ def test_broad_grants(cluster: Cluster) -> None:
     """No binding MUST let anybody without credentials see into the cluster or change it, or everybody take it over.
 
     By reading secrets, writing pods, commands in them, kubelets, or in another's name. Nor a service account called
-    default, which every pod has by default, or all accounts of a namespace, all over the cluster.
+    default, which every pod has by default, or all accounts of a namespace, all over the cluster; where they may not
+    read all configuration either.
 
     Source: https://kubernetes.io/docs/concepts/security/rbac-good-practices/
     """
@@ -479,6 +482,7 @@ def _sow(namespace: Namespace) -> dict[Kind, dict[str, Any]]:
     named = {
         kinds.POD: manifests.pod("seed", "image"),
         kinds.SERVICE: manifests.service("seed"),
+        kinds.DEPLOYMENT: manifests.custom_object(kinds.DEPLOYMENT, "seed"),
         kinds.ROLE: manifests.role("seed", []),
         kinds.ROLE_BINDING: manifests.role_binding("seed", "view", [], role_kind="ClusterRole"),
         kinds.RESOURCE_QUOTA: manifests.custom_object(kinds.RESOURCE_QUOTA, "seed"),
@@ -615,6 +619,7 @@ def _is_too_much(binding: Object, who: Subject, rule: Mapping[str, Any]) -> bool
         return writes or everything or not published
     another = bool(verbs & ANOTHER) or ("*" in verbs and bool(resources & IDENTITIES))
     enters = bool(resources & ENTRANCES) or (writes and "pods" in resources)
+    everything |= everywhere and "configmaps" in resources and not rule.get("resourceNames")
     return (everything or another or enters) and _is_many(who, everywhere=everywhere)
 
 

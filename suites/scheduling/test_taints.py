@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from clusterproof import (
+    Cluster,
     Images,
     Namespace,
     Object,
@@ -44,6 +45,18 @@ TROUBLES = {
     "NetworkUnavailable": "network-unavailable",
 }
 """Conditions of nodes that tell of a trouble, and the taint that each brings."""
+
+
+@own_node
+def test_new_node(cluster: Cluster, namespace: Namespace) -> None:
+    """A node MUST be tainted as not ready when it is made, so that it gets no pod before it can run one.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#taintnodesbycondition
+    """
+    node = hollow.create(cluster, f"{namespace}-new")
+
+    taint = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
+    assert taint in node.spec["taints"], f"{node} MUST be made with the taint {taint}, but has {node.spec['taints']}"
 
 
 @own_node

@@ -69,10 +69,11 @@ def test_dynamic(namespace: Namespace, cluster: Cluster, images: Images, timeout
     Source: https://kubernetes.io/docs/concepts/storage/dynamic-provisioning/
     """
     claim, other = (namespace.create(manifests.pvc(name, size="64Mi")) for name in ("data", "other"))
+    for each in (claim, other):
+        assert each.spec.get("storageClassName"), f"{each} names no class, and no default class was entered in it"
     script = f"(ls -A /data; {FILL}; test -s /data/blob && ls -A /other) > /dev/termination-log"
     pod = namespace.create(_pod("writer", images, script, further="other"))
     for each in (claim, other):
-        eventually(each, _has_class, within=timeouts.object)
         eventually(each, phase("Bound"), within=timeouts.volume)
     eventually(pod, succeeded, within=timeouts.pod)
 
@@ -153,11 +154,12 @@ def test_shared_by_pods(namespace: Namespace, images: Images, timeouts: Timeouts
 
 @dynamic
 def test_protection(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
-    """A claim that is deleted while a pod uses it MUST stay until that pod is gone.
+    """A claim that is deleted while a pod uses it MUST stay until that pod is gone, protected from the beginning.
 
     Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#storage-object-in-use-protection
     """
     claim = namespace.create(manifests.pvc("data"))
+    assert _protected(claim), f"{claim} was created without {PROTECTIONS[claim.kind]}: a pod may use it unprotected"
     pod = namespace.create(_pod("user", images, "exec /agnhost pause"))
     eventually(pod, ready, within=timeouts.pod + timeouts.volume)
 
@@ -344,14 +346,12 @@ def _own_class(namespace: Namespace, cluster: Cluster, **changes: str) -> Object
     return cluster.create(copied | {"metadata": {"name": namespace.name}})
 
 
-def _has_class(claim: Object) -> str | None:
-    return None if claim.spec.get("storageClassName") else "no default class was entered in it"
-
-
 def _stays(item: Object) -> str | None:
-    protection = PROTECTIONS[item.kind]
-    held = protection in item.metadata.get("finalizers", [])
-    return None if item.deleting and held else f"it is not held back by {protection}"
+    return None if item.deleting and _protected(item) else f"it is not held back by {PROTECTIONS[item.kind]}"
+
+
+def _protected(item: Object) -> bool:
+    return PROTECTIONS[item.kind] in item.metadata.get("finalizers", [])
 
 
 def _tell_of(reason: str) -> ListCondition:

@@ -177,6 +177,11 @@ controller_off(
 
 
 controller_off(
+    "certificatesigningrequest-approving-controller",
+    breaks={"access/credentials/kubelet_renewal": r"is signed: not within"},
+    keeps=["access/credentials/certificates"],
+)
+controller_off(
     "certificatesigningrequest-signing-controller",
     breaks={"access/credentials/certificates": r"is signed: not within .* has not answered"},
     keeps=["access/credentials/tokens"],
@@ -217,6 +222,17 @@ def autoscaler_tolerance_10(subject: Subject) -> Damage:
     with subject.restarted(
         MANAGER, ("--horizontal-pod-autoscaler-tolerance=", "--horizontal-pod-autoscaler-tolerance=10")
     ):
+        yield []
+
+
+@breakage(
+    breaks={"scale/hpa/memory": r"reason ScaleDownStabilized: not within|takes no pod away at once"},
+    keeps=["scale/hpa/cpu", "scale/hpa/behaviour"],
+)
+def autoscaler_without_patience(subject: Subject) -> Damage:
+    """Horizontal autoscaling takes pods away a second after they are not needed any more, if nothing else is said."""
+    flag = "--horizontal-pod-autoscaler-downscale-stabilization="
+    with subject.restarted(MANAGER, (flag, flag + "1s")):
         yield []
 
 

@@ -78,6 +78,14 @@ granted(
     keeps=["access/rbac/unbound"],
 )
 granted(
+    "default_account_reads_configuration",
+    "Pods with the service account that they have by default may read the configuration of all.",
+    manifests.rbac_rule(["get", "list"], ["configmaps"]),
+    DEFAULT,
+    breaks=_grants("default", "configmaps"),
+    keeps=["access/rbac/unbound"],
+)
+granted(
     "default_account_named_as_user",
     "The service account that pods have by default may read every Secret, as the user that it is.",
     manifests.rbac_rule(["get"], ["secrets"]),

@@ -162,8 +162,36 @@ admission_off(
     "CertificateApproval",
     name="approval_admission_off",
     meaning="Who may approve signing requests may do so for every signer.",
-    breaks={"access/credentials/signers": r"approval of .* it was accepted without the right"},
-    keeps=["access/credentials/certificates"],
+    breaks={"access/credentials/signers[approve]": r"approval of .* it was accepted without the right"},
+    keeps=["access/credentials/signers[sign]"],
+)
+admission_off(
+    "CertificateSigning",
+    name="signing_admission_off",
+    meaning="Who may sign may do so for every signer.",
+    breaks={"access/credentials/signers[sign]": r"status of .* it was accepted without the right"},
+    keeps=["access/credentials/signers[approve]"],
+)
+admission_off(
+    "TaintNodesByCondition",
+    name="new_node_taint_admission_off",
+    meaning="New nodes are open to pods before they are Ready.",
+    breaks={"scheduling/taints/new_node": r"Node \S+-new MUST be made with the taint .*not-ready.*, but has"},
+    keeps=["scheduling/taints/no_schedule"],
+)
+admission_off(
+    "DefaultStorageClass",
+    name="default_class_admission_off",
+    meaning="Claims without class are created without one; a controller enters it later.",
+    breaks={"storage/dynamic": r"no default class was entered"},
+    keeps=["storage/binding"],
+)
+admission_off(
+    "StorageObjectInUseProtection",
+    name="in_use_protection_admission_off",
+    meaning="Claims are created unprotected; a controller protects them later.",
+    breaks={"storage/protection": r"PersistentVolumeClaim \S+/data was created without kubernetes.io/pvc-protection"},
+    keeps=["storage/binding"],
 )
 admission_off(
     "CertificateSubjectRestriction",
@@ -328,6 +356,23 @@ def viewers_read_secrets(subject: Subject) -> Damage:
 def viewers_make_pods(subject: Subject) -> Damage:
     """The default role view has been given the right to create pods."""
     with subject.having(_added_to_view(["create"], "pods")):
+        yield []
+
+
+@breakage(
+    breaks={
+        "access/rbac/defaults[edit]": r"not allowed, though granted: .*update deployments",
+        "access/rbac/defaults[admin]": r"not allowed, though granted: .*update deployments",
+    },
+    keeps=["access/rbac/defaults[view]", "access/rbac/scope"],
+)
+def editors_edit_no_deployments(subject: Subject) -> Damage:
+    """The default roles edit and admin have lost the rules about Deployments and the like."""
+
+    def change(role: dict[str, Any]) -> None:
+        role["rules"] = [rule for rule in role["rules"] if "deployments" not in rule["resources"]]
+
+    with subject.changed(kinds.CLUSTER_ROLE, "system:aggregate-to-edit", "", change):
         yield []
 
 
