@@ -29,13 +29,15 @@ echo "boot_id=$(cat /proc/sys/kernel/random/boot_id)"
 echo "os=$(. /etc/os-release && echo "$PRETTY_NAME")"
 echo "cgroup=$([ -e /sys/fs/cgroup/cgroup.controllers ] && echo v2 || echo v1)"
 [ ! -d /run/systemd/system ] || echo "systemd=yes"
-ours=$(readlink /proc/1/ns/pid)
+ours=$(readlink /proc/1/ns/pid) network=$(readlink /proc/1/ns/net)
 for folder in /proc/[0-9]*; do
     name=
     read -r name < "$folder/comm" || continue
     case $name in
     kubelet | containerd | crio | dockerd | cri-dockerd) [ "$(readlink "$folder/ns/pid")" = "$ours" ] || continue ;;
-    kube-apiserver | kube-controller | kube-scheduler | etcd | kube-proxy) ;;
+    # Those of another cluster, whose control plane or nodes are this one's pods, have networks of their own.
+    kube-apiserver | kube-controller | kube-scheduler | etcd | kube-proxy)
+        [ "$(readlink "$folder/ns/net")" = "$network" ] || continue ;;
     *) continue ;;
     esac
     unit=$(sed -n 's|.*/\([^/]*\.service\).*|\1|p' "$folder/cgroup" | head -n 1)

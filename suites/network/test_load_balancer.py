@@ -17,6 +17,9 @@ from clusterproof.manifests import http_probe, pod, service
 
 Network = IPv4Network | IPv6Network
 
+RANGES = {"IPv4": ("203.0.113.0/24", "0.0.0.0/0"), "IPv6": ("2001:db8::/32", "::/0")}
+"""By family, addresses that are nobody's (RFC 5737, RFC 3849), and all."""
+
 
 @pytest.mark.requires(capabilities.LOAD_BALANCER)
 def test_address(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -53,9 +56,9 @@ def test_source_ranges(namespace: Namespace, images: Images, timeouts: Timeouts)
     Source: https://kubernetes.io/docs/reference/kubernetes-api/service-resources/service-v1/#ServiceSpec
     """
     _serve(namespace, "web", images, timeouts)
-    # Addresses that are nobody's (RFC 5737).
-    web = namespace.create(service("web", type="LoadBalancer", spec={"loadBalancerSourceRanges": ["203.0.113.0/24"]}))
     open_one = namespace.create(service("open", type="LoadBalancer", selector={"app": "web"}))
+    nobody, everybody = RANGES[open_one.spec["ipFamilies"][0]]
+    web = namespace.create(service("web", type="LoadBalancer", spec={"loadBalancerSourceRanges": [nobody]}))
     address, open_address = (
         _address(eventually(each, has_address, within=timeouts.rollout)) for each in (web, open_one)
     )
@@ -64,7 +67,7 @@ def test_source_ranges(namespace: Namespace, images: Images, timeouts: Timeouts)
 
     read = functools.partial(_ask, address, 80)
     eventually(read, equals(""), within=timeouts.rollout, describe=f"{web} does not answer us at {address}")
-    web.patch({"spec": {"loadBalancerSourceRanges": ["0.0.0.0/0"]}})
+    web.patch({"spec": {"loadBalancerSourceRanges": [everybody]}})
     eventually(read, equals("web"), within=timeouts.rollout, describe=f"{web} answers everybody at {address}")
 
 

@@ -169,14 +169,18 @@ def test_orphan(namespace: Namespace, images: Images, timeouts: Timeouts) -> Non
 
 
 def _pauses(history: Iterable[dict[str, Any]]) -> list[float]:
-    """Seconds between the runs of a pod's only container, from all its statuses."""
+    """Seconds between the runs of a pod's only container, which ends at once, from all its statuses.
+
+    A kubelet need not tell of the end of a run when the next one is over, too.
+    """
     runs: dict[str, tuple[float, float]] = {}
     for each in (each for status in history for each in status.get("containerStatuses") or []):
         for run in (each["state"].get("terminated"), each["lastState"].get("terminated")):
             if run:
                 runs[run["containerID"]] = _moment(run["startedAt"]), _moment(run["finishedAt"])
         if run := each["state"].get("running"):
-            runs.setdefault(each["containerID"], (_moment(run["startedAt"]), 0))
+            began = _moment(run["startedAt"])
+            runs.setdefault(each["containerID"], (began, began))
     return [after[0] - before[1] for before, after in pairwise(sorted(runs.values()))]
 
 
