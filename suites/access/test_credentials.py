@@ -25,7 +25,7 @@ from clusterproof import (
     manifests,
 )
 from clusterproof.certificates import self_signed
-from clusterproof.credentials import KUBELETS, SIGNER, Credentials, approval, is_signed
+from clusterproof.credentials import KUBELETS, SIGNER, Credentials, approval, claims_of, is_signed
 from clusterproof.errors import Hopeless, SurroundingsError
 from clusterproof.refusals import refused
 from clusterproof.rights import grant
@@ -172,7 +172,7 @@ def test_tokens(namespace: Namespace) -> None:
     known = _who(client.as_user(name, token=good["token"]))
     assert (known["username"], known["uid"]) == (name, account.uid), f"the token of {account} makes known {known}"
     assert {"system:serviceaccounts", f"system:serviceaccounts:{namespace}"} <= set(known["groups"])
-    claims = _claims(good["token"])
+    claims = claims_of(good["token"])
     # A server may lengthen the life of a token, and says so; it may not shorten it, or give it for ever.
     lifetime = claims["exp"] - claims["iat"]
     assert HOUR <= lifetime <= DAY, f"a token for {HOUR} s was given for {lifetime} s"
@@ -377,15 +377,6 @@ def _review(client: Client, token: str, audience: str) -> dict[str, Any]:
     return told
 
 
-def _claims(token: str) -> dict[str, Any]:
-    claims: dict[str, Any] = json.loads(_decoded(token.split(".")[1]))
-    return claims
-
-
-def _decoded(part: str) -> bytes:
-    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-
-
 def _encoded(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).decode().rstrip("=")
 
@@ -393,8 +384,9 @@ def _encoded(content: bytes) -> str:
 def _altered(token: str) -> dict[str, str]:
     """Tokens that somebody made out of a good one."""
     head, body, signature = token.split(".")
-    claims = {**_claims(token), "sub": "system:serviceaccount:kube-system:default"}
-    flipped = bytes([_decoded(signature)[0] ^ 1]) + _decoded(signature)[1:]
+    claims = {**claims_of(token), "sub": "system:serviceaccount:kube-system:default"}
+    signed = base64.urlsafe_b64decode(signature + "=" * (-len(signature) % 4))
+    flipped = bytes([signed[0] ^ 1]) + signed[1:]
     return {
         "with a changed signature": f"{head}.{body}.{_encoded(flipped)}",
         "for another account under the same signature": f"{head}.{_encoded(json.dumps(claims).encode())}.{signature}",

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
-from clusterproof import Cluster, Machine, Machines, Unseen, kinds
+import pytest
+
+from clusterproof import Cluster, Machine, Machines, Unseen, case, kinds
 from clusterproof.inside import in_url
 
 Address = IPv4Address | IPv6Address
@@ -64,6 +66,29 @@ def test_api_server(machines: Machines) -> None:
             yield "runs its API server with --authorization-mode=AlwaysAllow and lets in whoever shows no credentials"
 
     machines.running("kube-apiserver").prove(is_bound_wrongly)
+
+
+@pytest.mark.parametrize(
+    ("program", "usual"),
+    [case("scheduler", "kube-scheduler", 10259), case("controllers", "kube-controller-manager", 10257)],
+)
+def test_health(machines: Machines, program: str, usual: int) -> None:
+    """Every scheduler and controller manager MUST say on its own port that it is well.
+
+    Source: https://kubernetes.io/docs/reference/networking/ports-and-protocols/
+    """
+
+    def is_silent(each: Machine) -> Iterator[str]:
+        found = each.program(program)
+        port = int(found.flag("secure-port", str(usual)))
+        at = ip_address(found.flag("bind-address") or "0.0.0.0")
+        url = f"https://{'localhost' if at.is_unspecified else in_url(str(at))}:{port}/healthz"
+        _needs_curl(each)
+        told = each.run(_ASK, url).strip().removeprefix(url).strip()
+        if told != "ok":
+            yield f"has a {program} that says {told or 'nothing'} at {url}, and is to say ok"
+
+    machines.running(program).prove(is_silent)
 
 
 def test_etcd(machines: Machines) -> None:

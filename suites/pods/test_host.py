@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from typing import Any
 
@@ -46,6 +47,9 @@ def test_names(namespace: Namespace, images: Images, timeouts: Timeouts) -> None
     assert sorted(resolver) == wanted, f"{pod}: its resolv.conf says {resolver}, not {wanted}"
     of_node = inside.said(as_node, "cat /etc/resolv.conf")
     assert f"{namespace}.svc." not in of_node, f"{as_node}: it has the cluster's names, not its node's: {of_node}"
+    # Where a kubelet is told of no file, it writes that.
+    lost = re.search(r"^nameserver (127\.|::1$)", of_node, re.MULTILINE)
+    assert not lost, f"{as_node}: its name server is the pod itself, not its node's: {of_node}"
 
 
 @pytest.mark.pod_security("privileged")

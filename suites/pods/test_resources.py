@@ -17,6 +17,8 @@ else quota=$(cat cpu/cpu.cfs_quota_us) period=$(cat cpu/cpu.cfs_period_us) memor
 fi
 echo $((quota * 1000 / period)) $((memory >> 20))
 """
+MANY = 8
+"""Nodes on which the same is shown."""
 _THROTTLED = "cat /sys/fs/cgroup/cpu.stat /sys/fs/cgroup/cpu/cpu.stat 2> /dev/null | grep nr_throttled"
 
 
@@ -42,6 +44,27 @@ def test_memory_limit(namespace: Namespace, images: Images, timeouts: Timeouts) 
     )
 
 
+def test_control_group(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A container's control group MUST allow as much CPU time and memory as its limits say.
+
+    Shown on each node, of many on eight.
+
+    Source: https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/#how-pods-with-resource-limits-are-run
+    """
+    resources = {"limits": {"cpu": "100m", "memory": "96Mi"}, "requests": {"cpu": "10m", "memory": "16Mi"}}
+    held = [
+        manifests.pod(f"held-{number}", images.agnhost, args=["pause"], resources=resources, node=node.name)
+        for number, node in enumerate(nodes[:MANY])
+    ]
+    pods = [namespace.create(each) for each in held]
+
+    for pod in pods:
+        eventually(pod, ready, within=timeouts.pod)
+        seen = tuple(map(int, pod.exec(["bash", "-c", _LIMITS]).stdout.split()))
+        where = f"{pod} on {pod.spec['nodeName']}"
+        assert seen == (100, 96), f"{where}: its control group allows {seen[0]}m CPU and {seen[1]} MiB, not 100m and 96"
+
+
 def test_cpu_limit(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """A container MUST NOT get more CPU time than its limit, however much it wants.
 
@@ -51,8 +74,6 @@ def test_cpu_limit(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
     pod = namespace.create(manifests.pod("eager", images.agnhost, command=load.command(1000), resources=limits))
     eventually(pod, ready, within=timeouts.pod)
 
-    seen = tuple(map(int, pod.exec(["bash", "-c", _LIMITS]).stdout.split()))
-    assert seen == (100, 96), f"{pod}: its control group allows {seen[0]}m CPU and {seen[1]} MiB, not 100m and 96 MiB"
     eventually(
         lambda: pod.exec(["sh", "-c", _THROTTLED]).stdout, _some, within=timeouts.pod, describe=f"{pod} is held back"
     )

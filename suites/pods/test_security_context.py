@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from clusterproof.conditions import equals, ready
 from clusterproof.inside import said
 
 NET_BIND_SERVICE = 1 << 10
+MANY = 8
+"""Nodes on which the same is shown."""
 
 
 def test_user(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -80,19 +83,25 @@ def test_non_root(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
     eventually(pod, _is_kept_from_starting, within=timeouts.pod)
 
 
-def test_confinement(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+def test_confinement(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
     """A container MUST have no capabilities but those left to it, gain no privileges, and be filtered by seccomp.
+
+    Shown on each node, of many on eight.
 
     Source: https://kubernetes.io/docs/tasks/configure-pod-container/security-context/
     """
     one = manifests.container("one", images.agnhost, args=["pause"])
     one["securityContext"]["capabilities"]["add"] = ["NET_BIND_SERVICE"]
-    pod = namespace.create(manifests.pod("self", images.agnhost, args=["pause"], beside=[one]))
-    eventually(pod, ready, within=timeouts.pod)
+    pods = [
+        namespace.create(manifests.pod(f"self-{number}", images.agnhost, args=["pause"], beside=[one], node=node.name))
+        for number, node in enumerate(nodes[:MANY])
+    ]
+    for pod in pods:
+        eventually(pod, ready, within=timeouts.pod)
 
-    for container, capable in (("main", 0), ("one", NET_BIND_SERVICE)):
+    for pod, (container, capable) in product(pods, (("main", 0), ("one", NET_BIND_SERVICE))):
         status = _first_process(pod, container)
-        where = f"{pod}, container {container}"
+        where = f"{pod} on {pod.spec['nodeName']}, container {container}"
         bound = int(status["CapBnd"], 16)
         assert bound == capable, f"{where}: its capabilities are limited to {bound:#x}, not {capable:#x}"
         assert not int(status["CapEff"], 16) & ~capable, f"{where}: it has the capabilities {status['CapEff']}"

@@ -8,6 +8,7 @@ import pytest
 
 from clusterproof import Cluster, Images, Namespace, Object, Timeouts, eventually, kinds, manifests
 from clusterproof.conditions import gone, phase, ready, succeeded, tell_of
+from clusterproof.credentials import claims_of
 from clusterproof.inside import said
 
 MACHINE_ID = "/etc/machine-id"
@@ -113,8 +114,10 @@ def test_projected(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
 
     found = said(pod, "cd /all; find -L . -type f ! -path './..*' | sort").split()
     assert found == ["./name", "./password", "./plain/colour", "./token"], f"{pod}: its volume holds {found}"
-    told = said(pod, "cat /all/name /all/password /all/plain/colour; wc -l < /all/token")
-    assert told.split()[0] == "readers3cretblue0", f"{pod}: its projected files hold {told}"
+    told = said(pod, "cat /all/name /all/password /all/plain/colour")
+    assert told == "readers3cretblue", f"{pod}: its projected files hold {told}"
+    claims = claims_of(said(pod, "cat /all/token"))
+    assert claims["aud"] == ["somebody"], f"{pod}: its projected token is for {claims['aud']}, not for somebody"
     told = said(pod, "cat /tmp/only; touch /part/here; ls /whole/of-reader")
     assert told == "roundhere\n", f"{pod}: its subPaths hold {told!r}"
 

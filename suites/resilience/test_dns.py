@@ -12,12 +12,12 @@ pytestmark = pytest.mark.disruptive
 ASKED = "kubernetes.default"
 _ASK = r"""
 while :; do
-    answer=$(dig +search +short +time=2 +tries=3 "$1" A 2>&1)
+    answer=$(dig +search +short +time=2 +tries=3 "$1" "$2" 2>&1)
     echo "${answer:-no such name}"
     sleep 0.05
 done
 """
-"""Asks all the time, and as patiently as a resolver does; each answer is a line."""
+"""Asks for a name's record all the time, and as patiently as a resolver does; each answer is a line."""
 
 
 def test_pod_loss(cluster: Cluster, namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -30,7 +30,9 @@ def test_pod_loss(cluster: Cluster, namespace: Namespace, images: Images, timeou
     if len(before) < 2:
         pytest.skip(f"{len(before)} pods in kube-system are labelled k8s-app=kube-dns: nobody stands in for one")
     service = cluster.get(kinds.SERVICE, "kubernetes", "default")
-    client = namespace.create(manifests.pod("client", images.agnhost, command=["bash", "-c", _ASK, "ask", ASKED]))
+    record = "AAAA" if ":" in service.spec["clusterIP"] else "A"
+    asking = ["bash", "-c", _ASK, "ask", ASKED, record]
+    client = namespace.create(manifests.pod("client", images.agnhost, command=asking))
     eventually(client, running, within=timeouts.pod)
 
     for pod in before[:2]:

@@ -30,6 +30,17 @@ def kubelet_stopped(subject: Subject) -> Damage:
         yield []
 
 
+@breakage(
+    breaks={"health/nodes": r"the kubelet of Node \S+-node-2 MUST answer /healthz with ok, but answered 50\d"},
+    keeps=["health/livez", "health/control_plane"],
+)
+def kubelet_out_of_reach(subject: Subject) -> Damage:
+    """Nothing that the control plane sends gets to the kubelet of one node, which goes on for itself."""
+    rule = f"OUTPUT -p tcp -d {subject.state.nodes[1].address} --dport 10250 -j DROP"
+    with subject.commanded("control-plane", f"iptables -w -I {rule}", f"iptables -w -D {rule}"):
+        yield []
+
+
 @breakage(breaks={"health/clock": r"API server's clock"}, keeps=["health/livez"])
 def server_clock_ahead(subject: Subject) -> Damage:
     """The API server's clock is 30 s ahead."""

@@ -35,10 +35,10 @@ os.execv({runc!r}, ["runc", *arguments])
 
 
 @contextlib.contextmanager
-def runtime(subject: Subject, change: str, *, updates: bool = False) -> Iterator[None]:
-    """On every node, containers are made after `change` (Python, of `config`, `process` and `linux`) was applied.
+def runtime(subject: Subject, change: str, *, updates: bool = False, first: int = 0) -> Iterator[None]:
+    """Containers are made after `change` (Python, of `config`, `process` and `linux`) was applied, on all nodes.
 
-    With `updates` also what is changed of running containers is dropped.
+    Or on those from the `first`. With `updates` also what is changed of running containers is dropped.
     """
     real = subject.run_on(subject.nodes[0], "which runc").strip()
     body = "".join(f"        {line}\n" for line in change.strip().splitlines())
@@ -46,7 +46,7 @@ def runtime(subject: Subject, change: str, *, updates: bool = False) -> Iterator
     python = os.path.realpath(sys.executable)
     text = _WRAPPER.format(python=python, change=body, runc=real, updates=updates)
     wrappers = [
-        subject.state.node_folder(node) / "opt/clusterproof/bin/runc" for node in subject.state.nodes
+        subject.state.node_folder(node) / "opt/clusterproof/bin/runc" for node in subject.state.nodes[first:]
     ]  # first on the path of containerd and its shims
     try:
         for wrapper in wrappers:
@@ -66,13 +66,14 @@ def made_otherwise(
     breaks: Mapping[str, str],
     keeps: Sequence[str] = ("pods/resources/qos",),
     updates: bool = False,
+    first: int = 0,
     scale: float = 0.3,
 ) -> None:
-    """Register a breakage: the container runtime makes containers other than they should be."""
+    """Register a breakage: the runtime, of nodes from the `first`, makes containers other than they should be."""
 
     @breakage(name=name, meaning=meaning, breaks=breaks, keeps=keeps, scale=scale)
     def otherwise(subject: Subject) -> Damage:
-        with runtime(subject, change, updates=updates):
+        with runtime(subject, change, updates=updates, first=first):
             yield []
 
 
@@ -88,11 +89,27 @@ made_otherwise(
     "The container runtime limits neither CPU nor memory of containers; their pods' control groups still do.",
     'linux["resources"].pop("memory", None); linux["resources"].pop("cpu", None)',
     breaks={
-        "pods/resources/cpu_limit": r"its control group allows",
+        "pods/resources/control_group": r"its control group allows",
         "pods/resources/resize": r"is given .* not within|its control group allows",
     },
     keeps=["pods/resources/qos", "pods/security_context/confinement"],
     updates=True,
+)
+made_otherwise(
+    "runtime_of_a_node_without_seccomp",
+    "The container runtime of the second node sets no seccomp profile.",
+    'linux.pop("seccomp", None)',
+    breaks={"pods/security_context/confinement": r"on \S+-node-2, .*its seccomp mode is 0, not 2"},
+    keeps=["pods/security_context/user"],
+    first=1,
+)
+made_otherwise(
+    "runtime_of_a_node_without_limits",
+    "The container runtime of the second node limits neither CPU nor memory of containers.",
+    'linux["resources"].pop("memory", None); linux["resources"].pop("cpu", None)',
+    breaks={"pods/resources/control_group": r"on \S+-node-2: its control group allows"},
+    keeps=["pods/resources/qos", "pods/security_context/confinement"],
+    first=1,
 )
 made_otherwise(
     "runtime_with_capabilities",
@@ -188,6 +205,14 @@ unlike(
     _of_containers("terminationMessagePolicy"),
     breaks={"pods/lifecycle/last_words": r"termination messages of its containers are .*'fails': ''"},
     keeps=["pods/lifecycle/grace"],
+)
+unlike(
+    "tokens_for_the_api_server_only",
+    "Projected tokens are for the API server, whomever they are asked for.",
+    'has(object.spec.volumes) && object.spec.volumes.exists(v, v.name == "all")'
+    ' ? [JSONPatch{op: "remove", path: "/spec/volumes/0/projected/sources/3/serviceAccountToken/audience"}] : []',
+    breaks={"pods/volumes/projected": r"its projected token is for \['https.*, not for somebody"},
+    keeps=["pods/volumes/empty_dir"],
 )
 unlike(
     "hooks_ignored",
@@ -362,6 +387,16 @@ def kubelets(subject: Subject, **changes: Any) -> Iterator[None]:
 def kubelets_without_debugging(subject: Subject) -> Damage:
     """Kubelets show no logs and run no commands."""
     with kubelets(subject, enableDebuggingHandlers=False):
+        yield []
+
+
+@breakage(
+    breaks={"pods/host/names": r"its name server is the pod itself, not its node's"},
+    keeps=["pods/lifecycle/grace"],
+)
+def name_servers_of_nodes_unknown(subject: Subject) -> Damage:
+    """Kubelets are told of no file with their node's name servers."""
+    with kubelets(subject, resolvConf=""):
         yield []
 
 

@@ -118,6 +118,17 @@ plugin_off(
 
 
 @breakage(
+    breaks={"nodes/ports/health[scheduler]": r"control-plane has a kube-scheduler that says nothing at https"},
+    keeps=["nodes/ports/health[controllers]", "health/control_plane"],
+)
+def scheduler_serves_nothing(subject: Subject) -> Damage:
+    """The scheduler works, and has no port at which to say so."""
+    flag = "--secure-port="
+    with subject.restarted(SCHEDULER, (flag, flag + "0")):
+        yield []
+
+
+@breakage(
     breaks={"scheduling/spread": r"Deployment \S+/web: all of its 6 pods are on \S+-node-\d"},
     keeps=["scheduling/pod_anti_affinity", "scheduling/fit"],
 )

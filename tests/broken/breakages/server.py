@@ -217,6 +217,17 @@ admission_off(
 
 
 @breakage(
+    breaks={"scheduling/taints/default_tolerations": r"stays on a lost node too long or not: .*86400"},
+    keeps=["scheduling/taints/no_execute"],
+)
+def lost_nodes_keep_pods_a_day(subject: Subject) -> Damage:
+    """Pods tolerate for a day that their node is lost, if they do not say otherwise."""
+    flag = "--default-unreachable-toleration-seconds="
+    with subject.restarted(SERVER, (flag, flag + "86400")):
+        yield []
+
+
+@breakage(
     breaks={
         "access/node_isolation/writes": r"MUST be refused with 403, but it was accepted",
         "access/node_isolation/pods": r"reporting the status of Pod \S+/pod, .* MUST be refused .* it was accepted",
