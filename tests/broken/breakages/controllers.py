@@ -226,7 +226,7 @@ def autoscaler_tolerance_10(subject: Subject) -> Damage:
 
 
 @breakage(
-    breaks={"scale/hpa/memory": r"reason ScaleDownStabilized: not within|takes no pod away at once"},
+    breaks={"scale/hpa/memory": r"\(ScaleDownStabilized\): not within|takes no pod away at once"},
     keeps=["scale/hpa/cpu", "scale/hpa/behaviour"],
 )
 def autoscaler_without_patience(subject: Subject) -> Damage:
