@@ -115,7 +115,7 @@ def test_impostors(namespace: Namespace, credentials: Credentials) -> None:
     assert told != user, f"somebody who wrote the name {user} into a certificate, and signed it, is taken for {told}"
 
 
-@pytest.mark.requires(capabilities.KUBELET_RENEWAL)
+@pytest.mark.requires(capabilities.CERTIFICATES, capabilities.KUBELET_RENEWAL)
 def test_kubelet_renewal(namespace: Namespace, credentials: Credentials, timeouts: Timeouts) -> None:
     """A kubelet that asks for a new certificate of its own MUST be given it without anybody's help.
 
