@@ -22,7 +22,9 @@ AuthorizedKeysFile /tmp/key.pub
 StrictModes no
 PidFile none
 """
-NO_CONTROL_PLANE = {"nodes/ports/api_server", "nodes/ports/etcd"}
+NO_CONTROL_PLANE = {
+    f"nodes/ports/{name}" for name in ("api_server", "etcd", "health[controllers]", "health[scheduler]")
+}
 """What is not seen, since an embedded cluster's control plane is on none of its nodes."""
 NO_CLOUD = {f"nodes/cloud/{name}" for name in ("description", "initialization", "removal")}
 """What nobody claims where nodes are no cloud's."""
