@@ -251,14 +251,17 @@ def growing(classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def made_by(drivers: Iterable[str], classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The StorageClasses whose volumes one of these drivers makes, a default one first."""
     names = set(drivers)
-    return sorted((each for each in classes if each["provisioner"] in names), key=_is_default, reverse=True)
+    return _default_first(each for each in classes if each["provisioner"] in names)
 
 
 def labelled(capability: str, classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The StorageClasses whose volumes can do something, if their labels are to be believed, a default one first."""
     label = f"{CLAIM}{capability}"
-    found = (each for each in classes if (each["metadata"].get("labels") or {}).get(label) == "true")
-    return sorted(found, key=_is_default, reverse=True)
+    return _default_first(each for each in classes if (each["metadata"].get("labels") or {}).get(label) == "true")
+
+
+def _default_first(classes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(classes, key=_is_default, reverse=True)
 
 
 def attaching(drivers: list[dict[str, Any]]) -> list[str]:

@@ -117,9 +117,13 @@ class Credentials:
 
 def claims_of(token: str) -> dict[str, Any]:
     """What a service account's token says of itself, whoever has signed it."""
-    part = token.split(".")[1]
-    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    claims: dict[str, Any] = json.loads(unpadded(token.split(".")[1]))
     return claims
+
+
+def unpadded(part: str) -> bytes:
+    """What a part of a token stands for: base64 for URLs, without the `=` at its end."""
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
 def approval(request: Object) -> dict[str, Any]:

@@ -11,6 +11,8 @@ import os
 import shutil
 from pathlib import Path
 
+from clusterproof.credentials import KUBELETS
+
 from . import cgroups, imagestore
 from .builder import Artifacts
 from .network import forwards
@@ -157,7 +159,7 @@ class NodeProcesses:
         shutil.copy(authority.pair.certificate, kubelet / "pki/ca.crt")
         user = f"system:node:{self.node.name}"
         authority.issue("server", user=user, server=[self.node.name, self.node.address], folder=kubelet / "pki")
-        for folder, name, groups in ((kubelet, user, ["system:nodes"]), (proxy, "system:kube-proxy", [])):
+        for folder, name, groups in ((kubelet, user, [KUBELETS]), (proxy, "system:kube-proxy", [])):
             write_kubeconfig(
                 folder / "kubeconfig",
                 cluster=f"clusterproof-{self.state.name}",

@@ -52,7 +52,7 @@ NEEDS = (
     Need("create", "", "secrets", r"secret\("),
     Need("create", "", "resourcequotas", r"quota\(|RESOURCE_QUOTA"),
     Need("create", "", "serviceaccounts/token", r"credentials\.token|\bbearer\b"),
-    Need("list", "", "nodes", r"cluster\.nodes\(|\bnodes\b|kinds\.NODE\b"),
+    Need("list", "", "nodes", r"cluster\.nodes\(|\b(some_)?nodes\b|kinds\.NODE\b"),
     Need("create", "", "nodes", r"hollow_node|hollow\.create"),
     Need("create", "", "persistentvolumes", r"_volume\(|persistent_volume\("),
     Need("create", "apps", "deployments", r"deployment\("),

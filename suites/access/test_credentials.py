@@ -25,7 +25,7 @@ from clusterproof import (
     manifests,
 )
 from clusterproof.certificates import self_signed
-from clusterproof.credentials import KUBELETS, SIGNER, Credentials, approval, claims_of, is_signed
+from clusterproof.credentials import KUBELETS, SIGNER, Credentials, approval, claims_of, is_signed, unpadded
 from clusterproof.errors import Hopeless, SurroundingsError
 from clusterproof.refusals import refused
 from clusterproof.rights import grant
@@ -385,7 +385,7 @@ def _altered(token: str) -> dict[str, str]:
     """Tokens that somebody made out of a good one."""
     head, body, signature = token.split(".")
     claims = {**claims_of(token), "sub": "system:serviceaccount:kube-system:default"}
-    signed = base64.urlsafe_b64decode(signature + "=" * (-len(signature) % 4))
+    signed = unpadded(signature)
     flipped = bytes([signed[0] ^ 1]) + signed[1:]
     return {
         "with a changed signature": f"{head}.{body}.{_encoded(flipped)}",

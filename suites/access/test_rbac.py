@@ -619,8 +619,8 @@ def _is_too_much(binding: Object, who: Subject, rule: Mapping[str, Any]) -> bool
         return writes or everything or not published
     another = bool(verbs & ANOTHER) or ("*" in verbs and bool(resources & IDENTITIES))
     enters = bool(resources & ENTRANCES) or (writes and "pods" in resources)
-    everything |= everywhere and "configmaps" in resources and not rule.get("resourceNames")
-    return (everything or another or enters) and _is_many(who, everywhere=everywhere)
+    reads_all = everywhere and "configmaps" in resources and not rule.get("resourceNames")
+    return (everything or reads_all or another or enters) and _is_many(who, everywhere=everywhere)
 
 
 def _is_many(who: Subject, *, everywhere: bool) -> bool:

@@ -17,8 +17,6 @@ else quota=$(cat cpu/cpu.cfs_quota_us) period=$(cat cpu/cpu.cfs_period_us) memor
 fi
 echo $((quota * 1000 / period)) $((memory >> 20))
 """
-MANY = 8
-"""Nodes on which the same is shown."""
 _THROTTLED = "cat /sys/fs/cgroup/cpu.stat /sys/fs/cgroup/cpu/cpu.stat 2> /dev/null | grep nr_throttled"
 
 
@@ -44,7 +42,7 @@ def test_memory_limit(namespace: Namespace, images: Images, timeouts: Timeouts) 
     )
 
 
-def test_control_group(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+def test_control_group(namespace: Namespace, some_nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
     """A container's control group MUST allow as much CPU time and memory as its limits say.
 
     Shown on each node, of many on eight.
@@ -54,7 +52,7 @@ def test_control_group(namespace: Namespace, nodes: list[Object], images: Images
     resources = {"limits": {"cpu": "100m", "memory": "96Mi"}, "requests": {"cpu": "10m", "memory": "16Mi"}}
     held = [
         manifests.pod(f"held-{number}", images.agnhost, args=["pause"], resources=resources, node=node.name)
-        for number, node in enumerate(nodes[:MANY])
+        for number, node in enumerate(some_nodes)
     ]
     pods = [namespace.create(each) for each in held]
 

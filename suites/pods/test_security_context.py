@@ -12,8 +12,6 @@ from clusterproof.conditions import equals, ready
 from clusterproof.inside import said
 
 NET_BIND_SERVICE = 1 << 10
-MANY = 8
-"""Nodes on which the same is shown."""
 
 
 def test_user(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -83,7 +81,7 @@ def test_non_root(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
     eventually(pod, _is_kept_from_starting, within=timeouts.pod)
 
 
-def test_confinement(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+def test_confinement(namespace: Namespace, some_nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
     """A container MUST have no capabilities but those left to it, gain no privileges, and be filtered by seccomp.
 
     Shown on each node, of many on eight.
@@ -94,7 +92,7 @@ def test_confinement(namespace: Namespace, nodes: list[Object], images: Images, 
     one["securityContext"]["capabilities"]["add"] = ["NET_BIND_SERVICE"]
     pods = [
         namespace.create(manifests.pod(f"self-{number}", images.agnhost, args=["pause"], beside=[one], node=node.name))
-        for number, node in enumerate(nodes[:MANY])
+        for number, node in enumerate(some_nodes)
     ]
     for pod in pods:
         eventually(pod, ready, within=timeouts.pod)

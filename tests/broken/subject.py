@@ -98,6 +98,10 @@ class Subject:
         with self._command_changed(program, lambda command: [part for part in change(command) if part]):
             yield
 
+    def flagged(self, program: str, flag: str, value: str) -> contextlib.AbstractContextManager[None]:
+        """A program that is started with another value of a flag, or with a flag that it does not have."""
+        return self.restarted(program, (f"--{flag}=", f"--{flag}={value}"))
+
     @contextlib.contextmanager
     def prepared(self, program: str, script: str) -> Iterator[None]:
         """A program before each start of which a shell script is run in its place."""

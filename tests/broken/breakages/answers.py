@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+from clusterproof.credentials import unpadded
+
 from ..registry import Damage, breakage
 from ..relay import Answer, Ask, Request
 from ..subject import Subject
@@ -91,7 +93,7 @@ def _forget_the_moment(request: Request) -> None:
     with query(request) as asked:
         if token := asked.get("continue", ""):
             with contextlib.suppress(ValueError):
-                known = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+                known = json.loads(unpadded(token))
                 known["rv"] = -1  # what the server itself gives out when it has forgotten that moment
                 asked["continue"] = base64.urlsafe_b64encode(json.dumps(known).encode()).decode().rstrip("=")
 

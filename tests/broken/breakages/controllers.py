@@ -28,7 +28,7 @@ def controller_off(
         scale=scale,
     )
     def off(subject: Subject) -> Damage:
-        with subject.restarted(MANAGER, ("--controllers=", f"--controllers=*,-{controller}")):
+        with subject.flagged(MANAGER, "controllers", f"*,-{controller}"):
             yield []
 
 
@@ -219,9 +219,7 @@ def stored_tokens_not_signed(subject: Subject) -> Damage:
 )
 def autoscaler_tolerance_10(subject: Subject) -> Damage:
     """Horizontal autoscaling takes everything up to eleven times the target for near enough."""
-    with subject.restarted(
-        MANAGER, ("--horizontal-pod-autoscaler-tolerance=", "--horizontal-pod-autoscaler-tolerance=10")
-    ):
+    with subject.flagged(MANAGER, "horizontal-pod-autoscaler-tolerance", "10"):
         yield []
 
 
@@ -231,8 +229,7 @@ def autoscaler_tolerance_10(subject: Subject) -> Damage:
 )
 def autoscaler_without_patience(subject: Subject) -> Damage:
     """Horizontal autoscaling takes pods away a second after they are not needed any more, if nothing else is said."""
-    flag = "--horizontal-pod-autoscaler-downscale-stabilization="
-    with subject.restarted(MANAGER, (flag, flag + "1s")):
+    with subject.flagged(MANAGER, "horizontal-pod-autoscaler-downscale-stabilization", "1s"):
         yield []
 
 
@@ -266,9 +263,7 @@ def statefulset_order_violated(subject: Subject) -> Damage:
 @breakage(breaks={"network/service/endpoint_removal": r"is answered: not within"}, keeps=["network/pod_to_pod"])
 def endpoints_late(subject: Subject) -> Damage:
     """Changed endpoints of Services are made known only after half a minute."""
-    with subject.restarted(
-        MANAGER, ("--endpointslice-updates-batch-period=", "--endpointslice-updates-batch-period=30s")
-    ):
+    with subject.flagged(MANAGER, "endpointslice-updates-batch-period", "30s"):
         yield []
 
 

@@ -419,7 +419,7 @@ def configuration_remembered(subject: Subject) -> Damage:
     """Kubelets look for changes of ConfigMaps and Secrets once in an hour."""
     ttl = {"metadata": {"annotations": {"node.alpha.kubernetes.io/ttl": "3600"}}}
     with (
-        subject.restarted(MANAGER, ("--controllers=", "--controllers=*,-ttl-controller")),
+        subject.flagged(MANAGER, "controllers", "*,-ttl-controller"),
         kubelets(subject, configMapAndSecretChangeDetectionStrategy="Cache"),
     ):
         for node in subject.nodes:

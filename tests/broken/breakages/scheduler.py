@@ -31,7 +31,7 @@ def configured(subject: Subject, **profile: Any) -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scheduler.json"
         path.write_text(json.dumps(config))
-        with subject.restarted(SCHEDULER, ("--config=", f"--config={path}")):
+        with subject.flagged(SCHEDULER, "config", str(path)):
             yield
 
 
@@ -123,8 +123,7 @@ plugin_off(
 )
 def scheduler_serves_nothing(subject: Subject) -> Damage:
     """The scheduler works, and has no port at which to say so."""
-    flag = "--secure-port="
-    with subject.restarted(SCHEDULER, (flag, flag + "0")):
+    with subject.flagged(SCHEDULER, "secure-port", "0"):
         yield []
 
 

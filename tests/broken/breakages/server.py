@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from clusterproof import kinds, manifests
+from clusterproof.credentials import KUBELETS
 
 from ..registry import Damage, breakage
 from ..subject import SERVER, SYSTEM, Subject
@@ -38,8 +39,7 @@ def admission_off(*plugins: str, name: str, meaning: str, breaks: Mapping[str, s
 
     @breakage(name=name, meaning=meaning, breaks=breaks, keeps=keeps)
     def off(subject: Subject) -> Damage:
-        flag = "--disable-admission-plugins="
-        with subject.restarted(SERVER, (flag, flag + ",".join(plugins))):
+        with subject.flagged(SERVER, "disable-admission-plugins", ",".join(plugins)):
             yield []
 
 
@@ -60,7 +60,7 @@ def admission_off(*plugins: str, name: str, meaning: str, breaks: Mapping[str, s
 )
 def authorization_always_allow(subject: Subject) -> Damage:
     """The API server lets everybody do everything."""
-    with subject.restarted(SERVER, ("--authorization-mode=", "--authorization-mode=AlwaysAllow")):
+    with subject.flagged(SERVER, "authorization-mode", "AlwaysAllow"):
         yield []
 
 
@@ -222,8 +222,7 @@ admission_off(
 )
 def lost_nodes_keep_pods_a_day(subject: Subject) -> Damage:
     """Pods tolerate for a day that their node is lost, if they do not say otherwise."""
-    flag = "--default-unreachable-toleration-seconds="
-    with subject.restarted(SERVER, (flag, flag + "86400")):
+    with subject.flagged(SERVER, "default-unreachable-toleration-seconds", "86400"):
         yield []
 
 
@@ -236,7 +235,7 @@ def lost_nodes_keep_pods_a_day(subject: Subject) -> Damage:
 )
 def node_restriction_off(subject: Subject) -> Damage:
     """Kubelets may change other nodes and pods than their own."""
-    with subject.restarted(SERVER, ("--enable-admission-plugins=", "--enable-admission-plugins=NamespaceLifecycle")):
+    with subject.flagged(SERVER, "enable-admission-plugins", "NamespaceLifecycle"):
         yield []
 
 
@@ -246,10 +245,10 @@ def node_restriction_off(subject: Subject) -> Damage:
 )
 def node_authorizer_off(subject: Subject) -> Damage:
     """Kubelets may read what other nodes' pods need: their rights come from a role."""
-    every_node = manifests.subject("Group", "system:nodes")
+    every_node = manifests.subject("Group", KUBELETS)
     with (
         subject.having(manifests.cluster_role_binding("broken", "system:node", [every_node])),
-        subject.restarted(SERVER, ("--authorization-mode=", "--authorization-mode=RBAC")),
+        subject.flagged(SERVER, "authorization-mode", "RBAC"),
     ):
         yield []
 
@@ -399,8 +398,7 @@ def _added_to_view(verbs: list[str], resource: str) -> dict[str, Any]:
 )
 def commands_by_reading(subject: Subject) -> Damage:
     """Whoever may get pods/exec can run commands by websocket, as before Kubernetes 1.35."""
-    gate = "--feature-gates="
-    with subject.restarted(SERVER, (gate, f"{gate}AuthorizePodWebsocketUpgradeCreatePermission=false")):
+    with subject.flagged(SERVER, "feature-gates", "AuthorizePodWebsocketUpgradeCreatePermission=false"):
         yield []
 
 
