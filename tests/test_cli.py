@@ -25,9 +25,9 @@ from clusterproof.running import run
 tempfile.tempdir = sys.argv[1]
 folder, parent = run.RunFolder.make("run"), os.getpid()
 folder.write("plan.json", {})
-print(folder.path, flush=True)
 if os.fork():
     time.sleep(60)
+print(folder.path, flush=True)
 while os.getppid() == parent:
     time.sleep(0.01)
 print("removed by its child:", *run.sweep())

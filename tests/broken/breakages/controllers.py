@@ -143,7 +143,7 @@ controller_off(
 controller_off(
     "cronjob-controller",
     breaks={
-        "apps/cronjob/catch_up": r"were started by CronJob \S+/patient: not within",
+        "apps/cronjob/catch_up": r"were started by CronJob \S+/lenient: not within",
         "apps/cronjob/time_zone": r"were started by CronJob \S+/noon: not within",
         "apps/cronjob/concurrency": r"of CronJob \S+/allow are",
     },
