@@ -40,6 +40,8 @@ AGREEMENT = timedelta(seconds=2)
 """How far two clocks of a cluster may be apart."""
 SLO = 1.0
 """Seconds that a request for one object may take by Kubernetes' own objective, 1 in 100 left out."""
+TURNS = 4
+"""In how many turns requests are counted at the most: one may meet a moment in which the machine is busy otherwise."""
 CLOSED = ("/api", "/apis", "/api/v1", "/metrics", "/logs/", "/openapi/v2", "/livez/ping", "/debug/pprof/", "/configz")
 """Paths that are no objects and for nobody without credentials."""
 CLOSED_KINDS = (kinds.NAMESPACE, kinds.NODE, kinds.POD, kinds.SECRET, kinds.CONFIG_MAP, kinds.CLUSTER_ROLE)
@@ -317,16 +319,18 @@ def test_latency(cluster: Cluster, namespace: Namespace) -> None:
     Source: https://github.com/kubernetes/community/blob/master/sig-scalability/slos/api_call_latency.md
     """
     item = namespace.create(manifests.config_map("item"))
+    took: dict[str, list[float]] = {"reading": [], "writing": [], "creating": [], "deleting": []}
 
-    reads = [_seconds(item.read) for _ in range(200)]
-    writes = [_seconds(partial(item.patch, {"data": {"number": str(number)}})) for number in range(50)]
-    names = [f"item-{number}" for number in range(50)]
-    creations = [_seconds(partial(namespace.create, manifests.config_map(name))) for name in names]
-    deletions = [_seconds(namespace.object(kinds.CONFIG_MAP, name).delete) for name in names]
+    for turn in range(TURNS):
+        names = [f"item-{turn}-{number}" for number in range(50)]
+        took["reading"] += [_seconds(item.read) for _ in range(200)]
+        took["writing"] += [_seconds(partial(item.patch, {"data": {"name": name}})) for name in names]
+        took["creating"] += [_seconds(partial(namespace.create, manifests.config_map(name))) for name in names]
+        took["deleting"] += [_seconds(namespace.object(kinds.CONFIG_MAP, name).delete) for name in names]
+        if all(_slowest_of_100(seconds) <= SLO for seconds in took.values()):
+            break
 
-    took = {"reading": reads, "writing": writes, "creating": creations, "deleting": deletions}
-    for what, seconds in ((what, sorted(each)) for what, each in took.items()):
-        p99 = seconds[len(seconds) * 99 // 100 - 1]
+    for what, p99 in ((what, _slowest_of_100(seconds)) for what, seconds in took.items()):
         measure(f"p99 of {what} (s)", p99)
         assert p99 <= SLO, f"{what} one like {item} MUST take at most {SLO:g} s, but 1 in 100 takes {p99:.2f} s or more"
 
@@ -530,6 +534,11 @@ def _agree_with_the_server(leases: list[Object]) -> str | None:
         if not early - AGREEMENT <= written <= early + timedelta(seconds=1) + AGREEMENT:
             problems.append(f"{lease.name}: its clock said {written} when the API server's said {early}")
     return "; ".join(problems) or (None if leases else "no node has a Lease")
+
+
+def _slowest_of_100(seconds: list[float]) -> float:
+    """What 99 of 100 took at most."""
+    return sorted(seconds)[len(seconds) * 99 // 100 - 1]
 
 
 def _seconds(call: Callable[[], object]) -> float:
