@@ -408,6 +408,9 @@ NETWORK_POLICY = Capability("network.policy", "NetworkPolicies are enforced.", _
 POLICY_IP_BLOCKS = Capability(
     "network.policy.ip-blocks", "Address blocks of NetworkPolicies count for pods, too.", _only_declared
 )
+MULTI_CLUSTER_SERVICES = Capability(
+    "federation.mcs", "Services can be exported to the other clusters of a ClusterSet.", _group("multicluster.x-k8s.io")
+)
 CLOUD_NODES = Capability("cloud.nodes", "Nodes are a cloud's instances, which says what they are.", _cloud)
 DUAL_STACK = Capability("network.dualstack", "Pods and Services have addresses of both families.", _dual_stack)
 GATEWAY = Capability("network.gateway", "Routes of the Gateway API are served, whoever writes them.", _open_gateway)

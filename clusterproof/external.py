@@ -75,6 +75,15 @@ class External:
         """Its components' logs are its owner's."""
 
 
+def peer(named: str) -> Access:
+    """The cluster that `--peer` names, as `FILE` or `FILE:CONTEXT`, checked as every external cluster is."""
+    file, _, context = named.partition(":")  # a context may well have colons in it
+    try:
+        return External().create(Shape(name="", kubeconfig=Path(file), context=context))
+    except (pytest.UsageError, SurroundingsError) as error:
+        raise pytest.UsageError(f"--peer={named}: {error}") from error
+
+
 def connect(kubeconfig: Path | None, context: str) -> tuple[Client, Path, str]:
     """A client for a kubeconfig's context, that file, and the context's name; makes no request.
 

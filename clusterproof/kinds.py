@@ -126,6 +126,9 @@ PRIORITY_CLASS = _kind("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses
 LEASE = _kind("coordination.k8s.io/v1", "Lease", "leases")
 RUNTIME_CLASS = _kind("node.k8s.io/v1", "RuntimeClass", "runtimeclasses", namespaced=False)
 
+SERVICE_EXPORT = _kind("multicluster.x-k8s.io/v1alpha1", "ServiceExport", "serviceexports")
+SERVICE_IMPORT = _kind("multicluster.x-k8s.io/v1alpha1", "ServiceImport", "serviceimports")
+
 API_SERVICE = _kind("apiregistration.k8s.io/v1", "APIService", "apiservices", namespaced=False)
 CUSTOM_RESOURCE_DEFINITION = _kind(
     "apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False

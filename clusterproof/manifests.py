@@ -11,6 +11,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from clusterproof import kinds
 from clusterproof.kinds import Kind
 
 Manifest = dict[str, Any]
@@ -274,6 +275,11 @@ def service(
     if headless:
         made["clusterIP"] = "None"
     return _manifest("v1", "Service", name, spec=made | dict(spec or {}))
+
+
+def service_export(name: str) -> Manifest:
+    """Exports the Service of this name to the other clusters of the ClusterSet."""
+    return _manifest(kinds.SERVICE_EXPORT.api_version, "ServiceExport", name)
 
 
 def endpoints(name: str, addresses: Sequence[str], *, port: int) -> Manifest:

@@ -36,6 +36,8 @@ class Shape:
     """The cluster is to stay when the run has ended, however it ends."""
     disruptive: bool = False
     """The run may disturb it as a whole: it is to have what changes the number of its nodes, where that can be had."""
+    peered: bool = False
+    """Another cluster is to be there beside it, joined with it to a ClusterSet: `Access.peer`."""
     namespaces: tuple[str, ...] = ()
     """Of a cluster that exists already: those that are lent to the run, whose user may make none."""
 
@@ -60,6 +62,8 @@ class Access:
 
     A machine of the control plane that is no node may be among them, under a name of its own.
     """
+    peer: Access | None = None
+    """Another cluster of the same ClusterSet, where there is one."""
     details: dict[str, Any] = field(default_factory=dict)
     """What else this provider knows of it; `remove` is the command that removes a cluster that was kept."""
 

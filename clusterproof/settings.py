@@ -20,6 +20,10 @@ DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 """Names that fit into names of Kubernetes objects."""
 
 
+NEW = "new"
+"""The `peer` that is started for the run."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything the user decided about a run; what has no meaning for a cluster is ignored by its provider."""
@@ -40,6 +44,8 @@ class Settings:
     image_registry: str = ""
     image_pull_secret: str = ""
     """`namespace/name` of a Secret that is copied into every test namespace."""
+    peer: str = ""
+    """Another cluster of the same ClusterSet: `FILE` or `FILE:CONTEXT` of its kubeconfig, or `new`."""
     namespaces: tuple[str, ...] = ()
     """Namespaces that the run may use in place of its own, where its user may make none."""
     ingress_address: str = ""
@@ -209,6 +215,12 @@ OPTIONS = (
         "NAMES",
     ),
     Option(
+        "peer",
+        "another cluster of the same ClusterSet, for promises about several clusters: its kubeconfig and context, or "
+        "new, to start one beside an embedded cluster and join the two",
+        metavar="FILE[:CONTEXT]",
+    ),
+    Option(
         "ingress_address",
         "host:port of the ingress controller (default: as the provider or the status of an Ingress says)",
         metavar="HOST:PORT",
@@ -286,6 +298,10 @@ def resolve(config: pytest.Config, environment: Mapping[str, str] = os.environ) 
         problems.append("--retry-broken cannot be had with --strict: there, what was broken once is broken")
     if values.get("namespaces") and values.get("cluster") != "external":
         problems.append("--namespaces is for --cluster=external: in any other cluster the run may make its own")
+    if values.get("peer") == NEW and values.get("cluster", Settings().cluster) != "embedded":
+        problems.append("--peer=new is for --cluster=embedded: beside any other cluster, name one that is there")
+    if values.get("peer") and values.get("namespaces"):
+        problems.append("--peer cannot be had with --namespaces: the same ones would have to be lent in both clusters")
     if problems:
         raise pytest.UsageError("\n".join(problems))
     return Settings(**values)

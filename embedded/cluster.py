@@ -21,7 +21,7 @@ from clusterproof.errors import NeverHappened, SurroundingsError
 from clusterproof.objects import Object, Selection
 from clusterproof.wait import eventually
 
-from . import addons, builder, cgroups, images, loops, network, preflight, process, state
+from . import addons, builder, cgroups, clusterset, images, loops, network, preflight, process, state
 from .components import DEFAULT_KUBERNETES, kubernetes_versions
 from .controlplane import ControlPlane
 from .node import NodeProcesses
@@ -103,6 +103,7 @@ def _remove(cluster: ClusterState) -> None:
     while processes := network.processes_in(state.namespaces_of(cluster.name)):
         process.kill(processes)
     process.reap()
+    clusterset.leave(cluster)
     loops.detach(cluster.folder / "disks")
     network.delete(cluster)
     cgroups.remove(cluster.name)

@@ -1,4 +1,4 @@
-"""The embedded room's commands: `clusterproof up`, `down`, `status`, `node`, `load`, `logs` and `kubeconfig`."""
+"""The embedded room's commands: `clusterproof up`, `down`, `status`, `node`, `join`, `load`, `logs`, `kubeconfig`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from clusterproof.running.run import cluster_name
 
-from . import addons, cluster, grow, operate, process, state
+from . import addons, cluster, clusterset, grow, operate, process, state
 from .components import DEFAULT_KUBERNETES
 from .network import processes_in
 
@@ -178,6 +178,21 @@ def _taint(text: str) -> grow.Taint:
     return {"key": key, "effect": effect, **({"value": value} if value else {})}
 
 
+class Join:
+    """Makes several embedded clusters one ClusterSet."""
+
+    help = "join two embedded clusters: Services that one exports are reached from both (Multi-Cluster Services)"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        for which in ("one", "other"):
+            parser.add_argument(which, help=f"name of a cluster that has the add-on {clusterset.PROGRAM}")
+
+    def run(self, args: argparse.Namespace) -> int:
+        clusterset.join(state.load(args.one), state.load(args.other))
+        print(f"clusters {args.one} and {args.other} are joined")
+        return 0
+
+
 class Kubeconfig:
     """Shows where the administrator's kubeconfig is."""
 
@@ -222,6 +237,8 @@ def _described(one: state.ClusterState) -> Iterator[str]:
     )
     yield f"{one.name}: {verdict}; Kubernetes {one.kubernetes_version}, {one.server}, KUBECONFIG={one.kubeconfig}"
     yield f"  add-ons: {', '.join(one.addons) or 'none'}; {len(processes_in(state.namespaces_of(one.name)))} processes"
+    if one.peers:
+        yield f"  joined with: {', '.join(one.peers)}"
     for node in one.nodes:
         yield f"  node {node.name}: {node.address}, pods {node.pods}"
     for name in ended:
@@ -242,4 +259,5 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-up, down, status, node, load, logs, kubeconfig = Up(), Down(), Status(), Nodes(), Load(), Logs(), Kubeconfig()
+up, down, status, node, join = Up(), Down(), Status(), Nodes(), Join()
+load, logs, kubeconfig = Load(), Logs(), Kubeconfig()

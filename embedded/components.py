@@ -233,6 +233,13 @@ COMPONENTS: tuple[Component, ...] = (
         data=("install.yaml",),
     ),
     Component(
+        name="clusterset",
+        module="sigs.k8s.io/mcs-api",
+        packages=("clusterproof.dev/embedded/clusterset",),  # a controller of our own: see main.go there
+        programs=("clusterset",),
+        data=("config/crd",),
+    ),
+    Component(
         name="vpa",
         module="k8s.io/autoscaler/vertical-pod-autoscaler",
         packages=("pkg/recommender", "pkg/updater", "pkg/admission-controller"),

@@ -101,6 +101,25 @@ def make_known(state: ClusterState, node: Node) -> None:
             _batch(f"route add {node.pods} via {node.address}", namespace=namespace_name(state.name, other.name))
 
 
+def connect(one: ClusterState, other: ClusterState) -> None:
+    """Link two clusters' routers, so that nodes, pods and API server of each are reached from the other as they are."""
+    link, back = _link_to(other), _link_to(one)
+    _batch(f"link add {link} type veth peer name {back} netns {other.control_plane}", namespace=one.control_plane)
+    for here, there in ((one, other), (other, one)):
+        _batch(
+            f"address add {here.api_address} peer {there.api_address} dev {_link_to(there)}",
+            f"link set {_link_to(there)} up",
+            f"route add {there.node_network} via {there.api_address}",
+            f"route add {there.pod_network} via {there.api_address}",
+            namespace=here.control_plane,
+        )
+
+
+def _link_to(other: ClusterState) -> str:
+    """Name of a router's link to that of another cluster."""
+    return f"cluster{other.index}"
+
+
 def delete_node(state: ClusterState, node: Node) -> None:
     """Take a node's namespace, link and routes away; what is gone is no error. Its processes must have ended."""
     _ip("-n", state.control_plane, "link", "delete", _port(node))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from clusterproof.capabilities import OPERATOR
 from clusterproof.provider import Access, Shape
 
-from . import addons, cluster, operate, state
+from . import addons, cluster, clusterset, operate, state
 from .components import DEFAULT_KUBERNETES
+from .state import CannotStart
 
 
 class Embedded:
@@ -20,22 +22,26 @@ class Embedded:
         """Start a cluster with its add-ons; EmbeddedError, and nothing left behind, when that fails."""
         version = shape.kubernetes_version or DEFAULT_KUBERNETES
         if shape.reuse and (there := [each for each in state.clusters() if each.name == shape.name and each.ready]):
+            if shape.peered and not there[0].peers:
+                raise CannotStart(f"cluster {shape.name} is joined with no other one; see: clusterproof join --help")
             return access(there[0])
         chosen = (*addons.usual(), *(addons.DISRUPTIVE if shape.disruptive else ()))
         plan = cluster.Plan(shape.name, shape.nodes, version, chosen, owner=0 if shape.keep else os.getpid())
-        return access(cluster.up(plan, print))
+        return access(_up_with_peer(plan) if shape.peered else cluster.up(plan, print))
 
     def delete(self, access: Access) -> None:
-        """End it and remove every trace."""
-        if any(known.name == access.name for known in state.clusters()):
-            cluster.down(access.name)
+        """End it, and the one beside it, and remove every trace."""
+        known = {each.name for each in state.clusters()}
+        for each in (access.peer, access):
+            if each and each.name in known:
+                cluster.down(each.name)
 
     def adopt(self, access: Access) -> None:
         """From now on it ends with this process's run, unless it is one that stays."""
-        found = state.load(access.name)
-        if found.owner:
-            with found.changing():
-                found.owner, found.launcher = os.getpid(), state.identity(os.getpid())
+        for each in (access.peer, access):
+            if each and (found := state.load(each.name)).owner:
+                with found.changing():
+                    found.owner, found.launcher = os.getpid(), state.identity(os.getpid())
 
     def collect_logs(self, access: Access, into: Path) -> None:
         """One file for each component of each node."""
@@ -50,8 +56,26 @@ class Embedded:
         operate.mend(state.load(access.name))
 
 
+def _up_with_peer(plan: cluster.Plan) -> state.ClusterState:
+    """Start a cluster, and beside it a small one that it is joined with."""
+    one = cluster.up(replace(plan, addons=(*addons.FEDERATED, *plan.addons)), print)
+    try:
+        beside = replace(plan, name=f"{plan.name[:35].rstrip('-')}-peer", nodes=1, addons=addons.FEDERATED)
+        other = cluster.up(beside, print)
+        try:
+            clusterset.join(one, other)
+        except BaseException:
+            cluster.down(other.name)
+            raise
+    except BaseException:
+        cluster.down(one.name)
+        raise
+    return one
+
+
 def access(made: state.ClusterState) -> Access:
-    """How to reach a cluster that is up, and what it vouches for."""
+    """How to reach a cluster that is up, what it vouches for, and the same of the first one that it is joined with."""
+    peer = replace(access(state.load(made.peers[0])), peer=None) if made.peers else None
     return Access(
         provider="embedded",
         name=made.name,
@@ -59,4 +83,5 @@ def access(made: state.ClusterState) -> Access:
         capabilities=(*cluster.capabilities(addons.named(made.addons)), OPERATOR.name),
         node_hosts=",".join(f"{place}=nsenter://{pid}" for place, pid in made.anchors.items()),
         ingress_address=f"{made.nodes[0].address}:80" if "ingress" in made.addons else "",
+        peer=peer,
     )

@@ -102,6 +102,8 @@ class ClusterState:
     """Process id of the run that it belongs to; 0 when somebody started it by hand."""
     launcher: str = ""
     """The process that starts it, as `identity` has it."""
+    peers: list[str] = field(default_factory=list)
+    """Names of the clusters that it was joined with to a ClusterSet."""
 
     @property
     def abandoned(self) -> bool:
@@ -176,6 +178,11 @@ class ClusterState:
     def disks(self) -> Path | None:
         """Folder of the volumes that nodes share; None where the cluster has no such ones."""
         return self.folder / "disks" if "disks" in self.addons else None
+
+    @property
+    def members(self) -> Path:
+        """Folder with a kubeconfig for each member of its ClusterSet, itself included, where it is in one."""
+        return self.folder / "members"
 
     @property
     def dns_address(self) -> IPv4Address:

@@ -62,6 +62,8 @@ class Notes:
 NOTES = pytest.StashKey[Notes]()
 CLUSTER: pytest.StashKey[Cluster] = pytest.StashKey()
 """The cluster as this process sees it, once a promise has asked for it."""
+PEER: pytest.StashKey[Cluster] = pytest.StashKey()
+"""The other cluster of its ClusterSet, once a promise has asked for it."""
 HEARTBEAT: pytest.StashKey[Heartbeat] = pytest.StashKey()
 """Of this process, once it has proven a promise."""
 
@@ -91,6 +93,28 @@ def the_cluster(config: pytest.Config) -> Cluster:
         # Finding a cluster is not the work of the promise that happened to be first.
         steps.current.requests_before = Client.total_requests
     return config.stash[CLUSTER]
+
+
+def the_peer(config: pytest.Config) -> Cluster:
+    """Another cluster of the same ClusterSet, as this process sees it."""
+    if PEER not in config.stash:
+        from clusterproof import facts
+        from clusterproof.client import Client
+        from clusterproof.cluster import Cluster
+
+        cluster = the_cluster(config)
+        if (access := cluster.access.peer) is None:
+            raise Unsupported("no other cluster of its ClusterSet is named: --peer")
+        client = Client.from_kubeconfig(access.kubeconfig, access.context)
+        found = facts.detect(client, access, cluster.settings.capabilities)
+        config.stash[PEER] = Cluster(access, found, cluster.settings, cluster.run_id, client)
+    return config.stash[PEER]
+
+
+def clusters(config: pytest.Config) -> list[Cluster]:
+    """The Cluster under proof, and the other one of its ClusterSet where there is one."""
+    one = the_cluster(config)
+    return [one, the_peer(config)] if one.access.peer else [one]
 
 
 def _turn(item: pytest.Item) -> int:

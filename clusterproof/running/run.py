@@ -24,7 +24,7 @@ from clusterproof.errors import ApiError, SurroundingsError
 from clusterproof.kinds import Kind
 from clusterproof.outcome import CapabilityFact, ClusterFacts, NodeFact
 from clusterproof.provider import Access, Shape
-from clusterproof.settings import Settings
+from clusterproof.settings import NEW, Settings
 
 KINDS = "kinds"
 """File of the run's folder: kinds of what it created outside of its namespaces, each on a line."""
@@ -129,12 +129,15 @@ class RunFolder:
         _use(self.path)
 
     def _create(self, settings: Settings) -> None:
-        from clusterproof import facts
+        from clusterproof import external, facts
         from clusterproof.client import Client
 
         source = provider.load(settings.cluster)
         try:
+            # First: nothing is to be made beside a cluster that cannot be used.
+            peer = external.peer(settings.peer) if settings.peer not in ("", NEW) else None
             access = source.create(shape(settings, self.id))
+            access = dataclasses.replace(access, peer=peer or access.peer)
             self.write("access.json", dataclasses.asdict(access))
             client = Client.from_kubeconfig(access.kubeconfig, access.context)
             found = facts.detect(client, access, settings.capabilities)
@@ -202,13 +205,15 @@ def shape(settings: Settings, run_id: str) -> Shape:
         keep=settings.keeps_cluster,
         reuse=settings.reuse,
         disruptive=settings.disruptive,
+        peered=settings.peer == NEW,
         namespaces=settings.namespaces,
     )
 
 
 def access_of(raw: dict[str, Any]) -> Access:
     """What was written as JSON."""
-    return Access(**{**raw, "capabilities": tuple(raw["capabilities"])})
+    peer = access_of(raw["peer"]) if raw.get("peer") else None
+    return Access(**{**raw, "capabilities": tuple(raw["capabilities"]), "peer": peer})
 
 
 def facts_of(raw: dict[str, Any]) -> ClusterFacts:

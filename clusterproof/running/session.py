@@ -23,6 +23,7 @@ from clusterproof.settings import Settings
 
 if TYPE_CHECKING:
     from clusterproof.client import Client
+    from clusterproof.provider import Access
 
 
 LOGS = "cluster-logs"
@@ -113,9 +114,10 @@ class Conductor:
         where = "on the same cluster" if same else "on a new cluster: that of the run has gone"
         self._say(earlier, f"the other {missing} are proven {where}")
         if same:
-            client, within = proving.the_cluster(self.config).new_client(), self.settings.timeouts.namespace
-            for stuck in ledger.sweep(client, self.run.id, within=within, spare=self._kept()).stuck:
-                self._print(f"left by the interrupted part, and still there: {stuck}")
+            within = self.settings.timeouts.namespace
+            for cluster in proving.clusters(self.config):
+                for stuck in ledger.sweep(cluster.new_client(), self.run.id, within=within, spare=self._kept()).stuck:
+                    self._print(f"left by the interrupted part, and still there: {stuck}")
         return True
 
     def _say(self, earlier: resume.Earlier, what_now: str) -> None:
@@ -260,22 +262,29 @@ class Conductor:
         return outcome.Suites(catalog.digest(), tuple(sorted(known)))
 
     def _inspect(self, *, complete: bool) -> tuple[ClusterFacts | None, tuple[str, ...]]:
-        """The cluster's facts, and what the run left there."""
-        from clusterproof.client import Client
-        from clusterproof.errors import ApiError, SurroundingsError
+        """The cluster's facts, and what the run left there and in the other one of its ClusterSet."""
 
         if not self.run.ready:
             return self.earlier.last.cluster if self.earlier else None, ()
         access, facts = self.run.acquire(self.settings)
-        facts = self._with_machines(facts)
-        client = Client.from_kubeconfig(access.kubeconfig, access.context)
+        leaks = self._left_in(access, complete=complete)
+        if access.peer:
+            leaks += tuple(f"{leak} (in {access.peer.name})" for leak in self._left_in(access.peer, complete=complete))
+        return self._with_machines(facts), leaks
+
+    def _left_in(self, access: Access, *, complete: bool) -> tuple[str, ...]:
+        from clusterproof.client import Client
+        from clusterproof.errors import ApiError, SurroundingsError
+
+        client, ends = Client.from_kubeconfig(access.kubeconfig, access.context), self._ends_with_run(access)
         try:
             if any(result.outcome is Outcome.ERROR for result in self.results):
-                self._clean_up(client)
+                if not ends:
+                    self._clean_up(client)
                 complete = False  # where a promise did not end in order, it did not note what it has created
-            return facts, self._leaks(client, everywhere=self.earlier is not None or not complete)
+            return self._leaks(client, ends=ends, everywhere=self.earlier is not None or not complete)
         except (ApiError, SurroundingsError) as error:
-            return facts, (f"unknown: the cluster could not be inspected: {error}",)
+            return (f"unknown: the cluster could not be inspected: {error}",)
 
     def _with_machines(self, facts: ClusterFacts) -> ClusterFacts:
         """The facts with what was seen of the nodes from inside, if a promise looked."""
@@ -290,20 +299,20 @@ class Conductor:
         from clusterproof.running import ledger
         from clusterproof.wait import eventually
 
-        if self._ends_with_run() or self.settings.namespaces:
+        if self.settings.namespaces:
             return
         limits = self.settings.timeouts
         eventually(lambda: client.request("GET", "/version").status, lambda status: None, within=limits.recovery)
         ledger.sweep(client, self.run.id, within=limits.namespace, spare=self._kept())
 
-    def _leaks(self, client: Client, *, everywhere: bool) -> tuple[str, ...]:
+    def _leaks(self, client: Client, *, ends: bool, everywhere: bool) -> tuple[str, ...]:
         """What the run left, looked for among all kinds or among those that it is known to have created."""
         from clusterproof.running import ledger
 
         namespaces = [name for result in self.results for name in result.namespaces]
         kept = self._kept()
         # Of a cluster that ends now, namespaces and their volumes go with it: there is nothing to wait for.
-        goes_along = [*namespaces, "PersistentVolume "] if self._ends_with_run() else []
+        goes_along = [*namespaces, "PersistentVolume "] if ends else []
         # Whoever was lent namespaces makes none.
         left = [] if goes_along or self.settings.namespaces else self._namespaces_left(client, kept)
         if self.on_cluster:
@@ -316,8 +325,8 @@ class Conductor:
             left += [leak for leak in leaks if not any(name in leak for name in (*kept, *left, *goes_along))]
         return tuple(left)
 
-    def _ends_with_run(self) -> bool:
-        return self.settings.cluster != "external" and not self.settings.keeps_cluster
+    def _ends_with_run(self, access: Access) -> bool:
+        return access.provider != "external" and not self.settings.keeps_cluster
 
     def _kept(self) -> list[str]:
         if not self.settings.keep_failed:
@@ -356,7 +365,9 @@ class Conductor:
         if not self.run.created:
             return
         shutil.rmtree(self.settings.reports_dir / LOGS, ignore_errors=True)  # of the run before
-        if self._ends_with_run() and any(each.outcome in (Outcome.BROKEN, Outcome.ERROR) for each in self.results):
+        if self._ends_with_run(self.run.access()) and any(
+            each.outcome in (Outcome.BROKEN, Outcome.ERROR) for each in self.results
+        ):
             self._keep_logs()
         self.run.release(self.settings)
         if self.settings.keeps_cluster and self.settings.cluster != "external":

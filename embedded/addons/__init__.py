@@ -37,10 +37,12 @@ NAMES = (
 """Those that a cluster has if none are named and the machine can run them, in the order in which they are started."""
 DISRUPTIVE = ("autoscaler",)
 """Those for disruptive promises."""
-ALL = (*NAMES, *DISRUPTIVE)
+FEDERATED = ("clusterset",)
+"""Those for promises about several clusters."""
+ALL = (*FEDERATED, *NAMES, *DISRUPTIVE)
 """All there are, in that order."""
 
-FIRST = ("cloud", "dns")
+FIRST = ("clusterset", "cloud", "dns")
 """What nodes and nearly all pods wait for: the many objects and pods of the others come once it is there."""
 
 ESTABLISHED = 20.0
