@@ -27,7 +27,7 @@ class Embedded:
             return access(there[0])
         chosen = (*addons.usual(), *(addons.DISRUPTIVE if shape.disruptive else ()))
         plan = cluster.Plan(shape.name, shape.nodes, version, chosen, owner=0 if shape.keep else os.getpid())
-        return access(_up_with_peer(plan) if shape.peered else cluster.up(plan, print))
+        return access(up_with_peer(plan) if shape.peered else cluster.up(plan, print))
 
     def delete(self, access: Access) -> None:
         """End it, and the one beside it, and remove every trace."""
@@ -56,11 +56,16 @@ class Embedded:
         operate.mend(state.load(access.name))
 
 
-def _up_with_peer(plan: cluster.Plan) -> state.ClusterState:
+def peer_of(name: str) -> str:
+    """What the cluster is called that is started beside another one."""
+    return f"{name[:35].rstrip('-')}-peer"
+
+
+def up_with_peer(plan: cluster.Plan) -> state.ClusterState:
     """Start a cluster, and beside it a small one that it is joined with."""
     one = cluster.up(replace(plan, addons=(*addons.FEDERATED, *plan.addons)), print)
     try:
-        beside = replace(plan, name=f"{plan.name[:35].rstrip('-')}-peer", nodes=1, addons=addons.FEDERATED)
+        beside = replace(plan, name=peer_of(plan.name), nodes=1, addons=addons.FEDERATED)
         other = cluster.up(beside, print)
         try:
             clusterset.join(one, other)
@@ -74,8 +79,16 @@ def _up_with_peer(plan: cluster.Plan) -> state.ClusterState:
 
 
 def access(made: state.ClusterState) -> Access:
-    """How to reach a cluster that is up, what it vouches for, and the same of the first one that it is joined with."""
-    peer = replace(access(state.load(made.peers[0])), peer=None) if made.peers else None
+    """How to reach a cluster that is up, and the first one that it is joined with."""
+    alone = _access(made)
+    if not made.peers:
+        return alone
+    remove = " && ".join(f"clusterproof down --name {name}" for name in (made.name, *made.peers))
+    return replace(alone, peer=_access(state.load(made.peers[0])), details={"remove": remove})
+
+
+def _access(made: state.ClusterState) -> Access:
+    """How to reach a cluster, and what it vouches for."""
     return Access(
         provider="embedded",
         name=made.name,
@@ -83,5 +96,4 @@ def access(made: state.ClusterState) -> Access:
         capabilities=(*cluster.capabilities(addons.named(made.addons)), OPERATOR.name),
         node_hosts=",".join(f"{place}=nsenter://{pid}" for place, pid in made.anchors.items()),
         ingress_address=f"{made.nodes[0].address}:80" if "ingress" in made.addons else "",
-        peer=peer,
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clusterproof.embedded import addons, cluster, state
+from clusterproof.embedded import addons, cluster, provider, state
 
 from clusterproof.outcome import Result
 
@@ -43,13 +43,14 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     if chosen := request.config.getoption("--broken-cluster"):
         yield Subject(state.load(chosen))
         return
-    with contextlib.suppress(state.EmbeddedError):
-        cluster.down(NAME)  # of a run that was killed
-    made = cluster.up(cluster.Plan(NAME, addons=addons.ALL, owner=os.getpid()), print)
+    for name in (NAME, provider.peer_of(NAME)):
+        with contextlib.suppress(state.EmbeddedError):
+            cluster.down(name)  # of a run that was killed
+    made = provider.up_with_peer(cluster.Plan(NAME, addons=addons.ALL, owner=os.getpid()))
     try:
         yield Subject(made)
     finally:
-        cluster.down(NAME)
+        provider.Embedded().delete(provider.access(made))
 
 
 @pytest.fixture(scope="session")

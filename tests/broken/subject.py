@@ -16,6 +16,7 @@ from urllib.request import urlopen
 from clusterproof.embedded import operate, process, provider, state
 from clusterproof.embedded.addons.disks import CONTROLLER as DISKS
 from clusterproof.embedded.addons.disks import SIDECARS, SNAPSHOTS
+from clusterproof.embedded.clusterset import PROGRAM as CLUSTERSET
 from clusterproof.embedded.state import ClusterState
 
 from clusterproof import images, kinds
@@ -60,6 +61,8 @@ class Subject:
             f"--node-hosts={self.access.node_hosts}",
         ]
         """How pytest is told to use it."""
+        if self.access.peer:
+            self.arguments.append(f"--peer={self.access.peer.kubeconfig}")
         self.agnhost = images.resolve().agnhost
 
     @contextlib.contextmanager
@@ -69,6 +72,11 @@ class Subject:
             yield ["--cluster=embedded", f"--cluster-name={self.state.name}", "--reuse"]
         finally:
             self.state.programs |= state.load(self.state.name).programs
+
+    @property
+    def peer(self) -> Subject:
+        """The cluster that it is joined with."""
+        return Subject(state.load(self.state.peers[0]))
 
     def mend(self) -> None:
         """Start what has ended on its own: on a machine that is much too busy, leaders lose their leases."""
@@ -292,7 +300,7 @@ class Subject:
                 case "karpenter":
                     with urlopen(f"http://{self.state.api_address}:8081/readyz", timeout=2) as answer:
                         return bool(answer.status == 200)
-                case _ if name in (DISKS, SNAPSHOTS, *SIDECARS):
+                case _ if name in (DISKS, SNAPSHOTS, *SIDECARS, CLUSTERSET):
                     return True  # it tells nobody
                 case "kubelet":
                     healthy = self.client.request("GET", kinds.NODE.path(None, place, "proxy") + "/healthz", timeout=2)

@@ -16,7 +16,7 @@ def programs() -> cluster.builder.Artifacts:
     """What clusters are made of, built before a machine needs it: theirs have no way to the internet."""
     if os.geteuid() != 0:
         pytest.skip("embedded clusters need root")
-    return cluster.build(cluster.Plan("any", addons=("dns", "disks")), print)[0]
+    return cluster.build(cluster.Plan("any", addons=("dns", "disks", "clusterset")), print)[0]
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from . import cloud as cloud
 from . import controllers as controllers
 from . import custom_metrics as custom_metrics
 from . import definitions as definitions
+from . import federation as federation
 from . import gateway as gateway
 from . import ingress as ingress
 from . import machines as machines

@@ -158,7 +158,7 @@ def dns_fails_now_and_then(subject: Subject) -> Damage:
 
 
 @contextlib.contextmanager
-def _corefile(subject: Subject, pattern: str, replacement: str) -> Iterator[None]:
+def corefile(subject: Subject, pattern: str, replacement: str) -> Iterator[None]:
     """DNS with another configuration."""
 
     def change(config_map: dict[str, Any]) -> None:
@@ -177,7 +177,7 @@ def _corefile(subject: Subject, pattern: str, replacement: str) -> Iterator[None
 @breakage(breaks={"network/service/discovery": r"finds by DNS: not within"}, keeps=["network/pod_to_pod"])
 def dns_stale(subject: Subject) -> Damage:
     """DNS remembers the cluster's names for 300 s."""
-    with _corefile(subject, r"ttl 30(.*?)cache 30 \{.*?\n    \}", r"ttl 300\1cache 300"):
+    with corefile(subject, r"ttl 30(.*?)cache 30 \{.*?\n    \}", r"ttl 300\1cache 300"):
         yield []
 
 
@@ -185,7 +185,7 @@ def dns_stale(subject: Subject) -> Damage:
 def dns_without_headless(subject: Subject) -> Damage:
     """DNS knows no pods of headless Services."""
     lines = ["template IN ANY cluster.local {", "match ^peers[.]", "rcode NXDOMAIN", "fallthrough", "}", "kubernetes "]
-    with _corefile(subject, "kubernetes ", "\n".join(lines)):
+    with corefile(subject, "kubernetes ", "\n".join(lines)):
         yield []
 
 
