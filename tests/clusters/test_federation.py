@@ -41,10 +41,7 @@ def test_a_cluster_is_forgotten_by_the_one_it_was_joined_with(pair: tuple[Cluste
     """A cluster that ends MUST be no member of the others' ClusterSet any more; only those that are can be joined."""
     one, other = pair
     again = one.machine.clusterproof("join", other.name, one.name)
-    assert (again.returncode, again.stderr) == (
-        4,
-        f"clusterproof: clusters {other.name} and {one.name} are joined already\n",
-    )
+    assert again.stderr == f"clusterproof: clusters {other.name} and {one.name} are joined already\n"
     plain = one.machine.up("plain", "--nodes", "1")
     refused = one.machine.clusterproof("join", one.name, plain.name)
     assert f"cluster {plain.name} has no add-on clusterset" in refused.stderr

@@ -15,7 +15,7 @@ INGRESSES = "networking.k8s.io/v1/ingresses"
 SIGNED = "cert-manager.io/certificate-name"
 """Annotation of Secrets that cert-manager has filled."""
 _LATE = r"Secret \S+ holds another certificate than before: not within .*its certificate still is"
-_UNLIKE = r"shows the certificates issued: not within"
+_UNLIKE = r"shows what was issued: not within"
 
 
 @breakage(
