@@ -5,6 +5,8 @@ from __future__ import annotations
 from clusterproof.embedded.clusterset import PROGRAM
 from clusterproof.embedded.controlplane import PLACE
 
+from clusterproof import kinds
+
 from ..registry import Damage, breakage
 from ..subject import Subject
 from .network import corefile
@@ -40,7 +42,7 @@ def peer_exports_untold(subject: Subject) -> Damage:
 
 
 @breakage(
-    breaks={"federation/mcs/reached": r"who answers \S+ equals \{'far'\}: not within"},
+    breaks={"federation/mcs/reached": r"what DNS has for \S+ A: not within"},
     keeps=["network/service/discovery", "federation/mcs/conflict"],
 )
 def clusterset_unnamed(subject: Subject) -> Damage:
@@ -51,8 +53,8 @@ def clusterset_unnamed(subject: Subject) -> Damage:
 
 @breakage(
     breaks={
-        "federation/mcs/reached": r"who answers \S+ equals \{'far'\}: not within",
-        "federation/mcs/merged": r"who answers \S+ equals .*: not within",
+        "federation/mcs/reached": r"who answers \S+: not within",
+        "federation/mcs/merged": r"who answers \S+: not within",
     },
     keeps=["network/service/manual", "federation/mcs/conflict"],
 )
@@ -65,8 +67,8 @@ def clusters_unlinked(subject: Subject) -> Damage:
 
 @breakage(
     breaks={
-        "federation/mcs/merged": r"who answers \S+ equals .*: not within",
-        "federation/mcs/failover": r"who answers \S+ equals .*: not within",
+        "federation/mcs/merged": r"who answers \S+: not within",
+        "federation/mcs/failover": r"who answers \S+: not within",
     },
     keeps=["network/service/manual", "federation/mcs/conflict"],
 )
@@ -79,18 +81,39 @@ def only_own_endpoints_imported(subject: Subject) -> Damage:
 
 
 @breakage(
-    breaks={
-        "federation/mcs/withdrawn": r"who answers \S+ equals \{'near'\}: not within",
-        "federation/mcs/failover": r"who answers \S+ equals \{'near'\}: not within",
-    },
+    breaks={"federation/mcs/failover": r"who answers \S+: not within"},
     keeps=["federation/mcs/reached"],
 )
 def imported_endpoints_stay(subject: Subject) -> Damage:
-    """Pods that are behind an imported Service stay there for ever."""
-    keep = 'JSONPatch{op: "replace", path: "/endpoints", value: oldObject.endpoints}'
-    had = "oldObject != null && oldObject.?endpoints.orValue([]).size() > 0"
-    forever = 'JSONPatch{op: "add", path: "/metadata/finalizers", value: ["clusterproof.dev/forever"]}'
-    with subject.mutating(SLICES, f"{COPIED} ? ({had} ? [{keep}] : [{forever}]) : []", patch="JSONPatch"):
+    """Pods that have been ready stay behind an imported Service when they are not any more."""
+    keep = '[JSONPatch{op: "replace", path: "/endpoints", value: oldObject.endpoints}]'
+    had = "oldObject != null && oldObject.?endpoints.orValue([]).exists(each, each.?conditions.?ready.orValue(true))"
+    with subject.mutating(SLICES, f"{COPIED} && {had} ? {keep} : []", patch="JSONPatch"):
+        yield []
+
+
+@breakage(breaks={"federation/mcs/withdrawn": r"who answers \S+: not within"}, keeps=["federation/mcs/reached"])
+def imported_slices_stay(subject: Subject) -> Damage:
+    """What was imported stays when it is exported no longer."""
+    metadata = {"metadata": {"name": "broken-imports-stay"}}
+    policy, binding = kinds.VALIDATING_ADMISSION_POLICY, kinds.VALIDATING_ADMISSION_POLICY_BINDING
+    allowed = {"expression": f"!({COPIED.replace('object', 'oldObject')})"}
+    rules = {
+        "resourceRules": [
+            {
+                "apiGroups": ["discovery.k8s.io"],
+                "apiVersions": ["v1"],
+                "resources": ["endpointslices"],
+                "operations": ["DELETE"],
+            }
+        ]
+    }
+    with subject.having(
+        {"apiVersion": policy.api_version, "kind": policy.kind, **metadata}
+        | {"spec": {"matchConstraints": rules, "validations": [allowed]}},
+        {"apiVersion": binding.api_version, "kind": binding.kind, **metadata}
+        | {"spec": {"policyName": "broken-imports-stay", "validationActions": ["Deny"]}},
+    ):
         yield []
 
 
@@ -120,8 +143,8 @@ def conflicts_untold(subject: Subject) -> Damage:
 
 
 @breakage(
-    breaks={"federation/mcs/conflict": r"has the ports \(80,\): no longer"},
-    keeps=["federation/mcs/reached"],
+    breaks={"federation/mcs/conflict": r"has the ports \(80,\): (no longer|not within)"},
+    keeps=["federation/mcs/without_service"],
 )
 def youngest_export_counts(subject: Subject) -> Damage:
     """Where exports differ, the ports of the youngest are imported."""
