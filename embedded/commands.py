@@ -12,7 +12,7 @@ import pytest
 
 from clusterproof.running.run import cluster_name
 
-from . import addons, cluster, clusterset, grow, operate, process, state
+from . import addons, cluster, clusterset, grow, operate, process, provider, state
 from .components import DEFAULT_KUBERNETES
 from .network import processes_in
 
@@ -209,11 +209,12 @@ class Kubeconfig:
 def sweep(run: str, everything: bool) -> Iterator[str]:
     """End all clusters whose launcher was killed: those that never became ready, and those of runs that have ended.
 
-    `run` names one run's cluster; empty means all. Clusters that were started to stay, with `clusterproof up` or
-    `--keep-cluster`, do so unless `everything` is to go.
+    `run` names one run's cluster, and the one beside it; empty means all. Clusters that were started to stay, with
+    `clusterproof up` or `--keep-cluster`, do so unless `everything` is to go.
     """
+    of_run = (cluster_name(run), provider.peer_of(cluster_name(run)))
     for known in state.clusters():
-        if run and known.name != cluster_name(run):
+        if run and known.name not in of_run:
             continue
         stays = known.ready and not known.owner
         if stays and not everything:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +63,20 @@ def test_a_run_brings_its_own_second_cluster(fresh: Machine, tmp_path: Path) -> 
     assert fresh.left_since(before) == []
 
 
+def test_nothing_is_left_of_a_run_that_was_killed(fresh: Machine, tmp_path: Path) -> None:
+    """Where a run with a second cluster is killed, `sweep` MUST take both away, by its name and with all others."""
+    before = fresh.snapshot()
+    with fresh.start(*_command(fresh, tmp_path, "--peer=new", "--run-id=mine")) as running:
+        running.reaches(lambda: "cp-mine-peer: 1 nodes Ready" in running.output)
+        os.kill(running.pid, signal.SIGKILL)
+        running.wait()
+
+    removed = fresh.must("sweep", "--run=mine").splitlines()
+
+    assert {f"removed embedded cluster cp-mine{each}" for each in ("", "-peer")} <= {*removed}
+    assert fresh.left_since(before) == []
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -80,6 +96,9 @@ def test_a_peer_that_cannot_be_had(shared: Machine, tmp_path: Path, options: tup
 
 def _prove(at: Machine, folder: Path, *options: str) -> tuple[int, list[str]]:
     """Prove what several clusters promise; the exit code, and what was said where it is not 0."""
-    command = [at.program("pytest"), SUITE, "-q", "-p", "no:cacheprovider", f"--reports-dir={folder}", *options]
-    done = at.run(*command, within=MINUTES)
+    done = at.run(*_command(at, folder, *options), within=MINUTES)
     return done.returncode, [*done.stdout.splitlines(), *done.stderr.splitlines()] if done.returncode else []
+
+
+def _command(at: Machine, folder: Path, *options: str) -> list[str | Path]:
+    return [at.program("pytest"), SUITE, "-q", "-p", "no:cacheprovider", f"--reports-dir={folder}", *options]

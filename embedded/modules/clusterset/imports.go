@@ -136,15 +136,21 @@ func (i *imports) tell(ctx context.Context, own offer, offers []offer) error {
 // remove takes away what was imported under a name.
 func (i *imports) remove(ctx context.Context, name types.NamespacedName) error {
 	imported := &mcs.ServiceImport{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}
-	if err := i.Get(ctx, name, imported); err != nil {
-		return client.IgnoreNotFound(err)
-	}
 	for _, each := range []client.Object{imported, derived(name)} {
-		if err := i.Delete(ctx, each); client.IgnoreNotFound(err) != nil {
+		if err := i.discard(ctx, each); err != nil {
 			return err
 		}
 	}
-	return i.DeleteAllOf(ctx, &discovery.EndpointSlice{}, client.InNamespace(name.Namespace), of(name))
+	return i.keepSlices(ctx, name, nil)
+}
+
+// discard deletes what may not be there.
+func (i *imports) discard(ctx context.Context, object client.Object) error {
+	err := i.Get(ctx, client.ObjectKeyFromObject(object), object)
+	if err == nil {
+		err = i.Delete(ctx, object)
+	}
+	return client.IgnoreNotFound(err)
 }
 
 // offer imports what the members export under a name.
@@ -160,7 +166,7 @@ func (i *imports) offer(ctx context.Context, name types.NamespacedName, offers [
 	}
 	behind := derived(name)
 	if spec.Type == mcs.Headless {
-		if err := i.Delete(ctx, behind); client.IgnoreNotFound(err) != nil {
+		if err := i.discard(ctx, derived(name)); err != nil {
 			return err
 		}
 	} else if _, err := controllerutil.CreateOrUpdate(ctx, i, behind, func() error {
@@ -185,10 +191,6 @@ func (i *imports) offer(ctx context.Context, name types.NamespacedName, offers [
 func derived(name types.NamespacedName) *v1.Service {
 	digest := fmt.Sprintf("%x", sha256.Sum256([]byte(name.String())))
 	return &v1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: "derived-" + digest[:10]}}
-}
-
-func of(name types.NamespacedName) client.MatchingLabels {
-	return client.MatchingLabels{mcs.LabelServiceName: name.Name, discovery.LabelManagedBy: manager}
 }
 
 func (i *imports) derive(imported *mcs.ServiceImport, behind *v1.Service) error {
@@ -222,9 +224,6 @@ func (i *imports) slice(ctx context.Context, imported *mcs.ServiceImport, behind
 			return err
 		}
 		for _, original := range found.Items {
-			if original.Labels[discovery.LabelManagedBy] == manager {
-				continue // a copy: a Service of the derived one's name is exported
-			}
 			copied := &discovery.EndpointSlice{ObjectMeta: metav1.ObjectMeta{
 				Namespace: name.Namespace, Name: fmt.Sprintf("%s-%s", offer.cluster, original.Name),
 			}}
@@ -246,8 +245,14 @@ func (i *imports) slice(ctx context.Context, imported *mcs.ServiceImport, behind
 			}
 		}
 	}
+	return i.keepSlices(ctx, name, wanted)
+}
+
+// keepSlices takes away the copied EndpointSlices of a Service, but for the wanted ones.
+func (i *imports) keepSlices(ctx context.Context, name types.NamespacedName, wanted map[string]bool) error {
 	there := discovery.EndpointSliceList{}
-	if err := i.List(ctx, &there, client.InNamespace(name.Namespace), of(name)); err != nil {
+	label := client.MatchingLabels{mcs.LabelServiceName: name.Name, discovery.LabelManagedBy: manager}
+	if err := i.List(ctx, &there, client.InNamespace(name.Namespace), label); err != nil {
 		return err
 	}
 	for _, each := range there.Items {
