@@ -141,7 +141,7 @@ def test_what_was_stopped_can_be_ended(up: Cluster) -> None:
         (["--name", "a" * 41], "a cluster's name has 1 to 40 of a-z, 0-9 and -"),
         (["--nodes", "128"], "--nodes=128: an embedded cluster has 1 to 127 nodes"),
         (["--nodes", "0"], "--nodes=0: an embedded cluster has 1 to 127 nodes"),
-        (["--addons", "dns,mesh"], "--addons: there is no mesh; choose from: cloud, dns, metrics, "),
+        (["--addons", "dns,mesh"], "--addons: there is no mesh; choose from: clusterset, cloud, dns, "),
         (["--kubernetes-version", "1.12.0"], "Kubernetes 1.12.0 cannot be had here; choose from: 1.36."),
         (["--name", "{up}"], "embedded cluster '{up}' exists already; remove it with: clusterproof down --name {up}"),
     ],
