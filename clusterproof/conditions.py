@@ -286,6 +286,11 @@ def its_own(answer: Response) -> str | None:
     return f"it is answered 503: {answer.text[:200]}" if answer.status == 503 else None
 
 
+def no_failure(answer: Response) -> str | None:
+    """An answer is not that something in the server has failed, or was too busy for a moment to tell."""
+    return f"it is answered {answer.status}: {answer.text[:200]}" if answer.status >= 500 else None
+
+
 def equals(wanted: Any) -> Callable[[Any], str | None]:
     """What was read equals this value."""
 

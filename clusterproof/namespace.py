@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from clusterproof import kinds, steps
 from clusterproof.client import Client
@@ -18,6 +19,8 @@ from clusterproof.wait import eventually
 
 if TYPE_CHECKING:
     from clusterproof.cluster import Cluster
+
+T = TypeVar("T")
 
 RUN_LABEL = "clusterproof.dev/run"
 """Carried by every object that a run creates; its value is the run's id."""
@@ -46,15 +49,24 @@ class Namespace:
         """Create an object in this namespace, labelled with the run; ApiError when it is refused."""
         kind = kinds.of(manifest)
         with step(f"create {kind} {manifest['metadata'].get('name', '')}"):
-            try:
-                return create(self.client, kind, manifest, self.cluster.run_id, self.name)
-            except ApiError as refused:
-                if f"error looking up service account {self.name}/default:" not in refused.message:
-                    raise
-            # The API server itself waits for it for a second or two, which is too short for a busy cluster.
-            account = Object(self.cluster.client, kinds.SERVICE_ACCOUNT, "default", self.name)
-            eventually(account, exists, within=self.cluster.settings.timeouts.object)
-            return create(self.client, kind, manifest, self.cluster.run_id, self.name)
+            return self._accounted(lambda: create(self.client, kind, manifest, self.cluster.run_id, self.name))
+
+    def would_store(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """What would be stored of an object in this namespace; nothing is. ApiError when it is refused."""
+        path = kinds.of(manifest).path(self.name)
+        return self._accounted(lambda: self.client.post(path, manifest, {"dryRun": "All"}))
+
+    def _accounted(self, post: Callable[[], T]) -> T:
+        """Post what may have pods, once more where the namespace's service account was not there yet."""
+        try:
+            return post()
+        except ApiError as refused:
+            if f"error looking up service account {self.name}/default:" not in refused.message:
+                raise
+        # The API server itself waits for it for a second or two, which is too short for a busy cluster.
+        account = Object(self.cluster.client, kinds.SERVICE_ACCOUNT, "default", self.name)
+        eventually(account, exists, within=self.cluster.settings.timeouts.object)
+        return post()
 
     def object(self, kind: Kind, name: str) -> Object:
         """A handle on an object that may or may not exist; makes no request."""

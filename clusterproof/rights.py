@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from clusterproof import kinds, manifests, steps
-from clusterproof.client import Client
+from clusterproof.client import READ_SECONDS, Client
 from clusterproof.errors import ApiError
 from clusterproof.kinds import Kind
 from clusterproof.namespace import Namespace
@@ -121,7 +121,8 @@ def note(who: str, granted: Iterable[str], answers: Mapping[str, int]) -> None:
 
 def _watch(client: Client, path: str) -> int:
     try:
-        client.watch(path, within=1)
+        # It is over after a second, and nobody reads it; but that it is answered may take longer.
+        client.watch(path, {"timeoutSeconds": 1}, within=READ_SECONDS)
     except ApiError as refusal:
         return refusal.status
     return 200

@@ -399,7 +399,7 @@ def _admitted(namespace: Namespace, images: Images, spec: dict[str, Any]) -> dic
     manifest = manifests.pod("try", images.agnhost)
     del manifest["spec"]["automountServiceAccountToken"]
     manifest["spec"] |= spec
-    answer: dict[str, Any] = namespace.client.post(kinds.POD.path(namespace.name), manifest, {"dryRun": "All"})["spec"]
+    answer: dict[str, Any] = namespace.would_store(manifest)["spec"]
     return answer
 
 

@@ -137,7 +137,7 @@ def _ask(namespace: Namespace, kind: Kind, manifest: dict[str, Any]) -> Response
 def _try(namespace: Namespace, images: Images, spec: dict[str, Any], container: dict[str, Any]) -> dict[str, Any]:
     """What would be stored of a pod that breaks no rule but for these changes; nothing is."""
     manifest = manifests.pod("try", images.agnhost, spec=spec, container=container)
-    return namespace.client.post(kinds.POD.path(namespace.name), manifest, DRY)
+    return namespace.would_store(manifest)
 
 
 def _warns(answer: Response) -> str | None:

@@ -386,7 +386,7 @@ def test_defaults(namespace: Namespace, credentials: Credentials, timeouts: Time
 
 
 @pytest.mark.smoke
-def test_unbound(namespace: Namespace, credentials: Credentials) -> None:
+def test_unbound(namespace: Namespace, credentials: Credentials, timeouts: Timeouts) -> None:
     """Whoever is known but was granted nothing MUST be refused all but discovery, health and reviews of themselves.
 
     Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/#discovery-roles
@@ -403,7 +403,10 @@ def test_unbound(namespace: Namespace, credentials: Credentials) -> None:
         surplus = {what: status for what, status in answers.items() if status != 403}
         assert not surplus, f"{client.user} was granted nothing, but is answered {surplus}"
         told = {
-            path: client.request("GET", path).status for path in ("/api", "/apis", "/version", "/livez", "/openapi/v3")
+            path: eventually(
+                partial(client.request, "GET", path), conditions.no_failure, within=timeouts.propagation
+            ).status
+            for path in ("/api", "/apis", "/version", "/livez", "/openapi/v3")
         }
         assert set(told.values()) == {200}, (
             f"discovery and health are for everybody known, but {client.user} got {told}"

@@ -62,7 +62,7 @@ def test_identity(
     eventually(
         lambda: client.request("GET", path).status,
         conditions.equals(200),
-        within=timeouts.propagation,
+        within=2 * timeouts.propagation,  # that it was refused is remembered for ten seconds
         describe=f"{path} is answered to {client.user}",
     )
     listed = answer(kinds.NODE_METRICS).json()

@@ -36,6 +36,9 @@ def test_webhook(cluster: Cluster, namespace: Namespace, images: Images, timeout
     server = webhooks.serve(namespace, images.agnhost, "crd-conversion-webhook", within=timeouts.pod)
     call = {"clientConfig": server.client_config("/crdconvert"), "conversionReviewVersions": ["v1"]}
     old, new = _define(cluster, namespace, {"strategy": "Webhook", "webhook": call}, timeouts)
+    # From where the API server is, a Service may be reached a moment later than its pods are known.
+    trial = manifests.custom_object(new, "trial", host="one", port="1")
+    eventually(functools.partial(namespace.would_store, trial), lambda stored: None, within=timeouts.propagation)
     first = namespace.create(manifests.custom_object(old, "first", hostPort="one:1"))
     second = namespace.create(manifests.custom_object(new, "second", host="two", port="2"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from clusterproof import (
     Cluster,
     Images,
     Namespace,
+    NeverHappened,
     Object,
     Response,
     SurroundingsError,
@@ -128,7 +130,7 @@ def test_anonymous(namespace: Namespace, credentials: Credentials) -> None:
 
 
 @pytest.mark.smoke
-def test_public_info(cluster: Cluster, credentials: Credentials) -> None:
+def test_public_info(cluster: Cluster, credentials: Credentials, timeouts: Timeouts) -> None:
     """Health and version MUST be told to everybody just as the binding system:public-info-viewer says.
 
     False credentials are refused, not taken for none.
@@ -141,7 +143,10 @@ def test_public_info(cluster: Cluster, credentials: Credentials) -> None:
     allowed = (200, 401) if "system:unauthenticated" in names else (401, 403)
 
     nobody = credentials.anonymous()
-    answers = {path: nobody.request("GET", path) for path in ("/livez", "/readyz", "/healthz", "/version")}
+    answers = {
+        path: eventually(partial(nobody.request, "GET", path), conditions.no_failure, within=timeouts.propagation)
+        for path in ("/livez", "/readyz", "/healthz", "/version")
+    }
     false = cluster.client.as_user("nobody", token="not-a-token").request("GET", "/version")
 
     wrong = [f"{path} answered {each.status}" for path, each in answers.items() if each.status not in allowed]
@@ -160,10 +165,11 @@ def test_apis(cluster: Cluster, timeouts: Timeouts) -> None:
     services = cluster.select(kinds.API_SERVICE)
     own = _built_in(services.read())
     # Others define and remove APIs meanwhile: between two requests one may have come or gone.
+    # Some servers ask those behind them once a minute only.
     eventually(
         lambda: _silent_apis(cluster, own),
         conditions.equals({}),
-        within=timeouts.propagation,
+        within=timeouts.metrics,
         describe="what discovery names and does not answer",
     )
     eventually(services, _serve, within=timeouts.propagation)
@@ -251,7 +257,11 @@ def test_system_pods(cluster: Cluster, namespace: Namespace, timeouts: Timeouts)
     for kind in (kinds.DEPLOYMENT, kinds.DAEMON_SET, kinds.STATEFUL_SET):
         eventually(cluster.select(kind, "kube-system"), _are_available, within=timeouts.rollout)
     found = eventually(pods, _are_ready, within=timeouts.recovery)
-    consistently(pods, _stay_ready(found), during=timeouts.steady)
+    try:
+        consistently(pods, _stay_ready(found), during=timeouts.steady)
+    except NeverHappened:  # a probe fails that gets no processor for a moment: not again, where that is all
+        found = eventually(pods, _are_ready, within=timeouts.recovery)
+        consistently(pods, _stay_ready(found), during=timeouts.steady)
 
     ended = [f"{pod} {why}" for pod in pods.read() for why in _ended_since(pod, begin)]
     assert not ended, f"containers of kube-system were restarted since the run began at {begin}: {'; '.join(ended)}"
@@ -345,7 +355,18 @@ def _checks(answer: Response) -> list[str]:
 
 
 def _prove_health(cluster: Cluster, endpoint: str) -> list[str]:
-    """Prove that a health endpoint answers in every form; the names of its checks."""
+    """Prove that a health endpoint answers in every form, in one of two tries; the names of its checks."""
+    __tracebackhide__ = True
+    try:
+        return _try_health(cluster, endpoint)
+    except AssertionError:  # etcd has two seconds to answer a check, and may be busy for a moment
+        answers, within = partial(_ask, cluster, f"/{endpoint}"), cluster.settings.timeouts.propagation
+        with contextlib.suppress(NeverHappened):
+            eventually(answers, conditions.no_failure, within=within)
+        return _try_health(cluster, endpoint)
+
+
+def _try_health(cluster: Cluster, endpoint: str) -> list[str]:
     __tracebackhide__ = True
     whole, verbose = _ask(cluster, f"/{endpoint}"), _ask(cluster, f"/{endpoint}?verbose")
     checks = _checks(verbose)

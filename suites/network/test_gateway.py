@@ -21,7 +21,7 @@ from clusterproof import (
     inside,
     kinds,
 )
-from clusterproof.conditions import Condition, has_condition, ready
+from clusterproof.conditions import Condition, equals, has_condition, ready
 from clusterproof.entrypoint import EntryPoint
 from clusterproof.manifests import custom_object, http_probe, pod, service
 
@@ -102,9 +102,13 @@ def test_weights(namespace: Namespace, gateway: Object, entry: EntryPoint, image
     ask = functools.partial(_pages, namespace, entry, {(host, "/"): ""})
     eventually(ask, _is_served, within=timeouts.propagation, describe=f"{host} is served by {gateway}")
 
-    seen = Counter(page for _ in range(REQUESTS) for page in ask().values())
+    def spread() -> Counter[str]:
+        return Counter(page for _ in range(REQUESTS) for page in ask().values())
 
-    assert set(seen) == {"old", "new"}, f"{REQUESTS} requests at weights of 5, 1 and 0 MUST reach two, but: {seen}"
+    what = f"{REQUESTS} requests at weights of 5, 1 and 0 reach two"
+    seen = eventually(
+        spread, lambda seen: equals({"old", "new"})(set(seen)), within=timeouts.propagation, describe=what
+    )
     assert seen["old"] > 2 * seen["new"], f"{REQUESTS} requests at weights of 5 and 1 were spread as {seen}"
 
 

@@ -231,7 +231,7 @@ service_rewritten(
     "has(object.spec.sessionAffinityConfig) ? ["
     'JSONPatch{op: "replace", path: "/spec/sessionAffinity", value: "None"}, '
     'JSONPatch{op: "remove", path: "/spec/sessionAffinityConfig"}] : []',
-    breaks={"network/service/session_affinity": r"requests of one should go to one pod"},
+    breaks={"network/service/session_affinity": r"requests of one go to one pod: not within"},
     patch="JSONPatch",
 )
 service_rewritten(
