@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from dataclasses import replace
@@ -32,14 +33,14 @@ class Embedded:
     def delete(self, access: Access) -> None:
         """End it, and the one beside it, and remove every trace."""
         known = {each.name for each in state.clusters()}
-        for each in (access.peer, access):
-            if each and each.name in known:
-                cluster.down(each.name)
+        for name in _made_here(access):
+            if name in known:
+                cluster.down(name)
 
     def adopt(self, access: Access) -> None:
         """From now on it ends with this process's run, unless it is one that stays."""
-        for each in (access.peer, access):
-            if each and (found := state.load(each.name)).owner:
+        for name in _made_here(access):
+            if (found := state.load(name)).owner:
                 with found.changing():
                     found.owner, found.launcher = os.getpid(), state.identity(os.getpid())
 
@@ -63,19 +64,20 @@ def peer_of(name: str) -> str:
 
 def up_with_peer(plan: cluster.Plan) -> state.ClusterState:
     """Start a cluster, and beside it a small one that it is joined with."""
-    one = cluster.up(replace(plan, addons=(*addons.FEDERATED, *plan.addons)), print)
-    try:
-        beside = replace(plan, name=peer_of(plan.name), nodes=1, addons=addons.FEDERATED)
+    beside = replace(plan, name=peer_of(plan.name), nodes=1, addons=addons.FEDERATED)
+    with contextlib.ExitStack() as undo:
+        one = cluster.up(replace(plan, addons=(*addons.FEDERATED, *plan.addons)), print)
+        undo.callback(cluster.down, one.name)
         other = cluster.up(beside, print)
-        try:
-            clusterset.join(one, other)
-        except BaseException:
-            cluster.down(other.name)
-            raise
-    except BaseException:
-        cluster.down(one.name)
-        raise
+        undo.callback(cluster.down, other.name)
+        clusterset.join(one, other)
+        undo.pop_all()
     return one
+
+
+def _made_here(access: Access) -> list[str]:
+    """Names of the clusters of a run that this provider has made; the second one may be somebody else's."""
+    return [each.name for each in (access.peer, access) if each and each.provider == "embedded"]
 
 
 def access(made: state.ClusterState) -> Access:

@@ -122,7 +122,7 @@ def imported_slices_stay(subject: Subject) -> Damage:
     keeps=["federation/mcs/reached"],
 )
 def headless_imports_have_no_pods(subject: Subject) -> Damage:
-    """An imported Service is never headless."""
+    """An imported Service is never headless, so that its name gives no pods."""
     with subject.mutating(IMPORTS, 'Object{spec: Object.spec{type: "ClusterSetIP"}}'):
         yield []
 
