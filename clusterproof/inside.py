@@ -13,6 +13,9 @@ from clusterproof.objects import Object
 PATIENCE = 2
 """Seconds for one web request, and for the answer to a datagram."""
 NO_ANSWER = "no answer to a datagram"
+LONGEST_TTL = 30
+"""Seconds for which a name may be remembered, and that it was not there: kubeadm's choice, and no usual cluster's is
+longer."""
 
 # Each question's lines are short enough to be written at once, so that those of two questions do not mix.
 _FETCH = r"""
@@ -87,6 +90,11 @@ def in_url(address: str) -> str:
 def datagram(host: str, port: int, request: str) -> str:
     """The URL of a UDP datagram, for `fetch`."""
     return f"udp://{in_url(host)}:{port}/{request}"
+
+
+def record(address: str) -> str:
+    """The record of an address, as `Answer.records` has it."""
+    return f"{'AAAA' if ':' in address else 'A'} {address}"
 
 
 @dataclass(slots=True)

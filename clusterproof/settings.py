@@ -18,8 +18,6 @@ from clusterproof.timeouts import Timeouts
 
 DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 """Names that fit into names of Kubernetes objects."""
-
-
 NEW = "new"
 """The `peer` that is started for the run."""
 

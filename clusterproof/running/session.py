@@ -263,7 +263,6 @@ class Conductor:
 
     def _inspect(self, *, complete: bool) -> tuple[ClusterFacts | None, tuple[str, ...]]:
         """The cluster's facts, and what the run left there and in the other one of its ClusterSet."""
-
         if not self.run.ready:
             return self.earlier.last.cluster if self.earlier else None, ()
         access, facts = self.run.acquire(self.settings)

@@ -34,8 +34,6 @@ from clusterproof.conditions import (
 )
 from clusterproof.hold import HOLD, held
 
-LONGEST_TTL = 30
-"""Seconds for which a name's answer may be remembered."""
 END = "That is all."
 """The last line that a pod of `test_identity` prints."""
 
@@ -110,7 +108,7 @@ def test_identity(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
 
     said = eventually(second.logs, _complete, within=timeouts.pod)
     address = second.status["podIP"]
-    look_up = ["dig", "+search", "+short", "db-0.db", "AAAA" if ":" in address else "A"]
+    look_up = ["dig", "+search", "+short", "db-0.db", inside.record(address).split()[0]]
     assert (second.name, said.split()[0]) == ("db-0", "db-0"), f"{second}: its host name is {said.split()[0]}, not db-0"
     assert f"{namespace} was here" in said, f"{second}: what its predecessor wrote to {claim} is lost; it found: {said}"
     now = claim.client.get(claim.path)
@@ -118,7 +116,7 @@ def test_identity(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
     eventually(
         lambda: second.exec(look_up).stdout.split(),
         equals([address]),
-        within=timeouts.propagation + LONGEST_TTL,
+        within=timeouts.propagation + inside.LONGEST_TTL,
         describe=f"the address of db-0.db as {second} looks it up",
     )
 
@@ -144,11 +142,11 @@ def test_moved(namespace: Namespace, nodes: list[Object], images: Images, timeou
     name = second.exec(["hostname"]).stdout.strip()
     assert name == "db-0", f"{second}: its host name is {name}, not db-0"
     address = second.status["podIP"]
-    question = f"+search db-0.db {'AAAA' if ':' in address else 'A'}"
+    question = f"+search db-0.db {inside.record(address).split()[0]}"
     eventually(
         lambda: inside.look_up(second, [question])[question].records,
-        equals({f"{'AAAA' if ':' in address else 'A'} {address}"}),
-        within=timeouts.propagation + LONGEST_TTL,
+        equals({inside.record(address)}),
+        within=timeouts.propagation + inside.LONGEST_TTL,
         describe=f"the address of db-0.db as {second} looks it up",
     )
 

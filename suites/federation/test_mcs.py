@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from clusterproof import Namespace, Object, Timeouts, capabilities, consistently, eventually, inside, kinds, measure
-from clusterproof.conditions import equals, gone, has_condition, ready
+from clusterproof.conditions import Condition, equals, gone, has_condition, ready
 from clusterproof.manifests import http_probe, pod, service, service_export
 
 pytestmark = pytest.mark.requires(capabilities.MULTI_CLUSTER_SERVICES)
@@ -18,8 +18,6 @@ TRIES = 24
 """Requests in one reading: enough to meet both of two pods."""
 TIMES = 8
 """Look-ups in one reading: enough to meet each of two name servers."""
-LONGEST_TTL = 30
-"""Seconds for which a name may be remembered, and that it was not there."""
 NOBODY = {"NXDOMAIN"}
 
 
@@ -105,8 +103,8 @@ def test_headless(namespace: Namespace, peer_namespace: Namespace, visitor: Obje
     Source: https://github.com/kubernetes/enhancements/tree/master/keps/sig-multicluster/1645-multi-cluster-services-api#dns
     """
     pods = _export_both(namespace, peer_namespace, timeouts, headless=True)
-    records = {each.name: _record(each) for each in pods}
-    kind, host = _record(pods[0]).split()[0], _host(visitor)
+    records = {each.name: inside.record(each.status["podIP"]) for each in pods}
+    kind, host = records["near"].split()[0], _host(visitor)
 
     imported = eventually(namespace.object(kinds.SERVICE_IMPORT, "web"), _comes_from(2), within=timeouts.propagation)
     assert imported.spec["type"] == "Headless", f"{imported}: its type should be Headless, not {imported.spec}"
@@ -182,7 +180,7 @@ def _answered(visitor: Object, names: set[str], timeouts: Timeouts, *, by: str =
     eventually(
         lambda: inside.fetch(visitor, [url], tries=TRIES)[url],
         equals(names),
-        within=LONGEST_TTL + timeouts.propagation + after,
+        within=inside.LONGEST_TTL + timeouts.propagation + after,
         describe=f"{visitor}: who answers {url}",
     )
 
@@ -195,19 +193,14 @@ def _named(visitor: Object, questions: Sequence[str], records: set[str], timeout
         return {record for answer in answers.values() for record in answer.records}
 
     what = f"{visitor}: what DNS has for {' or '.join(questions)}"
-    eventually(found, equals(records), within=LONGEST_TTL + timeouts.propagation, describe=what)
-
-
-def _record(pod: Object) -> str:
-    address = pod.status["podIP"]
-    return f"{'AAAA' if ':' in address else 'A'} {address}"
+    eventually(found, equals(records), within=inside.LONGEST_TTL + timeouts.propagation, describe=what)
 
 
 def _has_address(imported: Object) -> str | None:
     return None if imported.spec.get("ips") else "it has no address"
 
 
-def _has_ports(*wanted: int) -> Any:
+def _has_ports(*wanted: int) -> Condition:
     def has_ports(imported: Object) -> str | None:
         found = tuple(port["port"] for port in imported.spec["ports"])
         return None if found == wanted else f"its ports are {found}, not {wanted}"
@@ -216,7 +209,7 @@ def _has_ports(*wanted: int) -> Any:
     return has_ports
 
 
-def _comes_from(number: int) -> Any:
+def _comes_from(number: int) -> Condition:
     def comes_from(imported: Object) -> str | None:
         found = [each["cluster"] for each in imported.status.get("clusters") or []]
         return None if len(found) == number else f"it comes from {found}"

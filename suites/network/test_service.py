@@ -18,8 +18,6 @@ TRIES = 24
 """Requests to one port in one reading; whom they miss by chance of three pods, the next reading finds."""
 MANY = 300
 """Requests, or look-ups, of which none may fail; so many that they meet a loss of 1 in 100 nearly always."""
-LONGEST_TTL = 30
-"""Seconds for which a Service's name may be remembered: kubeadm's choice, and no usual cluster's is longer."""
 BACKENDS = range(9000, 9016)
 """Ports of one pod, each an endpoint: so many that the same one is hardly chosen twice by chance."""
 
@@ -101,9 +99,9 @@ def test_discovery(namespace: Namespace, nodes: list[Object], images: Images, ti
     namespace.create(service("elsewhere", spec={"type": "ExternalName", "externalName": f"web.{here}"}))
     for client in peers:
         # That a name was not there yet may be remembered, too.
-        _found(client, _names(here, web, peers), LONGEST_TTL + timeouts.propagation)
-        ttl = _found(client, _changing(here, [web], peers), LONGEST_TTL + timeouts.propagation, times=16)
-        _looked_up_without_fail(client, f"web.{here}", _record(web.spec["clusterIP"]))
+        _found(client, _names(here, web, peers), inside.LONGEST_TTL + timeouts.propagation)
+        ttl = _found(client, _changing(here, [web], peers), inside.LONGEST_TTL + timeouts.propagation, times=16)
+        _looked_up_without_fail(client, f"web.{here}", inside.record(web.spec["clusterIP"]))
 
     web.delete()
     services = [namespace.create(service(name)) for name in ("web", "late")]
@@ -111,7 +109,9 @@ def test_discovery(namespace: Namespace, nodes: list[Object], images: Images, ti
 
     started = monotonic()
     for client in peers:
-        _found(client, _changing(here, services, peers[:-1]), min(ttl, LONGEST_TTL) + timeouts.propagation, times=16)
+        _found(
+            client, _changing(here, services, peers[:-1]), min(ttl, inside.LONGEST_TTL) + timeouts.propagation, times=16
+        )
     measure("time until changed names are seen (s)", monotonic() - started)
 
 
@@ -414,7 +414,7 @@ def _domain(client: Object) -> str:
 
 def _names(here: str, web: Object, peers: Iterable[Object]) -> Answers:
     """Questions to DNS and their answers, for what does not change."""
-    address, short = _record(web.spec["clusterIP"]), web.namespace
+    address, short = inside.record(web.spec["clusterIP"]), web.namespace
     kind, other = ("A", "AAAA") if address.startswith("A ") else ("AAAA", "A")
     return {
         **{f"+search {name} {kind}": {address} for name in ("web", f"web.{short}", f"web.{short}.svc")},
@@ -424,7 +424,7 @@ def _names(here: str, web: Object, peers: Iterable[Object]) -> Answers:
         f"_main._tcp.web.{here} SRV": {f"SRV 80 web.{here}"},
         f"_talk._udp.web.{here} SRV": {f"SRV 53 web.{here}"},
         f"_main._tcp.peers.{here} SRV": {f"SRV 8080 {peer.name}.peers.{here}" for peer in peers},
-        **{f"{peer.name}.peers.{here} {kind}": {_record(peer.status["podIP"])} for peer in peers},
+        **{f"{peer.name}.peers.{here} {kind}": {inside.record(peer.status["podIP"])} for peer in peers},
         f"elsewhere.{here} CNAME": {f"CNAME web.{here}"},
         f"_talk._tcp.web.{here} SRV": {"NXDOMAIN"},
         f"nobody.peers.{here} {kind}": {"NXDOMAIN"},
@@ -433,14 +433,10 @@ def _names(here: str, web: Object, peers: Iterable[Object]) -> Answers:
 
 def _changing(here: str, services: Iterable[Object], peers: Iterable[Object]) -> Answers:
     """Questions to DNS and their answers, for what changes."""
-    records = {service.name: {_record(service.spec["clusterIP"])} for service in services}
-    records["peers"] = {_record(peer.status["podIP"]) for peer in peers}
+    records = {service.name: {inside.record(service.spec["clusterIP"])} for service in services}
+    records["peers"] = {inside.record(peer.status["podIP"]) for peer in peers}
     kind = next(iter(records["peers"])).partition(" ")[0]
     return {f"{name}.{here} {kind}": records.get(name, {"NXDOMAIN"}) for name in ("web", "late", "peers")}
-
-
-def _record(address: str) -> str:
-    return f"{'AAAA' if ':' in address else 'A'} {address}"
 
 
 def _found(client: Object, expected: Answers, within: float, *, times: int = 1) -> int:

@@ -101,7 +101,7 @@ func run(ctx context.Context, own, folder string) error {
 	return manager.Start(ctx)
 }
 
-// served waits until a member's API has ServiceExports: it is told of them when this is started.
+// served waits until a member's API has ServiceExports, whose definition was created just before this was started.
 func served(ctx context.Context, mapper meta.RESTMapper) error {
 	return wait.PollUntilContextCancel(ctx, lookEvery/10, true, func(context.Context) (bool, error) {
 		_, err := mapper.RESTMapping(schema.GroupKind{Group: mcs.GroupName, Kind: mcs.ServiceExportKindName})
