@@ -12,6 +12,7 @@ import math
 import socket
 import ssl
 import tempfile
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,6 +45,8 @@ CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
 IN_CLUSTER = "in-cluster"
 """Said in place of a kubeconfig's path: the cluster is that of the pod this process runs in, as its service account."""
+_LOADING = threading.Lock()
+"""The official client remembers which files it has written, for all threads."""
 KEEPALIVE = [
     *HTTPConnection.default_socket_options,
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -84,27 +87,35 @@ class Response:
         return parsed
 
 
-def _connections(configuration: Configuration, known: ssl.SSLContext | None) -> urllib3.PoolManager:
+def _connections(configuration: Configuration, context: ssl.SSLContext) -> urllib3.PoolManager:
     """The official client's connections; what they know about TLS is loaded once, and not for each of them."""
     pool: urllib3.PoolManager = ApiClient(configuration).rest_client.pool_manager
-    given = pool.connection_pool_kw
-    # What cannot be loaded is left to whoever connects, who then says so.
-    with contextlib.suppress(OSError):
-        given["ssl_context"] = known or _credentials(given)
-        for name in ("ca_certs", "cert_file", "key_file"):
-            given.pop(name, None)
+    pool.connection_pool_kw["ssl_context"] = context
+    for name in ("ca_certs", "ca_cert_data", "cert_file", "key_file"):
+        pool.connection_pool_kw.pop(name, None)
     return pool
 
 
-def _credentials(given: Mapping[str, Any]) -> ssl.SSLContext:
-    context = create_urllib3_context(cert_reqs=given["cert_reqs"])
-    if given.get("ca_certs"):
-        context.load_verify_locations(given["ca_certs"])
+def _credentials(configuration: Configuration, authority: str) -> ssl.SSLContext:
+    context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if configuration.verify_ssl else ssl.CERT_NONE)
+    if authority or configuration.ssl_ca_cert:
+        with _named("certificate authority"):
+            context.load_verify_locations(None if authority else configuration.ssl_ca_cert, cadata=authority or None)
     else:
         context.load_default_certs()
-    if given.get("cert_file"):
-        context.load_cert_chain(given["cert_file"], given["key_file"], password="")  # never ask for one
+    if configuration.cert_file:
+        with _named("client certificate"):
+            # An empty password: never ask for one.
+            context.load_cert_chain(configuration.cert_file, configuration.key_file, password="")
     return context
+
+
+@contextlib.contextmanager
+def _named(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # also of what is there and is no certificate
+        raise OSError(f"its {what} cannot be read: {error}") from error
 
 
 class _Patience(urllib3.Retry):
@@ -179,20 +190,37 @@ class Client:
     total_requests = 0
     """Requests of all clients in this process."""
 
-    def __init__(self, configuration: Configuration, *, user: str = "", context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        user: str = "",
+        authority: str = "",
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        """`authority`, as PEM text, and `context` go before the configuration's files.
+
+        OSError where one of these cannot be read, or holds no certificate.
+        """
         self.configuration = configuration
         self.configuration.socket_options = KEEPALIVE
         self.user = user
         """Who it speaks as, for messages; empty for the kubeconfig's user."""
         self.requests = 0
         """Requests made so far, watches and commands included."""
-        self._pool = _connections(configuration, context)
+        self._counted = True
+        self.certificate = ""
+        """The certificate, as PEM text, with which a kubeconfig's user shows who it is; empty where it does not."""
+        self._authority = authority
+        self._tls = context or _credentials(configuration, authority)
+        self._pool = _connections(configuration, self._tls)
 
     @classmethod
     def from_kubeconfig(cls, path: str | Path, context: str = "") -> Client:
         """The user of a kubeconfig's context, its current one by default: certificate, token or exec plugin.
 
         For the path `in-cluster` the pod's own service account, whose token is read again as it is renewed.
+        ConfigException or OSError where it cannot be used.
         """
         configuration = Configuration()
         if str(path) == IN_CLUSTER:
@@ -200,17 +228,25 @@ class Client:
             load_in_cluster(configuration)
             return cls(configuration)
         load: Any = load_kube_config  # without types
-        load(str(path), context or None, configuration, persist_config=False)
-        return cls(configuration)
+        # The official client writes certificates and keys to files, which would stay where this process is killed.
+        with _LOADING, tempfile.TemporaryDirectory(prefix="clusterproof-") as folder:
+            load(str(path), context or None, configuration, persist_config=False, temp_file_path=folder)
+            authority = Path(configuration.ssl_ca_cert).read_text() if configuration.ssl_ca_cert else ""
+            client = cls(configuration, authority=authority)
+            if configuration.cert_file:
+                client.certificate = Path(configuration.cert_file).read_text()
+        return client
 
     @property
     def server(self) -> str:
         """URL of the API server."""
         return str(self.configuration.host)
 
-    def clone(self) -> Client:
-        """The same identity with connections of its own, for another thread."""
-        return Client(self.configuration, user=self.user, context=self._tls)
+    def clone(self, *, counted: bool = True) -> Client:
+        """The same identity with connections of its own, for another thread; its requests may be no promise's."""
+        other = Client(self.configuration, user=self.user, authority=self._authority, context=self._tls)
+        other._counted = counted
+        return other
 
     def as_user(self, user: str, *, token: str = "", certificate: tuple[str, str] | None = None) -> Client:
         """Somebody else at the same server: by token, by (certificate, key) as PEM text, or by nothing: anonymous."""
@@ -220,15 +256,13 @@ class Client:
         if token:
             other.api_key["authorization"] = f"Bearer {token}"
         if not certificate:
-            return Client(other, user=user)
+            return Client(other, user=user, authority=self._authority)
         # TLS takes a key from a file only: there is one for as long as that takes.
         with tempfile.TemporaryDirectory(prefix="clusterproof-") as folder:
             other.cert_file, other.key_file = (str(Path(folder, name)) for name in ("crt", "key"))
             for path, text in zip((other.cert_file, other.key_file), certificate, strict=True):
                 Path(path).write_text(text)
-            client = Client(other, user=user)
-        other.cert_file = other.key_file = None
-        return client
+            return Client(other, user=user, authority=self._authority)
 
     def request(
         self,
@@ -325,11 +359,6 @@ class Client:
         # A connection of its own: the official client's stream() swaps a method of the ApiClient it is given.
         return streaming.Line(self.configuration, self._tls, self._headers("*/*"))
 
-    @property
-    def _tls(self) -> ssl.SSLContext | None:
-        context: ssl.SSLContext | None = self._pool.connection_pool_kw.get("ssl_context")
-        return context
-
     def _checked(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         answer = self.request(method, path, **arguments)
         if answer.status >= 400:
@@ -359,8 +388,9 @@ class Client:
         return headers
 
     def _count(self) -> None:
-        self.requests += 1
-        Client.total_requests += 1
+        if self._counted:
+            self.requests += 1
+            Client.total_requests += 1
 
     def _send(
         self, method: str, url: str, headers: dict[str, str], body: Any, timeout: float, *, stream: bool = False

@@ -162,13 +162,9 @@ def _one_line(said: object) -> str:
 
 
 def _credentials_last(client: Client, path: Path) -> None:
-    if not client.configuration.cert_file:
+    if not client.certificate:
         return
-    try:
-        certificate = x509.load_pem_x509_certificate(Path(client.configuration.cert_file).read_bytes())
-    except (OSError, ValueError) as error:
-        raise pytest.UsageError(f"{path}: its client certificate cannot be read: {error}") from error
-    end = certificate.not_valid_after_utc
+    end = x509.load_pem_x509_certificate(client.certificate.encode()).not_valid_after_utc
     if end < datetime.now(UTC):
         raise pytest.UsageError(f"{path}: its client certificate expired on {end:%Y-%m-%d %H:%M} UTC")
 

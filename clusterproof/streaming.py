@@ -28,8 +28,8 @@ class Line(NamedTuple):
     """How somebody reaches an API server."""
 
     configuration: Configuration
-    context: ssl.SSLContext | None
-    """What is known about TLS; None where it could not be loaded."""
+    context: ssl.SSLContext
+    """What is known about TLS."""
     headers: Mapping[str, str]
 
 
@@ -118,8 +118,8 @@ def _websocket(line: Line, url: str, protocol: str, within: float) -> Any:
     from kubernetes.stream import ws_client
 
     configuration = line.configuration
-    tls = {"context": line.context, "server_hostname": configuration.tls_server_name}
-    socket: Any = websocket.WebSocket(sslopt={name: value for name, value in tls.items() if value})  # without types
+    named = {"server_hostname": name} if (name := configuration.tls_server_name) else {}
+    socket: Any = websocket.WebSocket(sslopt={"context": line.context, **named})  # without types
     headers = {**line.headers, "Sec-WebSocket-Protocol": protocol}
     options: dict[str, Any] = {"header": headers, "timeout": within}
     behind_proxy: Any = ws_client.websocket_proxycare

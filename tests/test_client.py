@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import gc
 import ipaddress
@@ -119,22 +120,25 @@ def test_a_token_is_sent(api: FakeApi, client: Client) -> None:
     assert client.clone().request("GET", "/version").status == 200
 
 
-def test_a_token_of_an_exec_plugin_is_sent_and_refreshed(api: FakeApi, tmp_path: Path) -> None:
-    calls = tmp_path / "calls"
-    plugin = tmp_path / "plugin"
-    expired = "2020-01-01T00:00:00Z"
-    status = f'{{"token": "secret", "expirationTimestamp": "{expired}"}}'
-    plugin.write_text(
-        f"#!/bin/sh\necho called >> {calls}\n"
-        f'echo \'{{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {status}}}\'\n'
+def plugin(folder: Path, expires: str) -> dict[str, Any]:
+    """An exec plugin that gives a token; it writes a line to `calls` each time."""
+    path, api_version = folder / "plugin", "client.authentication.k8s.io/v1"
+    status = f'{{"token": "secret", "expirationTimestamp": "{expires}"}}'
+    path.write_text(
+        f"#!/bin/sh\necho called >> {folder / 'calls'}\n"
+        f'echo \'{{"apiVersion": "{api_version}", "kind": "ExecCredential", "status": {status}}}\'\n'
     )
-    plugin.chmod(0o700)
-    command = {"apiVersion": "client.authentication.k8s.io/v1", "command": str(plugin), "interactiveMode": "Never"}
+    path.chmod(0o700)
+    return {"apiVersion": api_version, "command": str(path), "interactiveMode": "Never"}
+
+
+def test_a_token_of_an_exec_plugin_is_sent_and_refreshed(api: FakeApi, tmp_path: Path) -> None:
     api.token = "secret"
-    client = Client.from_kubeconfig(api.kubeconfig(tmp_path / "config", exec=command))
+    expired = plugin(tmp_path, "2020-01-01T00:00:00Z")
+    client = Client.from_kubeconfig(api.kubeconfig(tmp_path / "config", exec=expired))
     assert client.request("GET", "/version").status == 200
     assert client.request("GET", "/version").status == 200
-    assert len(calls.read_text().split()) > 1
+    assert len((tmp_path / "calls").read_text().split()) > 1
 
 
 def test_nobody_listens(client: Client) -> None:
@@ -256,13 +260,67 @@ def test_a_certificate_for_another_name(api: FakeApi, secure: Secure, tmp_path: 
         trusting(api, tmp_path / "config", secure.url, secure.pem).get("/version")
 
 
-def test_a_user_s_certificate_is_shown_and_lies_nowhere(
-    api: FakeApi, secure: Secure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files go."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def inline(api: FakeApi, path: Path, secure: Secure, **user: Any) -> Client:
+    """The user of a kubeconfig that holds the authority itself."""
+    document = yaml.safe_load(api.kubeconfig(path, **user).read_text())
+    authority = base64.b64encode(secure.pem.read_bytes()).decode()
+    document["clusters"][0]["cluster"] = {
+        "server": secure.url,
+        "certificate-authority-data": authority,
+        "tls-server-name": "127.0.0.9",
+    }
+    path.write_text(yaml.safe_dump(document))
+    return Client.from_kubeconfig(path)
+
+
+def test_a_kubeconfig_s_key_lies_nowhere(api: FakeApi, secure: Secure, tmp_path: Path, temporary: Path) -> None:
+    pair = base64.b64encode(secure.user.read_bytes()).decode()
+    known = {"client-certificate-data": pair, "client-key-data": pair}
+    for client in (inline(api, tmp_path / f"config-{each}", secure, **known) for each in range(2)):
+        assert client.certificate == secure.user.read_text()
+        for asking in (client, client.clone(), client.as_user("nobody")):
+            with pytest.raises(SurroundingsError, match="the connection was lost"):
+                asking.get("/version")
+    assert secure.shown == [True, True, False] * 2
+    assert list(temporary.iterdir()) == []
+
+
+def test_an_authority_is_known_after_a_token_was_refreshed(
+    api: FakeApi, secure: Secure, tmp_path: Path, temporary: Path
 ) -> None:
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
+    client = inline(api, tmp_path / "config", secure, exec=plugin(tmp_path, "2020-01-01T00:00:00Z"))
+    for asking in (client, client.clone(), client.as_user("nobody")):
+        with pytest.raises(SurroundingsError, match="the connection was lost"):
+            asking.get("/version")
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["certificate-authority", "client-certificate"])
+def test_what_is_no_certificate_is_named(api: FakeApi, tmp_path: Path, what: str) -> None:
+    garbage = tmp_path / "garbage"
+    garbage.write_text("hello")
+    document = yaml.safe_load(api.kubeconfig(tmp_path / "config").read_text())
+    document["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:9"
+    holder = document["clusters"][0]["cluster"] if what == "certificate-authority" else document["users"][0]["user"]
+    holder |= {what: str(garbage)} | ({"client-key": str(garbage)} if what == "client-certificate" else {})
+    (tmp_path / "config").write_text(yaml.safe_dump(document))
+    with pytest.raises(OSError, match=f"^its {what.replace('-', ' ')} cannot be read: "):
+        Client.from_kubeconfig(tmp_path / "config")
+
+
+def test_a_user_s_certificate_is_shown_and_lies_nowhere(
+    api: FakeApi, secure: Secure, tmp_path: Path, temporary: Path
+) -> None:
     nobody = trusting(api, tmp_path / "config", secure.url, secure.pem, "127.0.0.9")
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     user = nobody.as_user("user", certificate=(secure.user.read_text(), secure.user.read_text()))
     for client in (nobody, user, user.clone()):
         with pytest.raises(SurroundingsError, match="the connection was lost"):

@@ -47,13 +47,6 @@ class Outage:
         return f"the connection to the API server was lost {when} ({self.trouble})"
 
 
-class _Uncounted(Client):
-    """A client whose requests are not those of a promise."""
-
-    def _count(self) -> None:
-        pass
-
-
 class Heartbeat:
     """Asks the API server at a steady pace, in a thread, for what it can answer without anything else.
 
@@ -61,7 +54,7 @@ class Heartbeat:
     """
 
     def __init__(self, client: Client, run: RunFolder) -> None:
-        self._client = _Uncounted(client.configuration)
+        self._client = client.clone(counted=False)
         self._run = run
         self._turn = run.locked("heartbeat")
         self._enough = threading.Event()
