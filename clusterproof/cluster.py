@@ -39,7 +39,7 @@ class Cluster:
         return images.resolve(self.settings.image_registry, self.access.images)
 
     def nodes(self) -> list[Object]:
-        """Nodes that are Ready and take pods without a toleration."""
+        """Linux nodes that are Ready and take pods without a toleration."""
         return [node for node in self.list(kinds.NODE) if schedulable(node)]
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
@@ -106,5 +106,6 @@ class Cluster:
 
 
 def schedulable(node: Object) -> bool:
-    """Whether a node is Ready and takes pods without a toleration."""
-    return not node.spec.get("unschedulable") and takes_pods(node) is None
+    """Whether a node is Ready, runs Linux as our images need it, and takes pods without a toleration."""
+    windows = node.labels.get("kubernetes.io/os") == "windows"
+    return not windows and not node.spec.get("unschedulable") and takes_pods(node) is None

@@ -6,7 +6,7 @@ Conditions on pods end a wait at once: Hopeless when the pod has ended, Surround
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from clusterproof.client import Response
@@ -23,11 +23,22 @@ IMAGE_TROUBLE = ("ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
 
 def image_trouble(pod: Object) -> str:
     """Why a container's image cannot be had: `image NAME: ImagePullBackOff: ...`; empty when it can."""
-    statuses = [*(pod.status.get("initContainerStatuses") or []), *(pod.status.get("containerStatuses") or [])]
-    for container in statuses:
+    for container in _containers(pod):
         waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") in IMAGE_TROUBLE:
             return f"image {container['image']}: {waiting['reason']}: {waiting.get('message', '')}"
+    return ""
+
+
+def being_pulled(pod: Object, events: Iterable[Object]) -> str:
+    """Which image a container still waits for, by the events of its namespace; empty where it waits for none."""
+    told = [(event["reason"], event["message"]) for event in events if event["involvedObject"].get("uid") == pod.uid]
+    for container in _containers(pod):
+        if "waiting" in (container.get("state") or {}):
+            image = container["image"]
+            reasons = {reason for reason, message in told if f'"{image}"' in message}
+            if "Pulling" in reasons and not reasons & {"Pulled", "Failed"}:
+                return f"image {image}: {pod.spec.get('nodeName')} still pulls it"
     return ""
 
 
@@ -321,6 +332,11 @@ def _job(job: Object, type: str) -> str | None:
         return None
     counts = {key: job.status.get(key, 0) for key in ("active", "succeeded", "failed")}
     return "its pods: " + ", ".join(f"{number} {key}" for key, number in counts.items())
+
+
+def _containers(pod: Object) -> list[dict[str, Any]]:
+    """What is known of each container of a pod."""
+    return [*(pod.status.get("initContainerStatuses") or []), *(pod.status.get("containerStatuses") or [])]
 
 
 def _image_is_there(pod: Object) -> None:

@@ -52,7 +52,9 @@ class Runtime:
 
     @property
     def network_folder(self) -> str:
-        """Where it looks for the CNI configuration of its pods' network."""
+        """Where it looks for the CNI configuration of its pods' network; Unseen where it may be anywhere."""
+        if "cni" not in self.config and "crio" in self.endpoint:
+            raise Unseen(f"has a runtime at {self.endpoint} that does not tell where its CNI configuration is")
         return (self.config.get("cni") or {}).get("confDir") or NETWORK_FOLDER
 
 

@@ -21,8 +21,8 @@ PREFIX = "clusterproof-hollow-"
 """Every such node's name begins with it: `sweep` removes no other nodes."""
 LABEL = "clusterproof.dev/hollow"
 """Key of its label and of its taint."""
-MACHINES = f"!{RUN_LABEL},type!=virtual-kubelet"
-"""Label selector of the nodes that are not a run's own, and not a virtual kubelet's: a machine stands behind them."""
+MACHINES = f"!{RUN_LABEL},type!=virtual-kubelet,kubernetes.io/os!=windows"
+"""Label selector of the nodes that are not a run's own, and not a virtual kubelet's: a Linux stands behind them."""
 
 _NO_TRAFFIC = "node.kubernetes.io/exclude-from-external-load-balancers"
 _ABSENT = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")

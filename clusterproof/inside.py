@@ -82,6 +82,12 @@ def url_of(service: Object, path: str = "/hostname") -> str:
     return f"http://{in_url(service.spec['clusterIP'])}{path}"
 
 
+def node_address(node: Object, to: Object) -> str:
+    """The address of a node that is of a Service's family."""
+    inner = [each["address"] for each in node.status["addresses"] if each["type"] == "InternalIP"]
+    return str(next(address for address in inner if (":" in address) == (":" in to.spec["clusterIP"])))
+
+
 def in_url(address: str) -> str:
     """A host's address or name as it stands before a port: an IPv6 address has brackets around it."""
     return f"[{address}]" if ":" in address else address

@@ -6,6 +6,7 @@ The pod needs bash, as in agnhost's image.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -38,6 +39,21 @@ while :; do
     if ((owed > 0)); then for ((i = 0; i < 1000; i++)); do :; done; else read -rt 0.2 <&3; fi
 done
 """
+
+
+LONGEST = 600.0
+"""Seconds of the longest time for a metric to be about that is waited for."""
+
+
+def window(metric: Object) -> float:
+    """Seconds of the time that a metric is about; Go writes them as `10.012s` or `1m0s`."""
+    parts = re.findall(r"([\d.]+)(ms|h|m|s)", metric["window"])
+    return sum(float(number) * {"h": 3600, "m": 60, "s": 1, "ms": 0.001}[unit] for number, unit in parts)
+
+
+def patience(metrics: Iterable[Object], within: float) -> float:
+    """Seconds for what follows metrics, which may be about minutes: a new pod's count only after that."""
+    return within + 2 * min(LONGEST, max(map(window, metrics), default=0.0))
 
 
 def command(millicores: int = 0, *, megabytes: int = 0) -> list[str]:

@@ -143,10 +143,15 @@ def only_on(*nodes: str) -> Manifest:
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
 
 
-def rather_on(node: str) -> Manifest:
-    """The `affinity` of pods that get this node if they can, and another if not."""
+def rather_on(node: str, otherwise: str) -> Manifest:
+    """The `affinity` of pods that get this node if they can, and the other if not.
+
+    Of very many nodes a scheduler looks at a part only, which need not have the one that is preferred.
+    """
+    affinity = only_on(node, otherwise)
     wish = {"weight": 100, "preference": _named(node)}
-    return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [wish]}}
+    affinity["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"] = [wish]
+    return affinity
 
 
 def pod(name: str, image: str, *, labels: Mapping[str, str] | None = None, **options: Any) -> Manifest:

@@ -29,6 +29,8 @@ class Timeouts:
     """A claim to get its volume, or a node a volume, or to be rid of it."""
     expansion: float = 180.0
     """A volume that is in use to become larger: some clouds take minutes for it."""
+    volume_end: float = 300.0
+    """A volume whose claim was deleted to be gone: clouds refuse to while it is attached, and are asked again later."""
     snapshot: float = 300.0
     """A snapshot to be ready to use, or a volume that begins as a copy: clouds copy at a distance."""
     namespace: float = 180.0
@@ -37,6 +39,10 @@ class Timeouts:
     """A CustomResourceDefinition to be Established and served."""
     certificate: float = 60.0
     """A Certificate to be issued by an authority in the cluster, or renewed when that is due."""
+    ingress_status: float = 90.0
+    """An ingress controller to tell at which address an Ingress is served: some look once a minute."""
+    balancer: float = 300.0
+    """A load balancer to be there, to follow a change or to be gone: clouds take minutes."""
     metrics: float = 90.0
     """Resource metrics of a new pod to be served."""
     scale: float = 180.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import socket
 import ssl
 import struct
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from clusterproof.certificates import names_of
 from clusterproof.client import CONNECT_SECONDS, Client
@@ -35,6 +37,13 @@ class Certificate:
     """DNS names and addresses that it is for."""
     not_before: datetime.datetime
     not_after: datetime.datetime
+    issuer: str = ""
+    """Common name of who has signed it."""
+
+    @property
+    def of_a_lone_kubelet(self) -> bool:
+        """Whether a kubelet without an authority has made it for itself, as it does once, for a year."""
+        return bool(re.fullmatch(r".+-ca@\d+", self.issuer))
 
     @property
     def lifetime(self) -> datetime.timedelta:
@@ -88,7 +97,9 @@ def _connected(client: Client) -> Iterator[tuple[socket.socket, str]]:
 
 
 def _read(certificate: x509.Certificate) -> Certificate:
-    return Certificate(names_of(certificate), certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+    signers = [str(each.value) for each in certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    valid = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return Certificate(names_of(certificate), *valid, issuer="".join(signers))
 
 
 def _hello(version: int, name: str) -> bytes:

@@ -84,6 +84,21 @@ def test_an_image_that_cannot_be_had_is_not_the_clusters_fault(condition: condit
         condition(waiting("ImagePullBackOff"))
 
 
+def test_an_image_that_is_still_being_pulled() -> None:
+    creating, other = waiting("ContainerCreating"), {"uid": "another"}
+
+    def event(reason: str, message: str, involved: dict[str, str] | None = None) -> Object:
+        about = {"uid": creating.uid} if involved is None else involved
+        raw = {"metadata": {"name": "e"}, "reason": reason, "message": message, "involvedObject": about}
+        return Object.of(creating.client, raw, kinds.EVENT)
+
+    pulling, pulled = event("Pulling", 'Pulling image "img"'), event("Pulled", 'Successfully pulled image "img" in 1s')
+    assert conditions.being_pulled(creating, [pulling]).startswith("image img: ")
+    assert conditions.being_pulled(creating, [pulling, pulled]) == ""
+    assert conditions.being_pulled(creating, [event("Pulling", 'Pulling image "img"', other)]) == ""
+    assert conditions.being_pulled(pod(), [pulling]) == ""
+
+
 def test_jobs() -> None:
     succeeded = an(kinds.JOB, {"conditions": [{"type": "Complete", "status": "True"}]})
     gave_up = an(kinds.JOB, {"conditions": [{"type": "Failed", "status": "True", "reason": "Backoff", "message": "m"}]})

@@ -54,7 +54,8 @@ class Notes:
     failures: list[tuple[str, BaseException]] = field(default_factory=list)
     """What was raised, skips included, with the phase."""
     evidence: tuple[Attachment, ...] = ()
-    image_trouble: str = ""
+    in_the_way: str = ""
+    """Which of the surroundings failed, if any did."""
     lost: str = ""
     """Whether the connection to the API server was lost while it ran or shortly before."""
 
@@ -272,7 +273,7 @@ class Prover:
             return
         cluster, namespaces = self.config.stash[CLUSTER], steps.current.namespaces
         notes.evidence = bundle.collect(namespaces, cluster.client)
-        notes.image_trouble = _image_trouble(cluster, namespaces)
+        notes.in_the_way = _in_the_way(cluster, namespaces, notes.failures[-1][1])
 
 
 def begin(item: pytest.Item) -> None:
@@ -333,8 +334,8 @@ def judge(notes: Notes) -> tuple[Outcome, str]:
             return Outcome.ERROR, _shortened(f"{notes.lost}, so nothing was learned from: {where}{one_line(error)}")
         if where:
             return Outcome.ERROR, f"{where}{one_line(error)}"
-        if notes.image_trouble and not isinstance(error, SurroundingsError):
-            return Outcome.ERROR, notes.image_trouble
+        if notes.in_the_way and not isinstance(error, SurroundingsError):
+            return Outcome.ERROR, notes.in_the_way
         return _blame(error)
     if tried is not None and tried.failed:
         return Outcome.BROKEN, tried.longreprtext.strip().partition("\n")[0]
@@ -384,17 +385,35 @@ def _lacking(config: pytest.Config, error: BaseException) -> str:
         return ""
 
 
+def _in_the_way(cluster: Cluster, namespaces: list[str], error: BaseException) -> str:
+    """Which of the surroundings failed: an image of ours that is not there, or a quota of somebody else's."""
+    try:
+        return _image_trouble(cluster, namespaces) or _quota_of_others(cluster, namespaces, str(error))
+    except (ApiError, SurroundingsError):
+        return ""
+
+
 def _image_trouble(cluster: Cluster, namespaces: list[str]) -> str:
     """Why one of our images cannot be had in these namespaces; promises may use bad ones on purpose."""
     from clusterproof import kinds
-    from clusterproof.conditions import image_trouble
+    from clusterproof.conditions import being_pulled, image_trouble
 
-    try:
-        pods = [pod for name in namespaces for pod in cluster.list(kinds.POD, name)]
-    except (ApiError, SurroundingsError):
-        return ""
-    troubles = (image_trouble(pod) for pod in pods)
+    pods = [pod for name in namespaces for pod in cluster.list(kinds.POD, name)]
+    events = [event for name in namespaces for event in cluster.list(kinds.EVENT, name)]
+    troubles = (image_trouble(pod) or being_pulled(pod, events) for pod in pods)
     return next((found for found in troubles if found.startswith(tuple(f"image {x}:" for x in cluster.images.all))), "")
+
+
+def _quota_of_others(cluster: Cluster, namespaces: list[str], said: str) -> str:
+    """Which quota is exceeded that no promise has made."""
+    from clusterproof import kinds
+    from clusterproof.namespace import RUN_LABEL
+
+    if not (exceeded := re.search(r"exceeded quota: ([^,\s]+), requested: [^\n]*", said)):
+        return ""
+    quotas = [each for name in namespaces for each in cluster.list(kinds.RESOURCE_QUOTA, name)]
+    theirs = [each for each in quotas if each.name == exceeded[1] and RUN_LABEL not in each.labels]
+    return f"{theirs[0]}: {exceeded[0]}" if theirs else ""
 
 
 def _below_suites(item: pytest.Item) -> Path:

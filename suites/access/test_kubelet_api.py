@@ -83,6 +83,10 @@ def _codes(pod: Object, urls: list[str], timeouts: Timeouts, header: str = "") -
         "curl",
         "-sk",
         "--parallel",
+        "--parallel-max",
+        "300",
+        "--connect-timeout",
+        "2",
         "--max-time",
         f"{timeouts.request / 3:g}",
         "-w",
@@ -91,7 +95,7 @@ def _codes(pod: Object, urls: list[str], timeouts: Timeouts, header: str = "") -
     command += ["-H", header] if header else []
     for url in urls:
         command += ["-o", "/dev/null", url]
-    lines = pod.exec(command, within=2 * timeouts.request).stdout.splitlines()
+    lines = pod.exec(command, within=2 * timeouts.request * (1 + len(urls) // 300)).stdout.splitlines()
     codes = dict(line.rsplit(" ", 1) for line in lines)
     missing = set(urls) - set(codes)
     assert not missing, f"curl in {pod} told nothing of {missing}, only {lines}"

@@ -12,7 +12,7 @@ import pytest
 
 from clusterproof import Cluster, Images, Namespace, Object, Timeouts, capabilities, consistently, eventually, kinds
 from clusterproof.conditions import equals, gone, has_address, ready
-from clusterproof.inside import in_url
+from clusterproof.inside import in_url, node_address
 from clusterproof.manifests import http_probe, pod, service
 
 Network = IPv4Network | IPv6Network
@@ -29,9 +29,9 @@ def test_address(namespace: Namespace, images: Images, timeouts: Timeouts) -> No
     """
     server = _serve(namespace, namespace.name, images, timeouts)
     web = namespace.create(service("web", type="LoadBalancer", selector={"app": server.name}))
-    address = _address(eventually(web, has_address, within=timeouts.rollout))
+    address = _address(eventually(web, has_address, within=timeouts.balancer))
     what = f"{web} is reached at {address}:80"
-    eventually(lambda: _ask(address, 80), equals(server.name), within=timeouts.rollout, describe=what)
+    eventually(lambda: _ask(address, 80), equals(server.name), within=timeouts.balancer, describe=what)
 
     def now() -> tuple[str, str]:
         return (kept := _address(web.read())), _ask(kept, 81)
@@ -39,14 +39,14 @@ def test_address(namespace: Namespace, images: Images, timeouts: Timeouts) -> No
     more = [*web.spec["ports"], {"name": "more", "port": 81, "targetPort": 8080}]
     web.patch({"spec": {"ports": more}})
     what = f"{web} keeps its address {address}, and is reached at port 81, too"
-    eventually(now, equals((address, server.name)), within=timeouts.rollout, describe=what)
+    eventually(now, equals((address, server.name)), within=timeouts.balancer, describe=what)
     consistently(web, _at(address), during=timeouts.steady, describe=f"keeps its address {address}")
 
     web.delete()
-    eventually(web, gone, within=timeouts.rollout)
+    eventually(web, gone, within=timeouts.balancer)
     # Others may be given the address at once.
     what = f"{address} does not lead to {server} any more"
-    eventually(lambda: _ask(address, 80), _not_by(server), within=timeouts.rollout, describe=what)
+    eventually(lambda: _ask(address, 80), _not_by(server), within=timeouts.balancer, describe=what)
 
 
 @pytest.mark.requires(capabilities.LOAD_BALANCER)
@@ -60,15 +60,15 @@ def test_source_ranges(namespace: Namespace, images: Images, timeouts: Timeouts)
     nobody, everybody = RANGES[open_one.spec["ipFamilies"][0]]
     web = namespace.create(service("web", type="LoadBalancer", spec={"loadBalancerSourceRanges": [nobody]}))
     address, open_address = (
-        _address(eventually(each, has_address, within=timeouts.rollout)) for each in (web, open_one)
+        _address(eventually(each, has_address, within=timeouts.balancer)) for each in (web, open_one)
     )
     read = functools.partial(_ask, open_address, 80)
-    eventually(read, equals("web"), within=timeouts.rollout, describe=f"{open_one} is reached at {open_address}")
+    eventually(read, equals("web"), within=timeouts.balancer, describe=f"{open_one} is reached at {open_address}")
 
     read = functools.partial(_ask, address, 80)
-    eventually(read, equals(""), within=timeouts.rollout, describe=f"{web} does not answer us at {address}")
+    eventually(read, equals(""), within=timeouts.balancer, describe=f"{web} does not answer us at {address}")
     web.patch({"spec": {"loadBalancerSourceRanges": [everybody]}})
-    eventually(read, equals("web"), within=timeouts.rollout, describe=f"{web} answers everybody at {address}")
+    eventually(read, equals("web"), within=timeouts.balancer, describe=f"{web} answers everybody at {address}")
 
 
 @pytest.mark.requires(capabilities.LOAD_BALANCER)
@@ -81,13 +81,13 @@ def test_client_address(
     """
     server = _serve(namespace, "web", images, timeouts, node=nodes[-1].name)
     web = namespace.create(service("web", type="LoadBalancer", spec={"externalTrafficPolicy": "Local"}))
-    address = _address(eventually(web, has_address, within=timeouts.rollout))
+    address = _address(eventually(web, has_address, within=timeouts.balancer))
     inside = [network for node in cluster.list(kinds.NODE) for network in _networks(node)]
 
     # As many as make it unlikely that each of them happened to come to the right node.
     what = f"20 of 20 connections to {web} at {address} come to {server}, which sees the client's address"
     seen = functools.partial(_seen_as, address, 20)
-    eventually(seen, _not_from(inside), within=timeouts.rollout, describe=what)
+    eventually(seen, _not_from(inside), within=timeouts.balancer, describe=what)
 
 
 @pytest.mark.requires(capabilities.SEVERAL_NODES)
@@ -107,7 +107,8 @@ def test_health_check_port(namespace: Namespace, nodes: list[Object], images: Im
     eventually(balancer, ready, within=timeouts.pod)
 
     port = web.spec["healthCheckNodePort"]
-    told = functools.partial(_told, balancer, [nodes[0], nodes[-1]], port)
+    addresses = [node_address(node, web) for node in (nodes[0], nodes[-1])]
+    told = functools.partial(_told, balancer, addresses, port)
     what = f"nodes with a pod of {web} answer 200 on port {port}, and others 503"
     eventually(told, equals(["200", "503"]), within=timeouts.propagation, describe=what)
     server.delete()
@@ -189,8 +190,7 @@ def _networks(node: Object) -> list[Network]:
     return [ip_network(each) for each in (*own, *(node.spec.get("podCIDRs") or []))]
 
 
-def _told(client: Object, nodes: list[Object], port: int) -> list[str]:
-    """The status with which each node answers a health check."""
-    inner = [each["address"] for node in nodes for each in node.status["addresses"] if each["type"] == "InternalIP"]
+def _told(client: Object, addresses: list[str], port: int) -> list[str]:
+    """The status with which a health check is answered at each address."""
     command = ["curl", "--silent", "--max-time", "3", "--output", "/dev/null", "--write-out", "%{http_code}"]
-    return [client.exec([*command, f"http://{in_url(address)}:{port}/"]).stdout for address in inner]
+    return [client.exec([*command, f"http://{in_url(address)}:{port}/"]).stdout for address in addresses]

@@ -23,24 +23,26 @@ RANGE = {"port": OTHER - 5, "endPort": OTHER + 5}
 """Has the second of them."""
 
 
-def test_default_deny(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+def test_default_deny(namespace: Namespace, some_nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
     """A policy that allows nothing MUST keep everybody from the pods it selects, on each node, until it is deleted.
+
+    Of many nodes it is shown on eight.
 
     It is followed when it is changed to allow everything, and nothing again. A node is not kept from its own pods: its
     kubelet sees whether they are ready.
 
     Source: https://kubernetes.io/docs/concepts/services-networking/network-policies/#default-policies
     """
-    names = [f"{role}-{number}" for role in ("server", "client") for number in range(len(nodes))]
-    made = _pods(namespace, nodes, images, timeouts, *names)
-    servers, clients = made[: len(nodes)], made[len(nodes) :]
+    names = [f"{role}-{number}" for role in ("server", "client") for number in range(len(some_nodes))]
+    made = _pods(namespace, some_nodes, images, timeouts, *names)
+    servers, clients = made[: len(some_nodes)], made[len(some_nodes) :]
     who = dict.fromkeys(clients, servers)
     open = {f"{client.name} to {server.name}:8080" for client in clients for server in servers}
     _allowed(who, open, timeouts)
 
     closed = namespace.create(network_policy("closed", types=["Ingress"]))
     _allowed(who, set(), timeouts)
-    (late,) = _pods(namespace, nodes, images, timeouts, "server-late")
+    (late,) = _pods(namespace, some_nodes, images, timeouts, "server-late")
     _allowed({client: [late] for client in clients}, set(), timeouts)
 
     closed.patch({"spec": {"ingress": [{}]}})

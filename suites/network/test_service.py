@@ -239,7 +239,7 @@ def test_node_port(namespace: Namespace, nodes: list[Object], images: Images, ti
     _await([server, outsider], timeouts)
 
     requests, datagrams = (port["nodePort"] for port in web.spec["ports"])
-    addresses = [_address(node, web) for node in nodes]
+    addresses = [inside.node_address(node, web) for node in nodes]
     tcp = {f"http://{inside.in_url(address)}:{requests}/hostname": {"server"} for address in addresses}
     _served(outsider, tcp, timeouts)
     udp = {inside.datagram(address, datagrams, "hostname"): {"server"} for address in addresses}
@@ -261,7 +261,7 @@ def test_external_traffic_policy(namespace: Namespace, nodes: list[Object], imag
     outsider = namespace.create(_on_network_of(nodes[-1], images))
     _await([near, far, outsider], timeouts)
 
-    url = f"http://{inside.in_url(_address(nodes[0], web))}:{web.spec['ports'][0]['nodePort']}"
+    url = f"http://{inside.in_url(inside.node_address(nodes[0], web))}:{web.spec['ports'][0]['nodePort']}"
     _served(outsider, {f"{url}/hostname": {"near"}}, timeouts)
     seen = outsider.exec(["curl", "--silent", "--max-time", "5", "--write-out", " %{local_ip}", f"{url}/clientip"])
     source, own = seen.stdout.rsplit(" ", 1)
@@ -298,12 +298,6 @@ def _peer(name: str, images: Images, node: Object) -> dict[str, Any]:
 def _on_network_of(node: Object, images: Images) -> dict[str, Any]:
     """A pod that asks with the address of its node, as somebody outside of the pod network does."""
     return pod("outsider", images.agnhost, args=["pause"], node=node.name, spec={"hostNetwork": True})
-
-
-def _address(node: Object, to: Object) -> str:
-    """The address of a node that is of a Service's family."""
-    inner = [each["address"] for each in node.status["addresses"] if each["type"] == "InternalIP"]
-    return str(next(address for address in inner if (":" in address) == (":" in to.spec["clusterIP"])))
 
 
 def _port(name: str, number: int, target: int | str = 8080, protocol: str = "TCP") -> dict[str, Any]:

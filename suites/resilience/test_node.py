@@ -74,7 +74,7 @@ def test_at_most_one(
     Source: https://kubernetes.io/docs/tasks/run-application/force-delete-stateful-set-pod/#statefulset-considerations
     """
     lost = nodes[-1]
-    spec = {"tolerations": manifests.LEAVE_AT_ONCE, "affinity": manifests.rather_on(lost.name)}
+    spec = {"tolerations": manifests.LEAVE_AT_ONCE, "affinity": manifests.rather_on(lost.name, nodes[0].name)}
     only = namespace.create(manifests.stateful_set("only", images.agnhost, args=["pause"], spec=spec))
     (first,) = eventually(only.pods(), _one_on(lost), within=timeouts.pod)
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 
 from clusterproof import (
+    Cluster,
     Images,
     Namespace,
     Object,
@@ -38,7 +39,15 @@ PERIOD = 10
 ONE_BY_ONE = {"policies": [{"type": "Pods", "value": 1, "periodSeconds": PERIOD}]}
 
 
-def test_cpu(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+@pytest.fixture
+def patience(cluster: Cluster, timeouts: Timeouts) -> float:
+    """Seconds for an autoscaler to follow a change of load."""
+    answer = cluster.client.request("GET", kinds.NODE_METRICS.path())
+    served = cluster.list(kinds.NODE_METRICS) if answer.status == 200 else []
+    return load.patience(served, timeouts.scale)
+
+
+def test_cpu(namespace: Namespace, images: Images, patience: float, timeouts: Timeouts) -> None:
     """A HorizontalPodAutoscaler MUST keep as many pods as their CPU use asks for, and never fewer than its minimum.
 
     Pods request 120m and are to use 40 % of that. One of them burns 120m, so three pods are needed. Then none burns
@@ -56,14 +65,14 @@ def test_cpu(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     with watching(namespace.select(kinds.DEPLOYMENT)) as history:
         load.burn(burning, 120)
         with load.needed(burning, 120):
-            eventually(scaler, _settled(3, 2.5, "DesiredWithinRange"), within=timeouts.scale)
+            eventually(scaler, _settled(3, 2.5, "DesiredWithinRange"), within=patience)
         load.burn(burning, 0)
-        eventually(scaler, _settled(2, 0, "TooFewReplicas"), within=timeouts.scale)
+        eventually(scaler, _settled(2, 0, "TooFewReplicas"), within=patience)
 
     history.every(replicas_between(2, 4))
 
 
-def test_memory(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+def test_memory(namespace: Namespace, images: Images, patience: float, timeouts: Timeouts) -> None:
     """A HorizontalPodAutoscaler MUST follow the memory use of its pods up to its maximum, and take none away at once.
 
     Pods request 24Mi and are to use 100 % of that. One of them holds 60Mi, so three pods are needed, and the maximum of
@@ -80,17 +89,17 @@ def test_memory(namespace: Namespace, images: Images, timeouts: Timeouts) -> Non
 
     with watching(namespace.select(kinds.DEPLOYMENT)) as history:
         load.hold(holding, 60)
-        eventually(scaler, _settled(2, (60 + FILES) / 24, "TooManyReplicas"), within=timeouts.scale)
+        eventually(scaler, _settled(2, (60 + FILES) / 24, "TooManyReplicas"), within=patience)
         load.hold(holding, 0)
-        eventually(scaler, has_condition("AbleToScale", reason="ScaleDownStabilized"), within=timeouts.scale)
+        eventually(scaler, has_condition("AbleToScale", reason="ScaleDownStabilized"), within=patience)
         consistently(scaler, _wants(2), during=PERIOD, describe="takes no pod away at once")
         scaler.patch({"spec": {"behavior": DOWN_AT_ONCE}})
-        eventually(scaler, _settled(1, FILES / 24, "DesiredWithinRange"), within=timeouts.scale)
+        eventually(scaler, _settled(1, FILES / 24, "DesiredWithinRange"), within=patience)
 
     history.every(replicas_between(1, 2))
 
 
-def test_behaviour(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+def test_behaviour(namespace: Namespace, images: Images, patience: float, timeouts: Timeouts) -> None:
     """A HorizontalPodAutoscaler MUST add and remove pods no faster than its policies allow, none too soon, and say so.
 
     Memory use asks for four pods at once; the policy allows one more pod in each 10 s. Then it asks for one, and the
@@ -106,11 +115,11 @@ def test_behaviour(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
 
     with watching(namespace.select(kinds.HORIZONTAL_POD_AUTOSCALER)) as history:
         scaler = namespace.create(hpa("worker", target="worker", high=4, metrics=[MEMORY], behavior=slowly))
-        eventually(scaler, has_condition("ScalingLimited", reason="ScaleUpLimit"), within=timeouts.scale)
+        eventually(scaler, has_condition("ScalingLimited", reason="ScaleUpLimit"), within=patience)
         # Not until three pods run: on a busy node that takes longer than until the next step.
-        eventually(scaler, _wants(3), within=timeouts.scale)
+        eventually(scaler, _wants(3), within=patience)
         load.hold(holding, 0)
-        eventually(scaler, has_condition("AbleToScale", reason="ScaleDownStabilized"), within=timeouts.scale)
+        eventually(scaler, has_condition("AbleToScale", reason="ScaleDownStabilized"), within=patience)
     _one_by_one(history, 2, 3)
     # So long that the last step on the way up is no part of the first period on the way down.
     consistently(scaler, _wants(3), during=PERIOD, describe="takes no pod away for an hour")
@@ -118,7 +127,7 @@ def test_behaviour(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
 
     with watching(namespace.select(kinds.HORIZONTAL_POD_AUTOSCALER)) as history:
         scaler.patch({"spec": {"behavior": {"scaleDown": {**ONE_BY_ONE, "stabilizationWindowSeconds": 0}}}})
-        eventually(scaler, _wants_at_most(2), within=timeouts.scale)
+        eventually(scaler, _wants_at_most(2), within=patience)
     _one_by_one(history, *range(many, 1, -1))
 
 

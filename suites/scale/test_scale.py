@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -43,8 +42,6 @@ OLDEST = 60
 """Seconds that may have passed since the time that a metric is about."""
 PAUSE = 4
 """Seconds between two questions to a kubelet, which measures about every ten."""
-LONGEST = 600
-"""Seconds of the longest time for a metric to be about that is waited for."""
 
 
 def test_metrics(
@@ -66,7 +63,7 @@ def test_metrics(
         eventually(burner, running, within=timeouts.pod)
     pod_metrics, what = namespace.select(kinds.POD_METRICS).read, "metrics of pods tell what they use"
     some = eventually(pod_metrics, _some, within=timeouts.metrics, describe="there are metrics of pods")
-    patience = timeouts.metrics + 2 * min(LONGEST, max(_seconds(metric["window"]) for metric in some))
+    patience = load.patience(some, timeouts.metrics)
     busy = eventually(pod_metrics, _tell_the_use(burners), within=patience, describe=what)
     node_metrics = cluster.select(kinds.NODE_METRICS).read
     nodes_before = eventually(node_metrics, _some, within=timeouts.request, describe="there are metrics of nodes")
@@ -98,14 +95,8 @@ def _use(metric: Object) -> Use:
     """The use of a node, or of a pod's only container."""
     end = datetime.fromisoformat(metric["timestamp"]).timestamp()
     usage = metric.raw.get("usage") or metric["containers"][0]["usage"]
-    start = end - _seconds(metric["window"])
+    start = end - load.window(metric)
     return Use(start, end, load.quantity(usage["cpu"]), load.quantity(usage["memory"]) / 1024**2)
-
-
-def _seconds(duration: str) -> float:
-    """A duration as Go writes it: `10.012s`, `1m0s`."""
-    parts = re.findall(r"([\d.]+)(ms|h|m|s)", duration)
-    return sum(float(number) * {"h": 3600, "m": 60, "s": 1, "ms": 0.001}[unit] for number, unit in parts)
 
 
 def _tell_the_use(burners: list[Object], busy: Iterable[Object] = ()) -> Callable[[list[Object]], str | None]:

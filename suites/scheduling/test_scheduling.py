@@ -127,7 +127,8 @@ def test_node_preference(namespace: Namespace, nodes: list[Object], images: Imag
     free = [node for node in nodes if not node.spec.get("taints")] or nodes
     places = {f"{number}-{turn}": node for turn in range(3) for number, node in enumerate((free[0], free[-1]))}
     pods = {
-        name: namespace.create(_held(f"for-{name}", images, affinity=_preferred(node))) for name, node in places.items()
+        name: namespace.create(_held(f"for-{name}", images, affinity=_preferred(node, free[0], free[-1])))
+        for name, node in places.items()
     }
     nowhere = {"preference": {"matchExpressions": [_rule(HOST, "In", "nowhere")]}, "weight": 100}
     lenient = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [nowhere]}}
@@ -166,8 +167,7 @@ def test_pod_anti_affinity(namespace: Namespace, nodes: list[Object], images: Im
 
     Source: https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#inter-pod-affinity-and-anti-affinity
     """
-    apart = _required([_rule(HOST, "In", nodes[0].labels[HOST], nodes[-1].labels[HOST])])
-    apart["nodeAffinity"] |= _preferred(nodes[0])["nodeAffinity"]
+    apart = _preferred(nodes[0], nodes[0], nodes[-1])
     apart |= {"podAntiAffinity": _near("loner")}
     for number in range(3):
         namespace.create(_held(f"loner-{number}", images, app="loner", affinity=apart))
@@ -195,8 +195,7 @@ def test_topology_spread(namespace: Namespace, nodes: list[Object], images: Imag
         "whenUnsatisfiable": "DoNotSchedule",
         "labelSelector": {"matchLabels": {"app": "even"}},
     }
-    affinity = _required([_rule(HOST, "In", nodes[0].labels[HOST], nodes[-1].labels[HOST])])
-    affinity["nodeAffinity"] |= _preferred(nodes[0])["nodeAffinity"]
+    affinity = _preferred(nodes[0], nodes[0], nodes[-1])
     spec = {"topologySpreadConstraints": [constraint], "affinity": affinity}
 
     even = namespace.create(manifests.deployment("even", images.agnhost, replicas=4, spec=spec, **manifests.HELD))
@@ -291,10 +290,16 @@ def _required(*terms: list[dict[str, Any]]) -> dict[str, Any]:
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": selector}}
 
 
-def _preferred(node: Object) -> dict[str, Any]:
-    """Affinity to a node that outweighs how full nodes are."""
+def _preferred(node: Object, *among: Object) -> dict[str, Any]:
+    """Affinity to a node that outweighs how full nodes are; if among some, to these only.
+
+    Of very many nodes a scheduler looks at a part, and takes the best of that.
+    """
     wish = {"weight": 100, "preference": {"matchExpressions": [_rule(HOST, "In", node.labels[HOST])]}}
-    return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [wish]}}
+    candidates = sorted({each.labels[HOST] for each in among})
+    affinity = _required([_rule(HOST, "In", *candidates)]) if candidates else {"nodeAffinity": {}}
+    affinity["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"] = [wish]
+    return affinity
 
 
 def _near(app: str) -> dict[str, Any]:

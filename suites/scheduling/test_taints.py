@@ -209,14 +209,16 @@ def uncordoned(nodes: list[Object]) -> Iterator[Object]:
 
 @pytest.mark.requires(capabilities.SEVERAL_NODES)
 @pytest.mark.disruptive
-def test_drain(namespace: Namespace, uncordoned: Object, images: Images, timeouts: Timeouts) -> None:
+def test_drain(
+    namespace: Namespace, uncordoned: Object, nodes: list[Object], images: Images, timeouts: Timeouts
+) -> None:
     """A node that is cordoned and whose pods are evicted MUST become free of them without breaking their budget.
 
     It is what `kubectl drain` does; only the pods of this test are evicted.
 
     Source: https://kubernetes.io/docs/tasks/administer-cluster/safely-drain-node/
     """
-    spec = {"affinity": manifests.rather_on(uncordoned.name)}
+    spec = {"affinity": manifests.rather_on(uncordoned.name, nodes[-1].name)}
     slow = {"exec": {"command": ["true"]}, "initialDelaySeconds": 5}
     made = manifests.deployment("web", images.agnhost, replicas=2, args=["pause"], spec=spec, readiness=slow)
     web = namespace.create(made)
@@ -255,9 +257,9 @@ def test_drain_under_load(
 
     Source: https://kubernetes.io/docs/tasks/administer-cluster/safely-drain-node/
     """
-    linger = round(timeouts.propagation / 3)
-    patient = {"args": ["netexec", f"--delay-shutdown={linger}"], "grace": 4 * linger}
-    spec = {"affinity": manifests.rather_on(uncordoned.name)}
+    linger = round(timeouts.propagation)
+    patient = {"args": ["netexec", f"--delay-shutdown={linger}"], "grace": 2 * linger}
+    spec = {"affinity": manifests.rather_on(uncordoned.name, nodes[-1].name)}
     web = namespace.create(manifests.web("web", images.agnhost, replicas=2, spec=spec, **patient))
     url = url_of(namespace.create(manifests.service("web")))
     namespace.create(manifests.pod_disruption_budget("web", least=1))

@@ -75,7 +75,7 @@ def test_dynamic(namespace: Namespace, cluster: Cluster, images: Images, timeout
     pod = namespace.create(_pod("writer", images, script, further="other"))
     for each in (claim, other):
         eventually(each, phase("Bound"), within=timeouts.volume)
-    eventually(pod, succeeded, within=timeouts.pod)
+    eventually(pod, succeeded, within=timeouts.pod + timeouts.volume)
 
     volume = cluster.get(kinds.PERSISTENT_VOLUME, claim.spec["volumeName"])
     chosen = cluster.get(kinds.STORAGE_CLASS, claim.spec["storageClassName"])
@@ -106,7 +106,7 @@ def test_wait_for_first_consumer(namespace: Namespace, cluster: Cluster, images:
 
     pod = namespace.create(_pod("consumer", images, FILL))
     eventually(claim, phase("Bound"), within=timeouts.volume)
-    eventually(pod, succeeded, within=timeouts.pod)
+    eventually(pod, succeeded, within=timeouts.pod + timeouts.volume)
 
 
 @dynamic
@@ -120,7 +120,7 @@ def test_data_survives(
     claim = namespace.create(manifests.pvc("data"))
     writer = namespace.create(_pod("writer", images, f"{FILL}; {TELL}"))
     eventually(claim, phase("Bound"), within=timeouts.volume)
-    eventually(writer, succeeded, within=timeouts.pod)
+    eventually(writer, succeeded, within=timeouts.pod + timeouts.volume)
     written, first = _message(writer), writer.spec["nodeName"]
     writer.delete()
     eventually(writer, gone, within=timeouts.pod_end)
@@ -232,7 +232,7 @@ def test_reclaim(namespace: Namespace, cluster: Cluster, images: Images, timeout
     try:
         seen = volume.spec["persistentVolumeReclaimPolicy"]
         assert seen == policy, f"{volume} has the reclaim policy {seen}, its class {own.name} {policy}"
-        written = _message(eventually(pod, succeeded, within=timeouts.pod))
+        written = _message(eventually(pod, succeeded, within=timeouts.pod + timeouts.volume))
         pod.delete()
         claim.delete()
         eventually(claim, gone, within=timeouts.pod_end)
@@ -245,7 +245,7 @@ def test_reclaim(namespace: Namespace, cluster: Cluster, images: Images, timeout
         # Otherwise the storage behind a kept volume would be left for ever.
         if policy == "Retain" and volume.exists():
             volume.patch({"spec": {"persistentVolumeReclaimPolicy": "Delete"}})
-    eventually(volume, gone, within=timeouts.volume)
+    eventually(volume, gone, within=timeouts.volume_end)
 
 
 @dynamic
@@ -267,7 +267,7 @@ def test_ephemeral(namespace: Namespace, cluster: Cluster, images: Images, timeo
     pod.delete()
     eventually(claim, gone, within=timeouts.pod_end)
     if behind.spec["persistentVolumeReclaimPolicy"] == "Delete":
-        eventually(behind, gone, within=timeouts.volume)
+        eventually(behind, gone, within=timeouts.volume_end)
 
 
 def _reused(volume: Object, written: str, namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
