@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,9 +24,10 @@ from clusterproof import (
     eventually,
     kinds,
     manifests,
+    tls,
 )
 from clusterproof.certificates import self_signed
-from clusterproof.credentials import KUBELETS, SIGNER, Credentials, approval, claims_of, is_signed, unpadded
+from clusterproof.credentials import KUBELETS, LIFETIME, SIGNER, Credentials, approval, claims_of, is_signed, unpadded
 from clusterproof.errors import Hopeless, SurroundingsError
 from clusterproof.refusals import refused
 from clusterproof.rights import grant
@@ -37,6 +39,8 @@ REVIEW = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
 MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 FAILED = {"type": "Failed", "status": "True", "reason": "Clusterproof", "message": "It cannot be signed."}
 HOUR, DAY = 3600, 24 * 3600
+LONGEST = timedelta(seconds=LIFETIME, minutes=10)
+"""What a certificate may last: what was asked for, and what it may begin earlier so that no clock is behind it."""
 
 
 @pytest.mark.smoke
@@ -73,7 +77,8 @@ def test_root_authority(cluster: Cluster, timeouts: Timeouts) -> None:
 def test_certificates(cluster: Cluster, namespace: Namespace, credentials: Credentials) -> None:
     """A signing request that is approved MUST give a certificate by which its user is known, and no other may.
 
-    Not one that was only asked for or was denied, and not one for system:masters, the group that may do everything.
+    Not for longer than was asked for. Not one that was only asked for or was denied, and not one for system:masters,
+    the group that may do everything.
 
     Source: https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/
     """
@@ -82,7 +87,9 @@ def test_certificates(cluster: Cluster, namespace: Namespace, credentials: Crede
     condition = {"type": "Denied", "status": "True", "reason": "Clusterproof", "message": "It must not be signed."}
     denied.replace({**denied.raw, "status": {"conditions": [condition]}}, subresource="approval")
 
-    credentials.approved(cluster.create(credentials.signing_request(user)))
+    signed = credentials.approved(cluster.create(credentials.signing_request(user)))
+    made = tls.certificates(base64.b64decode(signed.status["certificate"]).decode())[0]
+    assert made.lifetime <= LONGEST, f"{signed} asks for {timedelta(seconds=LIFETIME)}, but was given {made.lifetime}"
     known = _who(credentials.certificate(user, groups))
 
     assert known["username"] == user, f"the certificate of {user} makes known {known}"
@@ -212,18 +219,8 @@ def test_bound_tokens(namespace: Namespace, images: Images, timeouts: Timeouts) 
     pod.delete(grace=0)
     doomed.delete()
 
-    eventually(
-        lambda: _status(with_pod),
-        conditions.equals(401),
-        within=timeouts.object,
-        describe=f"a token bound to {pod}, which is gone, is answered 401",
-    )
-    eventually(
-        lambda: _status(with_account),
-        conditions.equals(401),
-        within=timeouts.object,
-        describe=f"a token of {doomed}, which is gone, is answered 401",
-    )
+    _until_refused(with_pod, f"a token bound to {pod}, which is gone", timeouts)
+    _until_refused(with_account, f"a token of {doomed}, which is gone", timeouts)
     assert _status(free) == 200, f"{pod} is gone, and so is a token of {account} that is bound to nothing"
 
 
@@ -289,22 +286,22 @@ def test_in_pod(namespace: Namespace, images: Images, timeouts: Timeouts) -> Non
 def test_stored_tokens(namespace: Namespace, timeouts: Timeouts) -> None:
     """A Secret that asks for a service account's token MUST be given a working one, and go with the account.
 
+    No token outlives its Secret, whether that was deleted itself or went with the account.
+
     Source: https://kubernetes.io/docs/concepts/configuration/secret/#serviceaccount-token-secrets
     """
     account = namespace.create(manifests.service_account("account"))
-    manifest = manifests.secret("stored", type="kubernetes.io/service-account-token")
-    manifest["metadata"]["annotations"] = {"kubernetes.io/service-account.name": account.name}
-
-    stored = namespace.create(manifest)
-    eventually(stored, _holds("token", "ca.crt", "namespace"), within=timeouts.object)
-    token = base64.b64decode(stored["data"]["token"]).decode()
-    holder = namespace.client.as_user(str(account), token=token)
+    stored, lost = (namespace.create(_stored_token(name, account)) for name in ("stored", "lost"))
+    holder, loser = (_holder(secret, account, timeouts) for secret in (stored, lost))
     wanted = f"system:serviceaccount:{namespace}:account"
     # The server that checks a token may hear of its Secret a little later than the one that made it.
     eventually(lambda: _who(holder)["username"], conditions.equals(wanted), within=timeouts.propagation)
 
+    lost.delete()
+    _until_refused(loser, f"the token of {lost}, which was deleted", timeouts)
     account.delete()
     eventually(stored, conditions.gone, within=timeouts.object)
+    _until_refused(holder, f"the token of {stored}, which went with {account}", timeouts)
 
 
 def _is_refused_for_its_signer(answer: Response) -> str | None:
@@ -355,6 +352,25 @@ def _taken_for(client: Client, headers: dict[str, str]) -> str:
 
 def _status(client: Client) -> int:
     return client.request("GET", "/version").status
+
+
+def _stored_token(name: str, account: Object) -> dict[str, Any]:
+    """A Secret that asks for a token of a service account."""
+    manifest = manifests.secret(name, type="kubernetes.io/service-account-token")
+    manifest["metadata"]["annotations"] = {"kubernetes.io/service-account.name": account.name}
+    return manifest
+
+
+def _holder(secret: Object, account: Object, timeouts: Timeouts) -> Client:
+    """Whoever has the token of a service account that a Secret is given."""
+    eventually(secret, _holds("token", "ca.crt", "namespace"), within=timeouts.object)
+    return secret.client.as_user(str(account), token=base64.b64decode(secret["data"]["token"]).decode())
+
+
+def _until_refused(client: Client, what: str, timeouts: Timeouts) -> None:
+    """Wait until a token is good for nothing any more: a server may remember for some seconds what it has taken."""
+    refusal = conditions.equals(401)
+    eventually(partial(_status, client), refusal, within=timeouts.object, describe=f"{what}, is answered 401")
 
 
 def _token(

@@ -12,7 +12,7 @@ RESTRICTED = "node-restriction.kubernetes.io/clusterproof"
 
 
 def test_reads(namespace: Namespace, credentials: Credentials, images: Images, timeouts: Timeouts) -> None:
-    """A node MUST read the Secrets and ConfigMaps of pods that are bound to it while they are, and no others.
+    """A node MUST read the pods that are bound to it, their Secrets and ConfigMaps while they are, and no others.
 
     Shown by a node that does not exist, so that nothing runs.
 
@@ -22,19 +22,20 @@ def test_reads(namespace: Namespace, credentials: Credentials, images: Images, t
     node = credentials.certificate(f"system:node:{name}", [KUBELETS])
     mine, other = (namespace.create(manifests.secret(each, {"key": each})) for each in ("mine", "other"))
     config = namespace.create(manifests.config_map("mine"))
-    others = [("GET", path) for path in (mine.path, other.path, config.path, kinds.SECRET.path(namespace.name))]
-    others += [("GET", kinds.SECRET.path()), ("GET", kinds.CONFIG_MAP.path("kube-system"))]
-    answers = {path: node.request(method, path).status for method, path in others}
+    others = [mine.path, other.path, config.path, kinds.SECRET.path(namespace.name)]
+    others += [kinds.SECRET.path(), kinds.CONFIG_MAP.path("kube-system")]
+    others += [kinds.POD.path(), kinds.POD.path("kube-system"), _pods_on(f"{name}-next")]
+    answers = {path: node.request("GET", path).status for path in others}
     open_to_it = {path: status for path, status in answers.items() if status != 403}
     assert not open_to_it, f"{node.user}, to which no pod is bound, MUST be refused with 403, but: {open_to_it}"
 
     volumes = [{"name": "secret", "secret": {"secretName": "mine"}}, {"name": "config", "configMap": {"name": "mine"}}]
     pod = namespace.create(manifests.pod("pod", images.agnhost, volumes=volumes, spec={"nodeName": name}))
     try:
-        paths = (mine.path, config.path, pod.path)
+        paths = (mine.path, config.path, pod.path, _pods_on(name))
         eventually(
             lambda: [node.request("GET", path).status for path in paths],
-            conditions.equals([200, 200, 200]),
+            conditions.equals([200] * len(paths)),
             within=timeouts.propagation,
             describe=f"what {node.user} is answered for {pod} and what it uses",
         )
@@ -104,3 +105,8 @@ def test_pods(namespace: Namespace, credentials: Credentials, images: Images) ->
         node.delete(pod.path, query=DRY)
     with refused(f"{node.user} evicting {pod}, which is not its own,", 403, 404):
         node.post(pod.path + "/eviction", eviction, DRY)
+
+
+def _pods_on(node: str) -> str:
+    """Where the pods of a node are listed, as its kubelet does: nodes may list no others since Kubernetes 1.34."""
+    return f"{kinds.POD.path()}?fieldSelector=spec.nodeName={node}"

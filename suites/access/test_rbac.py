@@ -420,9 +420,10 @@ def test_unbound(namespace: Namespace, credentials: Credentials, timeouts: Timeo
 def test_broad_grants(cluster: Cluster) -> None:
     """No binding MUST let anybody without credentials see into the cluster or change it, or everybody take it over.
 
-    By reading secrets, writing pods, commands in them, kubelets, or in another's name. Nor a service account called
-    default, which every pod has by default, or all accounts of a namespace, all over the cluster; where they may not
-    read all configuration either.
+    By reading secrets, writing pods, commands in them, kubelets, or in another's name; or by writing volumes, which
+    may be parts of nodes, namespaces' labels, what is admitted, or approvals of certificates. Nor a service account
+    called default, which every pod has by default, or all accounts of a namespace, all over the cluster; where they
+    may not read all configuration either.
 
     Source: https://kubernetes.io/docs/concepts/security/rbac-good-practices/
     """
@@ -453,6 +454,11 @@ ANOTHER = {"impersonate", "escalate", "bind"}
 IDENTITIES = {"users", "groups", "serviceaccounts"}
 ENTRANCES = {"pods/exec", "pods/attach", "nodes/proxy", "serviceaccounts/token"}
 """Whoever has them can be what runs in a pod, whatever the verb: also reading takes commands to it."""
+LEVERS = {
+    *("persistentvolumes", "mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
+    *("mutatingadmissionpolicies", "validatingadmissionpolicies", "certificatesigningrequests/approval"),
+}
+"""Whoever writes them gets into nodes, into what others write, or at any certificate."""
 CORE = IDENTITIES | {
     *("*", "pods", "services", "secrets", "configmaps", "nodes", "namespaces", "endpoints", "events"),
     *("persistentvolumes", "persistentvolumeclaims", "replicationcontrollers", "resourcequotas", "limitranges"),
@@ -621,7 +627,9 @@ def _is_too_much(binding: Object, who: Subject, rule: Mapping[str, Any]) -> bool
         published = not everywhere and (rule.get("resourceNames") or binding.namespace == "kube-public")
         return writes or everything or not published
     another = bool(verbs & ANOTHER) or ("*" in verbs and bool(resources & IDENTITIES))
-    enters = bool(resources & ENTRANCES) or (writes and "pods" in resources)
+    enters = bool(resources & ENTRANCES) or (writes and bool(resources & ({"pods"} | LEVERS)))
+    # To make one of their own is given to everybody on some clusters; its labels say what its pods may do.
+    enters |= "namespaces" in resources and not verbs <= READING | {"create"}
     reads_all = everywhere and "configmaps" in resources and not rule.get("resourceNames")
     return (everything or reads_all or another or enters) and _is_many(who, everywhere=everywhere)
 

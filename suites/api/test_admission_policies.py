@@ -7,11 +7,25 @@ from typing import Any
 
 import pytest
 
-from clusterproof import Cluster, Namespace, Object, Response, Timeouts, capabilities, eventually, kinds, manifests
+from clusterproof import (
+    Cluster,
+    Namespace,
+    Object,
+    Response,
+    Timeouts,
+    capabilities,
+    conditions,
+    eventually,
+    kinds,
+    manifests,
+)
 from clusterproof.refusals import refused
 
 REGISTRATION = "admissionregistration.k8s.io/v1"
 WRITES = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["configmaps"]}
+NO_RED = {"expression": "object.?data.color != optional.of('red')", "message": "red is not allowed"}
+BY = "painter"
+"""A key that an expression takes for granted, and fails without."""
 
 
 def test_deny(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
@@ -49,7 +63,8 @@ def test_warn(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> Non
     quiet = _try(namespace, "blue")
 
     assert warned.status == 201, f"a policy that only warns refused a red ConfigMap with {warned.status}: {warned.text}"
-    assert "Warning" not in quiet.headers, f"a blue ConfigMap is warned about: {quiet.headers['Warning']}"
+    warning = quiet.headers.get("Warning", "")
+    assert "red is not allowed" not in warning, f"a blue ConfigMap is warned about: {warning}"
 
 
 def test_scope(cluster: Cluster, namespace: Namespace, namespaces: Callable[[], Namespace], timeouts: Timeouts) -> None:
@@ -68,6 +83,54 @@ def test_scope(cluster: Cluster, namespace: Namespace, namespaces: Callable[[], 
 
     other.create(manifests.config_map("item", {"color": "red"}))
     namespace.create(manifests.secret("item", {"color": "red"}))
+
+
+@pytest.mark.parametrize("policy", ["Fail", "Ignore"])
+def test_failure_policy(cluster: Cluster, namespace: Namespace, timeouts: Timeouts, policy: str) -> None:
+    """What a policy cannot be evaluated for MUST be refused where its failure policy is Fail, and let in with Ignore.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/#failure-policy
+    """
+    failing = {"expression": f"object.metadata.name != 'try' || object.data.{BY} == 'clusterproof'"}
+    rules = {"validations": [NO_RED, failing], "failurePolicy": policy}
+    _bound(cluster, namespace, "ValidatingAdmissionPolicy", rules, validationActions=["Deny"])
+    eventually(
+        lambda: _try(namespace, "red", **{BY: "clusterproof"}),
+        _is_refused,
+        within=timeouts.propagation,
+        describe=f"a red ConfigMap in {namespace}",
+    )
+
+    fine = _try(namespace, "blue", **{BY: "clusterproof"})
+    assert fine.status == 201, f"a ConfigMap that violates nothing is answered {fine.status}: {fine.text}"
+    eventually(
+        lambda: _try(namespace, "blue").status,
+        conditions.equals({"Fail": 422, "Ignore": 201}[policy]),
+        within=timeouts.propagation,
+        describe=f"what a ConfigMap that an expression fails for is answered under the failure policy {policy}",
+    )
+
+
+def test_parameters(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
+    """A policy with parameters MUST go by those that its binding names, as they are now.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/#parameter-resources
+    """
+    chosen, _ = (namespace.create(manifests.config_map(f"no-{each}", {"not": each})) for each in ("red", "green"))
+    rule = {"expression": "object.?data.color != optional.of(params.data['not'])", "message": "it is not allowed"}
+    parameters = {"paramKind": {"apiVersion": "v1", "kind": "ConfigMap"}, "validations": [rule]}
+    named = {"name": chosen.name, "namespace": namespace.name, "parameterNotFoundAction": "Deny"}
+    _bound(cluster, namespace, "ValidatingAdmissionPolicy", parameters, validationActions=["Deny"], paramRef=named)
+
+    def answers() -> dict[str, int]:
+        return {color: _try(namespace, color).status for color in ("red", "green", "blue")}
+
+    what = f"are those of a policy whose parameter is {chosen}"
+    only = conditions.equals({"red": 422, "green": 201, "blue": 201})
+    eventually(answers, only, within=timeouts.propagation, describe=what)
+    chosen.patch({"data": {"not": "blue"}})
+    only = conditions.equals({"red": 201, "green": 201, "blue": 422})
+    eventually(answers, only, within=timeouts.propagation, describe=f"{what}, which says blue by now")
 
 
 @pytest.mark.requires(capabilities.MUTATING_POLICIES)
@@ -115,8 +178,7 @@ def test_types(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> No
 
 def _bind(cluster: Cluster, namespace: Namespace, actions: list[str]) -> None:
     """Let no ConfigMap of the namespace be red."""
-    rule = {"expression": "object.?data.color != optional.of('red')", "message": "red is not allowed"}
-    _bound(cluster, namespace, "ValidatingAdmissionPolicy", {"validations": [rule]}, validationActions=actions)
+    _bound(cluster, namespace, "ValidatingAdmissionPolicy", {"validations": [NO_RED]}, validationActions=actions)
 
 
 def _bound(cluster: Cluster, namespace: Namespace, kind: str, spec: dict[str, Any], **binding: Any) -> None:
@@ -136,9 +198,9 @@ def _policy(cluster: Cluster, namespace: Namespace, kind: str, spec: dict[str, A
     )
 
 
-def _try(namespace: Namespace, color: str) -> Response:
+def _try(namespace: Namespace, color: str, **more: str) -> Response:
     """What creating a ConfigMap of a color comes to; nothing is stored."""
-    manifest = manifests.config_map("try", {"color": color})
+    manifest = manifests.config_map("try", {"color": color, **more})
     return namespace.client.request(
         "POST", kinds.CONFIG_MAP.path(namespace.name), body=manifest, query={"dryRun": "All"}
     )

@@ -14,7 +14,7 @@ Webhook = dict[str, Any]
 def test_mutating(cluster: Cluster, namespaces: Callable[[], Namespace], images: Images, timeouts: Timeouts) -> None:
     """Mutating webhooks MUST change what is written, each what the one before it made, and only where they are to.
 
-    Neither in a namespace nor of an object that their selectors leave out.
+    Neither in a namespace nor of an object that their selectors or conditions leave out.
 
     Source: https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/
     """
@@ -22,7 +22,8 @@ def test_mutating(cluster: Cluster, namespaces: Callable[[], Namespace], images:
     server = webhooks.serve(ours, images.agnhost, "webhook", within=timeouts.pod)
     call = server.client_config("/mutating-configmaps")
     not_spared = {"objectSelector": {"matchExpressions": [{"key": "spared", "operator": "DoesNotExist"}]}}
-    steps = [_webhook(f"{step}.clusterproof.dev", ours, call, **not_spared) for step in ("one", "two")]
+    not_exempt = {"matchConditions": [{"name": "not-exempt", "expression": "request.name != 'exempt'"}]}
+    steps = [_webhook(f"{step}.clusterproof.dev", ours, call, **not_spared, **not_exempt) for step in ("one", "two")]
     cluster.create(_configuration("MutatingWebhookConfiguration", ours.name, steps))
 
     asked = {"mutation-start": "yes"}
@@ -39,7 +40,8 @@ def test_mutating(cluster: Cluster, namespaces: Callable[[], Namespace], images:
     assert late == changed, f"by a patch it was changed to {late}, not {changed} as when it is created so"
     elsewhere = theirs.create(manifests.config_map("item", asked))
     spared = ours.create(manifests.config_map("spared", asked, labels={"spared": "yes"}))
-    for item in (elsewhere, spared):
+    exempt = ours.create(manifests.config_map("exempt", asked))
+    for item in (elsewhere, spared, exempt):
         assert item["data"] == asked, f"{item}, which no webhook is for, was changed to {item['data']}"
 
 
@@ -69,6 +71,28 @@ def test_validating(cluster: Cluster, namespaces: Callable[[], Namespace], image
     assert item.read()["data"] == {KEY: "allowed"}, f"a refused write changed {item}"
     assert not kept.read().deleting, f"{kept} is being deleted, although that was refused"
     theirs.create(bad)
+
+
+def test_timeout(cluster: Cluster, namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A webhook that takes longer than its timeout MUST be treated as one that does not answer.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#timeouts
+    """
+    server = webhooks.serve(namespace, images.agnhost, "webhook", within=timeouts.pod)
+    slow = server.client_config("/always-allow-delay-5s")
+    hooks = [
+        _webhook(f"{policy}.clusterproof.dev".lower(), namespace, slow, timeoutSeconds=1, failurePolicy=policy,
+            objectSelector={"matchLabels": {"policy": policy}})
+        for policy in ("Fail", "Ignore")
+    ]  # fmt: skip
+    cluster.create(_configuration("ValidatingWebhookConfiguration", namespace.name, hooks))
+    _until_refused(namespace, {}, timeouts, by=(500,), policy="Fail")
+
+    with refused("a ConfigMap whose webhook takes 5 s, and has 1 s to answer, under the policy Fail", 500) as refusal:
+        namespace.create(manifests.config_map("fail", labels={"policy": "Fail"}))
+    assert "fail.clusterproof.dev" in refusal.message, f"the refusal MUST name the webhook: {refusal.message}"
+    let_in = namespace.create(manifests.config_map("ignore", labels={"policy": "Ignore"}))
+    assert let_in.exists(), f"{let_in}, whose webhook may be ignored, was not stored"
 
 
 def test_failure_policy(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
+
+import pytest
 
 from clusterproof import ApiError, Client, Images, Namespace, Object, Timeouts, conditions, eventually, kinds, manifests
 from clusterproof.refusals import refused
@@ -12,6 +15,16 @@ from clusterproof.refusals import refused
 DRY = {"dryRun": "All"}
 COUNTED = "count/leases.coordination.k8s.io"
 """Of Leases a fresh namespace has none, whatever else the cluster puts into it."""
+_PLAIN: dict[str, Any] = {}
+_ASKING: dict[str, Any] = {"resources": {"requests": {"cpu": "1m"}}}
+_ENDING: dict[str, Any] = {"spec": {**manifests.PARKED, "activeDeadlineSeconds": 3600}}
+SCOPES: Mapping[str, tuple[dict[str, Any], ...]] = {
+    "BestEffort": (_PLAIN, _PLAIN, _ASKING, _ASKING),
+    "NotBestEffort": (_ASKING, _ASKING, _PLAIN, _PLAIN),
+    "Terminating": (_ENDING, _ENDING, _PLAIN, _PLAIN),
+    "NotTerminating": (_PLAIN, _PLAIN, _ENDING, _ENDING),
+}
+"""For each scope of a quota two pods that are in it, and two that are not."""
 
 
 def test_limit(namespace: Namespace, timeouts: Timeouts) -> None:
@@ -92,6 +105,29 @@ def test_resources(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
     eventually(lambda: _refusal(namespace, images, few), conditions.equals(""), within=timeouts.object)
 
 
+@pytest.mark.parametrize("scope", SCOPES)
+def test_scopes(namespace: Namespace, images: Images, timeouts: Timeouts, scope: str) -> None:
+    """A ResourceQuota with a scope MUST count the pods that are in it, and hold no others to its limit.
+
+    Source: https://kubernetes.io/docs/concepts/policy/resource-quotas/#quota-scopes
+    """
+    first, second, *others = (
+        manifests.pod(name, images.agnhost, **{"spec": manifests.PARKED, **options})
+        for name, options in zip(("first", "second", "other", "another"), SCOPES[scope], strict=True)
+    )
+    quota = namespace.create(_quota("tight", scopes=[scope], pods="1"))
+    eventually(quota, _uses("pods", 0), within=timeouts.object)
+
+    _counted(namespace, quota, timeouts, first)
+    for other in others:
+        told = _refusal_of(partial(namespace.create, other))
+        assert not told, f"{quota} is for {scope} pods, and a pod that is not one MUST be let in, but: {told}"
+    with refused(f"a second {scope} pod under {quota}") as refusal:
+        namespace.create(second)
+    told = "exceeded quota: tight, requested: pods=1, used: pods=1, limited: pods=1"
+    assert told in refusal.message, f"the refusal MUST say {told!r}, but it says {refusal.message!r}"
+
+
 def test_limit_range(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """A LimitRange MUST give a container the requests and limits it does not name, and refuse what is out of bounds.
 
@@ -116,12 +152,38 @@ def test_limit_range(namespace: Namespace, images: Images, timeouts: Timeouts) -
         assert bound in refusal.message, f"the refusal MUST say {bound!r}, but it says {refusal.message!r}"
 
 
+def test_limit_range_types(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A LimitRange for pods or claims MUST refuse what asks for more: a pod's containers together, a claim alone.
+
+    Source: https://kubernetes.io/docs/concepts/policy/limit-range/
+    """
+    limits = [{"type": "Pod", "max": {"cpu": "1"}}, {"type": "PersistentVolumeClaim", "max": {"storage": "1Gi"}}]
+    manifest = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "bounds"}, "spec": {"limits": limits}}
+    namespace.create(manifest)
+    resources = {"requests": {"cpu": "600m"}, "limits": {"cpu": "600m"}}
+    beside = [manifests.container("beside", images.agnhost, resources=resources)]
+    small, large = (manifests.pod("pod", images.agnhost, resources=resources, beside=each) for each in ([], beside))
+    little, much = (manifests.pvc("claim", size) for size in ("1Gi", "2Gi"))
+
+    # Whoever admits them follows LimitRanges by a watch, so the first may come too early.
+    for what, too_much, told in (
+        ("a pod of two containers with 600m of CPU each", large, "maximum cpu usage per Pod is 1"),
+        ("a claim of 2Gi", much, "maximum storage usage per PersistentVolumeClaim is 1Gi"),
+    ):
+        tried = partial(_refusal_of, partial(namespace.would_store, too_much))
+        eventually(tried, _says(told), within=timeouts.propagation, describe=f"{what} under LimitRange bounds")
+    for fitting in (small, little):
+        told = _refusal_of(partial(namespace.would_store, fitting))
+        assert not told, f"a {fitting['kind']} within the limits {limits} MUST be let in, but: {told}"
+
+
 def _lease(name: str) -> dict[str, Any]:
     return manifests.custom_object(kinds.LEASE, name)
 
 
-def _quota(name: str, **hard: str) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name}, "spec": {"hard": hard}}
+def _quota(name: str, *, scopes: Sequence[str] = (), **hard: str) -> dict[str, Any]:
+    spec = {"hard": hard, "scopes": list(scopes)}
+    return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name}, "spec": spec}
 
 
 def _uses(resource: str, number: int | str) -> conditions.Condition:
@@ -147,12 +209,13 @@ def _let_in(namespace: Namespace, manifest: dict[str, Any], timeouts: Timeouts) 
     )
 
 
-def _counted(namespace: Namespace, quota: Object, timeouts: Timeouts) -> Object:
-    """A first Lease, which `quota` counts. One that comes before its admission knows the quota is let in uncounted."""
+def _counted(namespace: Namespace, quota: Object, timeouts: Timeouts, pod: dict[str, Any] | None = None) -> Object:
+    """A first Lease or pod, which `quota` counts. One that comes before admission knows that is let in uncounted."""
+    wanted, counted = (pod, "pods") if pod else (_lease("first"), COUNTED)
 
     def create() -> tuple[Object, str | None]:
-        first = namespace.create(_lease("first"))
-        missing = _uses(COUNTED, 1)(quota.read())
+        first = namespace.create(wanted)
+        missing = _uses(counted, 1)(quota.read())
         if missing:
             first.delete()
         return first, missing
@@ -161,7 +224,8 @@ def _counted(namespace: Namespace, quota: Object, timeouts: Timeouts) -> Object:
         """The quota counts what was let in."""
         return made[1]
 
-    return eventually(create, is_counted, within=timeouts.propagation, describe=f"the first Lease under {quota}")[0]
+    what = f"the first {wanted['kind']} under {quota}"
+    return eventually(create, is_counted, within=timeouts.propagation, describe=what)[0]
 
 
 def _create(client: Client, namespace: Namespace, number: int) -> bool:
@@ -183,8 +247,13 @@ def _dry_pod(namespace: Namespace, images: Images, resources: dict[str, Any] | N
 
 def _refusal(namespace: Namespace, images: Images, resources: dict[str, Any]) -> str:
     """What the server says to such a pod; empty when it is let in."""
+    return _refusal_of(lambda: _dry_pod(namespace, images, resources))
+
+
+def _refusal_of(write: Callable[[], object]) -> str:
+    """What the server says to a write; empty when it is let in."""
     try:
-        _dry_pod(namespace, images, resources)
+        write()
     except ApiError as refusal:
         if refusal.status != 403:
             raise

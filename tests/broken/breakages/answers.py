@@ -269,6 +269,7 @@ def preconditions_ignored(subject: Subject) -> Damage:
 @breakage(
     breaks={
         "api/crud_conflict/validation": r"that is invalid in \S+ MUST be refused with 422, but it was accepted",
+        "api/crud_conflict/size": r"with more than 1 MiB of data MUST be refused with .*, but it was accepted",
         "api/admission_policies/deny": r"a red ConfigMap in \S+: not within",
         "extend/crd/ratcheting": r"too big for the tightened schema is refused: not within",
     },
@@ -311,6 +312,41 @@ def deletions_late(subject: Subject) -> Damage:
         until, was = doomed.get(path, (0.0, b""))
         if request.method == "GET" and answer.status == 404 and time.monotonic() < until:
             return Answer(200, answer.headers, was)
+        return answer
+
+    with through(subject, exchange=exchange) as arguments:
+        yield arguments
+
+
+@breakage(
+    breaks={"api/crud_conflict/size": r"a ConfigMap with 900 kB MUST be stored, but: 413"},
+    keeps=["api/crud_conflict/stale_write"],
+)
+def large_writes_refused(subject: Subject) -> Damage:
+    """What is written may have 256 KiB at most."""
+
+    def exchange(request: Request, ask: Ask) -> Answer:
+        if len(request.body) > 256 * 1024:
+            return Answer(413, {"Content-Type": "text/plain"}, b"request entity too large")
+        return ask(request)
+
+    with through(subject, exchange=exchange) as arguments:
+        yield arguments
+
+
+@breakage(
+    breaks={"api/crud_conflict/size": r"ConfigMap \S+/large was written with 900 kB of lines, but is read with \d+"},
+    keeps=["api/crud_conflict/verbs"],
+)
+def large_answers_cut(subject: Subject) -> Damage:
+    """Of a long value only the first 64 KiB are told."""
+
+    def exchange(request: Request, ask: Ask) -> Answer:
+        answer = ask(request)
+        if request.method == "GET" and "/configmaps/" in request.path and len(answer.body) > 256 * 1024:
+            told = json.loads(answer.body)
+            told["data"] = {key: value[: 64 * 1024] for key, value in told["data"].items()}
+            answer.body = json.dumps(told).encode()
         return answer
 
     with through(subject, exchange=exchange) as arguments:

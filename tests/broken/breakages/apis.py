@@ -213,6 +213,28 @@ def _ignore_selectors(configuration: dict[str, Any]) -> None:
         webhook.pop("objectSelector", None)
 
 
+def _ignore_conditions(configuration: dict[str, Any]) -> None:
+    for webhook in configuration["webhooks"]:
+        webhook.pop("matchConditions", None)
+
+
+def _be_patient(configuration: dict[str, Any]) -> None:
+    for webhook in configuration["webhooks"]:
+        webhook["timeoutSeconds"] = 30
+
+
+def _ignore_errors(policy: dict[str, Any]) -> None:
+    policy["spec"]["failurePolicy"] = "Ignore"
+
+
+def _refuse_on_errors(policy: dict[str, Any]) -> None:
+    policy["spec"]["failurePolicy"] = "Fail"
+
+
+def _forget_how_long(request: dict[str, Any]) -> None:
+    request["spec"].pop("expirationSeconds", None)
+
+
 def _convert_nothing(definition: dict[str, Any]) -> None:
     definition["spec"].pop("conversion", None)
 
@@ -250,6 +272,46 @@ rewritten_on_the_way(
     keeps=["api/admission_webhooks/validating"],
 )
 rewritten_on_the_way(
+    "webhook_conditions_ignored",
+    "Webhooks are called for objects that their conditions leave out.",
+    "mutatingwebhookconfigurations",
+    _ignore_conditions,
+    breaks={"api/admission_webhooks/mutating": r"ConfigMap \S+/exempt, which no webhook is for, was changed"},
+    keeps=["api/admission_webhooks/validating"],
+)
+rewritten_on_the_way(
+    "webhook_timeouts_ignored",
+    "Webhooks are waited for, however little time they have.",
+    "validatingwebhookconfigurations",
+    _be_patient,
+    breaks={"api/admission_webhooks/timeout": r"is refused: not within .* it is answered with 201"},
+    keeps=["api/admission_webhooks/failure_policy"],
+)
+rewritten_on_the_way(
+    "policy_errors_ignored",
+    "What a policy cannot be evaluated for is let in, whatever its failure policy.",
+    "validatingadmissionpolicies",
+    _ignore_errors,
+    breaks={"api/admission_policies/failure_policy[Fail]": r"the failure policy Fail: not within .* 201, not 422"},
+    keeps=["api/admission_policies/deny", "api/admission_policies/failure_policy[Ignore]"],
+)
+rewritten_on_the_way(
+    "policy_errors_refused",
+    "What a policy cannot be evaluated for is refused, whatever its failure policy.",
+    "validatingadmissionpolicies",
+    _refuse_on_errors,
+    breaks={"api/admission_policies/failure_policy[Ignore]": r"the failure policy Ignore: not within .* 422, not 201"},
+    keeps=["api/admission_policies/deny", "api/admission_policies/failure_policy[Fail]"],
+)
+rewritten_on_the_way(
+    "certificates_for_a_year",
+    "Certificates are good for as long as the cluster likes, for however short a time they were asked for.",
+    "certificatesigningrequests",
+    _forget_how_long,
+    breaks={"access/credentials/certificates": r"asks for 1 day, 0:00:00, but was given \d+ days"},
+    keeps=["access/credentials/tokens"],
+)
+rewritten_on_the_way(
     "conversion_webhook_not_called",
     "Custom objects are given out in another version without being converted.",
     "customresourcedefinitions",
@@ -257,6 +319,27 @@ rewritten_on_the_way(
     breaks={"extend/conversion/webhook": r"objects of stable\.example\.com/v1 are"},
     keeps=["extend/conversion/migration"],
 )
+
+
+@breakage(
+    breaks={"api/admission_policies/parameters": r"which says blue by now: not within .*'red': 422"},
+    keeps=["api/admission_policies/deny"],
+)
+def policy_parameters_never_change(subject: Subject) -> Damage:
+    """Policies keep the parameters that they had first, here that something is not to be red."""
+
+    def exchange(request: Request, ask: Ask) -> Answer:
+        if request.method == "POST" and "/validatingadmissionpolic" in request.path:
+            made = json.loads(request.body)
+            for field in ("paramKind", "paramRef"):
+                made["spec"].pop(field, None)
+            for rule in made["spec"].get("validations", []):
+                rule["expression"] = rule["expression"].replace("params.data['not']", "'red'")
+            request.body = json.dumps(made).encode()
+        return ask(request)
+
+    with through(subject, exchange=exchange) as arguments:
+        yield arguments
 
 
 @breakage(

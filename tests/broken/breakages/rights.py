@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clusterproof import manifests
+from clusterproof.credentials import KUBELETS
 
 from ..registry import Damage, breakage
 from ..subject import SYSTEM, Subject
@@ -92,6 +93,44 @@ granted(
     manifests.subject("User", "system:serviceaccount:default:default"),
     breaks=_grants("system:serviceaccount:default:default", "secrets"),
     keeps=["access/rbac/unbound"],
+)
+granted(
+    "everybody_changes_what_is_written",
+    "Everybody known may have webhooks called that change what others write.",
+    manifests.rbac_rule(["create"], ["mutatingwebhookconfigurations"], groups=["admissionregistration.k8s.io"]),
+    EVERYBODY,
+    breaks=_grants("system:authenticated", "mutatingwebhookconfigurations"),
+)
+granted(
+    "everybody_approves_certificates",
+    "Everybody known may approve requests for certificates.",
+    manifests.rbac_rule(["update"], ["certificatesigningrequests/approval"], groups=["certificates.k8s.io"]),
+    EVERYBODY,
+    breaks=_grants("system:authenticated", "certificatesigningrequests/approval"),
+    keeps=["access/rbac/unbound"],
+)
+granted(
+    "everybody_labels_namespaces",
+    "Everybody known may change namespaces, and with their labels what pods in them may do.",
+    manifests.rbac_rule(["patch"], ["namespaces"]),
+    EVERYBODY,
+    breaks=_grants("system:authenticated", "namespaces") | _told("namespaces"),
+)
+granted(
+    "default_account_makes_volumes",
+    "Pods with the service account that they have by default may make volumes of any folder of a node.",
+    manifests.rbac_rule(["create"], ["persistentvolumes"]),
+    DEFAULT,
+    breaks=_grants("default", "persistentvolumes"),
+    keeps=["access/rbac/unbound"],
+)
+granted(
+    "nodes_read_all_pods",
+    "Every node may read the pods of all others.",
+    manifests.rbac_rule(["get", "list", "watch"], ["pods"]),
+    manifests.subject("Group", KUBELETS),
+    breaks={"access/node_isolation/reads": r"no pod is bound, MUST be refused with 403, but: .*/pods\S*': 200"},
+    keeps=["access/node_isolation/pods"],
 )
 
 

@@ -216,6 +216,49 @@ admission_off(
 )
 
 
+def bounds_rewritten(
+    name: str, meaning: str, resource: str, expression: str, *, breaks: Mapping[str, str], keeps: Sequence[str]
+) -> None:
+    """Register a breakage: something that a ResourceQuota or LimitRange says is not done."""
+
+    @breakage(name=name, meaning=meaning, breaks=breaks, keeps=keeps)
+    def rewrite(subject: Subject) -> Damage:
+        with subject.mutating(resource, expression, patch="JSONPatch"):
+            yield []
+
+
+def _limits(condition: str) -> str:
+    """CEL: only those limits of a LimitRange for which a condition holds."""
+    kept = f"object.spec.limits.filter(each, {condition})"
+    return f'[JSONPatch{{op: "replace", path: "/spec/limits", value: {kept}}}]'
+
+
+bounds_rewritten(
+    "quota_scopes_ignored",
+    "A ResourceQuota holds for all pods, whatever its scope.",
+    "v1/resourcequotas",
+    'has(object.spec.scopes) ? [JSONPatch{op: "remove", path: "/spec/scopes"}] : []',
+    breaks={"api/quota/scopes": r"is for \w+ pods, and a pod that is not one MUST be let in, but: .*exceeded quota"},
+    keeps=["api/quota/resources"],
+)
+bounds_rewritten(
+    "limits_of_pods_ignored",
+    "A LimitRange holds for each container and each claim, and not for pods.",
+    "v1/limitranges",
+    _limits('each.type != "Pod"'),
+    breaks={"api/quota/limit_range_types": r"a pod of two containers .*: not within .*per Pod is 1.* it is let in"},
+    keeps=["api/quota/limit_range"],
+)
+bounds_rewritten(
+    "limits_of_claims_ignored",
+    "A LimitRange holds for pods and their containers, and not for claims.",
+    "v1/limitranges",
+    _limits('each.type != "PersistentVolumeClaim"'),
+    breaks={"api/quota/limit_range_types": r"a claim of 2Gi .*: not within .*per PersistentVolumeClaim.* it is let in"},
+    keeps=["api/quota/limit_range"],
+)
+
+
 @breakage(
     breaks={"scheduling/taints/default_tolerations": r"stays on a lost node too long or not: .*86400"},
     keeps=["scheduling/taints/no_execute"],
@@ -383,6 +426,28 @@ def editors_edit_no_deployments(subject: Subject) -> Damage:
         role["rules"] = [rule for rule in role["rules"] if "deployments" not in rule["resources"]]
 
     with subject.changed(kinds.CLUSTER_ROLE, "system:aggregate-to-edit", "", change):
+        yield []
+
+
+@breakage(
+    breaks={
+        "access/credentials/stored_tokens": r"the token of Secret \S+/lost, which was deleted, .*: not within .*200"
+    },
+    keeps=["access/credentials/bound_tokens"],
+)
+def stored_tokens_never_end(subject: Subject) -> Damage:
+    """Tokens that were stored in a Secret stay good when it is gone, and its service account with it."""
+    with subject.flagged(SERVER, "service-account-lookup", "false"):
+        yield []
+
+
+@breakage(
+    breaks={"health/apis": r"'autoscaling/v1': 'it is stable, and discovery does not name it'"},
+    keeps=["health/livez", "api/namespaces/isolation"],
+)
+def stable_version_off(subject: Subject) -> Damage:
+    """The API server does not serve a version that is stable."""
+    with subject.flagged(SERVER, "runtime-config", "autoscaling/v1=false"):
         yield []
 
 
