@@ -17,6 +17,7 @@ from clusterproof import (
     Timeouts,
     capabilities,
     case,
+    consistently,
     eventually,
     hollow,
     kinds,
@@ -31,6 +32,9 @@ TOLERATED = {
     for name in ("not-ready", "unreachable", "disk-pressure", "memory-pressure", "pid-pressure", "unschedulable")
 }
 """Taints that every pod of a DaemonSet tolerates."""
+
+LONG = 500
+"""Seconds, more than any promise lasts."""
 
 Label = Callable[[Object, bool], None]
 
@@ -222,6 +226,23 @@ def test_rollback(namespace: Namespace, nodes: list[Object], images: Images, tim
     assert numbers == [2, 3], f"{agent}: its revisions are {numbers}, not 2 and 3"
 
 
+def test_min_ready_seconds(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A ready pod of a DaemonSet MUST NOT count as available before it was ready for minReadySeconds.
+
+    Source: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/daemon-set-v1/#DaemonSetSpec
+    """
+    more, spec = {"minReadySeconds": LONG}, {"affinity": manifests.only_on(nodes[0].name)}
+    agent = namespace.create(manifests.daemon_set("agent", images.agnhost, args=["pause"], more=more, spec=spec))
+
+    eventually(agent, _has_ready_pods, within=timeouts.rollout)
+    said = f"{agent}: its pod is available as soon as it is ready: {agent.status}"
+    assert not agent.status.get("numberAvailable"), said
+    consistently(agent, _has_no_available_pods, during=timeouts.steady)
+
+    agent.patch({"spec": {"minReadySeconds": 0}})
+    eventually(agent, rolled_out, within=timeouts.rollout)
+
+
 def _key(namespace: Namespace) -> str:
     """Of a label that nobody else uses."""
     return f"clusterproof.dev/{namespace}"
@@ -318,6 +339,16 @@ def _meant_for(number: int) -> Condition:
 
     meant_for.__name__ = f"is meant for {number} nodes"
     return meant_for
+
+
+def _has_ready_pods(agent: Object) -> str | None:
+    if agent.status.get("observedGeneration", 0) < agent.generation:
+        return f"its controller has not seen generation {agent.generation}"
+    return None if agent.status.get("numberReady") else "it has no ready pod"
+
+
+def _has_no_available_pods(agent: Object) -> str | None:
+    return "its pod is available" if agent.status.get("numberAvailable") else None
 
 
 def _at_most_surging(agent: Object, old: set[str], surge: int) -> ListCondition:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from clusterproof import Images, Namespace, Object, Timeouts, case, eventually, kinds, manifests, watching
+from clusterproof import Images, Namespace, Object, Timeouts, case, consistently, eventually, kinds, manifests, watching
 from clusterproof.conditions import all_ready, complete, failed, gone, has_condition, settled, without
+from clusterproof.inside import said
 
 TELL = "echo $JOB_COMPLETION_INDEX $(hostname) > /dev/termination-log"
 
@@ -45,12 +46,12 @@ def test_completion(namespace: Namespace, images: Images, timeouts: Timeouts, mo
     phases = [pod.status["phase"] for pod in pods.states[-1]]
     assert phases == ["Succeeded"] * 3, f"{job} is complete, and the phases of its pods are {phases}"
     assert job.status.get("succeeded") == 3, f"{job}: its status tells of {job.status}"
-    said = sorted(_message(pod) for pod in pods.states[-1])
+    told = sorted(_message(pod) for pod in pods.states[-1])
     if mode == "Indexed":
-        assert said == ["0 sum-0", "1 sum-1", "2 sum-2"], f"{job}: its pods gave index and host name as {said}"
+        assert told == ["0 sum-0", "1 sum-1", "2 sum-2"], f"{job}: its pods gave index and host name as {told}"
         assert job.status.get("completedIndexes") == "0-2", f"{job}: its status tells of {job.status}"
     else:
-        assert said == [pod.name for pod in pods.states[-1]], f"{job}: its pods gave their host names as {said}"
+        assert told == [pod.name for pod in pods.states[-1]], f"{job}: its pods gave their host names as {told}"
 
 
 @pytest.mark.parametrize(
@@ -112,6 +113,73 @@ def test_failed_indexes(namespace: Namespace, images: Images, timeouts: Timeouts
 
     outcome = {key: job.status.get(key) for key in ("failedIndexes", "completedIndexes", "failed", "succeeded")}
     assert outcome == {"failedIndexes": "0", "completedIndexes": "1", "failed": 1, "succeeded": 1}, f"{job}: {outcome}"
+
+
+def test_max_failed_indexes(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A Job with maxFailedIndexes MUST fail as soon as more of its indexes have failed, and try no other one.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/#backoff-limit-per-index
+    """
+    more = {"completionMode": "Indexed", "backoffLimitPerIndex": 0, "maxFailedIndexes": 0}
+    with watching(namespace.pods()) as pods:
+        job = namespace.create(manifests.job("all", images.agnhost, completions=2, command=["false"], more=more))
+        eventually(job, failed, within=timeouts.job)
+
+    assert job.condition("Failed")["reason"] == "MaxFailedIndexesExceeded", f"{job}: {job.condition('Failed')}"
+    tried = {pod.name for state in pods.states for pod in state}
+    assert len(tried) == 1, f"{job}: {len(tried)} pods were tried, and the first that failed was one too many"
+    assert job.status.get("failedIndexes") == "0", f"{job}: its status tells of {job.status}"
+
+
+def test_fail_index(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A Job whose failure policy says FailIndex MUST give up the index of a pod that fails so, and go on with others.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/#backoff-limit-per-index
+    """
+    rule = {"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [42]}}
+    policy = {"backoffLimitPerIndex": 1, "podFailurePolicy": {"rules": [rule]}}
+    script = ["sh", "-c", "test $JOB_COMPLETION_INDEX != 0 || exit 42"]
+    more = {"completionMode": "Indexed", **policy}
+    job = namespace.create(manifests.job("part", images.agnhost, completions=2, command=script, more=more))
+
+    eventually(job, has_condition("Failed", reason="FailedIndexes"), within=timeouts.job)
+
+    outcome = {key: job.status.get(key) for key in ("failedIndexes", "completedIndexes", "failed", "succeeded")}
+    wanted = {"failedIndexes": "0", "completedIndexes": "1", "failed": 1, "succeeded": 1}
+    assert outcome == wanted, f"{job}: its index 0 is not to be tried again, and its status tells of {outcome}"
+
+
+def test_replacement(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A Job with podReplacementPolicy Failed MUST NOT count or replace a pod that is to end before it has ended.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-replacement-policy
+    """
+    command = ["sh", "-c", "trap '' TERM; until test -e /tmp/end; do sleep 0.5; done; exit 1"]
+    more = {"podReplacementPolicy": "Failed"}
+    job = namespace.create(manifests.job("work", images.agnhost, command=command, more=more))
+    (first,) = eventually(job.pods(), all_ready(1), within=timeouts.pod)
+
+    first.delete(grace=round(2 * timeouts.pod))
+    eventually(job, _waits_for_the_end, within=timeouts.object)
+    consistently(job, _waits_for_the_end, during=timeouts.steady)
+
+    said(first, "touch /tmp/end")
+    eventually(job.pods(), without(first, settled(1)), within=timeouts.pod_end + timeouts.job)
+
+
+def test_managed_by(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A Job that names somebody else as the one who manages it MUST be left alone by the cluster's own controller.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/#delegation-of-managing-a-job-object-to-external-controller
+    """
+    nobody = {"managedBy": "clusterproof.dev/nobody"}
+    other = namespace.create(manifests.job("others", images.agnhost, more=nobody, spec=manifests.PARKED))
+    own = namespace.create(manifests.job("own", images.agnhost, spec=manifests.PARKED))
+
+    eventually(own.pods(), settled(1), within=timeouts.object)
+    consistently(namespace.select(kinds.JOB, "app=others"), _untouched, during=timeouts.steady)
+    pods = namespace.pods("app=others").read()
+    assert not pods, f"{other} is somebody else's, and was given {', '.join(map(str, pods))}"
 
 
 def test_success_policy(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -185,6 +253,19 @@ def test_ttl(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     eventually(brief, gone, within=1 + timeouts.object)
     eventually(namespace.pods("batch.kubernetes.io/job-name=brief"), gone, within=timeouts.pod_end)
     assert lasting.exists(), f"{lasting} is to stay for an hour after its end, and has gone away"
+
+
+def _waits_for_the_end(job: Object) -> str | None:
+    """A pod of it is to end, and has not been counted as failed yet, nor has another one been made."""
+    counts = {key: job.status.get(key, 0) for key in ("terminating", "active", "failed")}
+    uncounted = (job.status.get("uncountedTerminatedPods") or {}).get("failed")
+    if counts == {"terminating": 1, "active": 0, "failed": 0} and not uncounted:
+        return None
+    return "its pods: " + ", ".join(f"{number} {key}" for key, number in counts.items())
+
+
+def _untouched(jobs: list[Object]) -> str | None:
+    return "; ".join(f"{job} has the status {job.status}" for job in jobs if job.status) or None
 
 
 def _failure(job: Object) -> dict[str, Any]:

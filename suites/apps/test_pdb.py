@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from clusterproof import Images, Namespace, Object, Timeouts, eventually, manifests
-from clusterproof.conditions import Condition, all_ready, gone, ready, settled, without
+from clusterproof.conditions import Condition, all_ready, gone, ready, running, settled, without
 
 GATE = "clusterproof.dev/healthy"
-"""Condition without which the pods of `test_max_unavailable` are not ready."""
+"""Condition without which pods are not ready, until a test says so or for good."""
 
 
 def test_eviction(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -57,14 +57,35 @@ def test_max_unavailable(namespace: Namespace, images: Images, timeouts: Timeout
     _lets_in(budget, second)
 
 
+def test_unhealthy_pods(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A pod that runs and is not ready MUST be evicted past a budget without room only where that has AlwaysAllow.
+
+    With IfHealthyBudget it stays, as there are fewer healthy pods than there have to be.
+
+    Source: https://kubernetes.io/docs/tasks/run-application/configure-pdb/#unhealthy-pod-eviction-policy
+    """
+    manifest = manifests.pod_disruption_budget("web", least=1)
+    manifest["spec"]["unhealthyPodEvictionPolicy"] = "IfHealthyBudget"
+    budget = namespace.create(manifest)
+    gates = {"readinessGates": [{"conditionType": GATE}]}
+    web = namespace.create(manifests.pod("web", images.agnhost, args=["pause"], spec=gates))
+    eventually(web, running, within=timeouts.pod)
+    eventually(budget, _allows(0, healthy=0), within=timeouts.object)
+    _refuses(budget, web)
+
+    budget.patch({"spec": {"unhealthyPodEvictionPolicy": "AlwaysAllow"}})
+    eventually(budget, _allows(0, healthy=0), within=timeouts.object)
+    _lets_in(budget, web, because="protects no pod that is not ready")
+
+
 def _make_healthy(pod: Object) -> None:
     healthy = [{"type": GATE, "status": "True"}]
     pod.patch({"status": {"conditions": healthy}}, type="strategic", subresource="status")
 
 
-def _lets_in(budget: Object, pod: Object) -> None:
+def _lets_in(budget: Object, pod: Object, *, because: str = "has room") -> None:
     answer = pod.evict()
-    assert answer.status == 201, f"{budget} has room, and the eviction of {pod} got {answer.status}: {answer.text}"
+    assert answer.status == 201, f"{budget} {because}, and the eviction of {pod} got {answer.status}: {answer.text}"
 
 
 def _refuses(budget: Object, pod: Object) -> None:

@@ -14,6 +14,7 @@ from clusterproof import (
     Timeouts,
     capabilities,
     case,
+    consistently,
     eventually,
     inside,
     kinds,
@@ -34,6 +35,8 @@ from clusterproof.conditions import (
 )
 from clusterproof.hold import HOLD, held
 
+LONG = 500
+"""Seconds, more than any promise lasts."""
 END = "That is all."
 """The last line that a pod of `test_identity` prints."""
 
@@ -195,6 +198,46 @@ def test_on_delete(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
     assert _image(new) == images.agnhost, f"{new} was made by the old template"
 
 
+def test_min_ready_seconds(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A StatefulSet MUST NOT go on to its next pod before the one before has been ready for minReadySeconds.
+
+    Until then that one does not count as available.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#minimum-ready-seconds
+    """
+    more = {"minReadySeconds": LONG}
+    db = namespace.create(manifests.stateful_set("db", images.agnhost, replicas=2, args=["pause"], more=more))
+
+    eventually(db, _has_ready_pods, within=timeouts.rollout)
+    assert not db.status.get("availableReplicas"), f"{db}: its pod is available as soon as it is ready: {db.status}"
+    consistently(
+        db.pods(), settled(1), during=timeouts.steady, describe=f"of {db}, whose first is not available, number 1"
+    )
+
+    db.patch({"spec": {"minReadySeconds": 0}})
+    eventually(db, rolled_out, within=timeouts.rollout)
+
+
+def test_revision_history(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A StatefulSet MUST keep as many old ControllerRevisions as revisionHistoryLimit says, the newest ones.
+
+    Source: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/stateful-set-v1/#StatefulSetSpec
+    """
+    limit = {"revisionHistoryLimit": 1}
+    db = namespace.create(manifests.stateful_set("db", images.agnhost, replicas=0, args=["pause"], more=limit))
+    for turn in ("2", "3", "4"):
+        eventually(db, rolled_out, within=timeouts.object)
+        main = {"name": "main", "env": [{"name": "TURN", "value": turn}]}
+        db.patch({"spec": {"template": {"spec": {"containers": [main]}}}}, type="strategic")
+    eventually(db, rolled_out, within=timeouts.object)
+
+    def kept(revisions: list[Object]) -> str | None:
+        numbers = sorted(each["revision"] for each in revisions)
+        return None if numbers == [3, 4] else f"revisions {', '.join(map(str, numbers))} exist, not 3 and 4"
+
+    eventually(namespace.select(kinds.CONTROLLER_REVISION, "app=db"), kept, within=timeouts.object)
+
+
 def test_start_ordinal(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """A StatefulSet MUST number its pods from its start ordinal.
 
@@ -314,6 +357,12 @@ def _gives_way_only_to(db: Object, lower: str, upper: str, image: str) -> ListCo
 
 def _complete(log: str) -> str | None:
     return None if END in log else f"it ends with {log[-100:]!r}"
+
+
+def _has_ready_pods(db: Object) -> str | None:
+    if db.status.get("observedGeneration", 0) < db.generation:
+        return f"its controller has not seen generation {db.generation}"
+    return None if db.status.get("readyReplicas") else "it has no ready pod"
 
 
 def _updated(number: int, ready: int = 0) -> Condition:

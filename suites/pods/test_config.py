@@ -13,6 +13,8 @@ from clusterproof.inside import said
 from clusterproof.refusals import refused
 
 SECRET = "s3cret"
+MOUNTED = ("plain", "safe", "self")
+"""Volumes of a reader: a ConfigMap, a Secret, and what it is told about itself."""
 
 
 def test_sources(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -61,7 +63,7 @@ def test_sources(namespace: Namespace, images: Images, timeouts: Timeouts) -> No
         **{"ADDRESS": pod.status["podIP"], "NODE": node, "LIMIT": "96", "TOGETHER": f"reader on {node}"},
         **{"EVERY_colour": "blue", "EVERY_shape": "round"},
     }
-    environment = dict(line.split("=", 1) for line in said(pod, "env").splitlines() if "=" in line)
+    environment = _environment(pod)
     _same({name: environment.get(name) for name in expected}, expected, f"the environment of {pod}")
     expected = {"plain/colour": "blue", "plain/shape": "round", "safe/password": SECRET, "safe/deep/open": "yes"}
     _same({path: said(pod, f"cat /{path}") for path in expected}, expected, f"the files of {pod}")
@@ -70,53 +72,56 @@ def test_sources(namespace: Namespace, images: Images, timeouts: Timeouts) -> No
     assert 'clusterproof.dev/kind="reader"' in said(pod, "cat /self/labels"), f"{pod} does not find its labels"
 
 
-def test_live_update(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+def test_live_update(namespace: Namespace, some_nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
     """Mounted ConfigMaps, Secrets and facts about the pod MUST follow their changes; the environment does not.
 
-    How soon is up to the kubelet. It looks again when the pod changes, so its annotation is changed all the time.
+    How soon is up to the kubelet. It looks again when the pod changes, so its annotation is changed all the time. Shown
+    on each node, of many on eight.
 
     Source: https://kubernetes.io/docs/concepts/configuration/configmap/#mounted-configmaps-are-updated-automatically
     """
     plain = namespace.create(manifests.config_map("plain", {"value": "old"}))
     safe = namespace.create(manifests.secret("safe", {"value": "old"}))
-    label = [{"path": "value", "fieldRef": {"fieldPath": "metadata.labels['value']"}}]
-    volumes = [
-        {"name": "plain", "configMap": {"name": "plain"}},
-        {"name": "safe", "secret": {"secretName": "safe"}},
-        {"name": "self", "downwardAPI": {"items": label}},
-    ]
-    places = {volume["name"]: f"/{volume['name']}/value" for volume in volumes}
-    mounts = [{"name": name, "mountPath": f"/{name}"} for name in places]
-    part = {"name": "plain", "mountPath": "/part", "subPath": "value"}
-    variable = _from("VALUE", "configMapKeyRef", name="plain", key="value")
-    container = {"volumeMounts": [*mounts, part], "env": [variable]}
-    pod = namespace.create(
-        manifests.pod(
-            "reader", images.agnhost, args=["pause"], labels={"value": "old"}, volumes=volumes, container=container
-        )
-    )
-    eventually(pod, ready, within=timeouts.pod)
-    assert said(pod, "cat /*/value") == "oldoldold"
+    pods = [namespace.create(_reader(f"reader-{number}", images, node)) for number, node in enumerate(some_nodes)]
+    for pod in pods:
+        eventually(pod, ready, within=timeouts.pod)
+        found = _mounted(pod)
+        assert set(found.values()) == {"old"}, f"{pod} finds {found} in its volumes, not what is in their sources: old"
 
     plain.patch({"data": {"value": "new"}})
     safe.patch({"stringData": {"value": "new"}})
-    pod.patch({"metadata": {"labels": {"value": "new"}}})
+    for pod in pods:
+        pod.patch({"metadata": {"labels": {"value": "new"}}})
 
     nudges = count()
 
-    def files() -> dict[str, str]:
-        pod.patch({"metadata": {"annotations": {"clusterproof.dev/nudge": str(next(nudges))}}})
-        return {path: said(pod, f"cat {path}") for path in places.values()}
+    def files() -> dict[str, dict[str, str]]:
+        nudge = {"metadata": {"annotations": {"clusterproof.dev/nudge": str(next(nudges))}}}
+        return {f"{pod} on {pod.spec['nodeName']}": _mounted(pod.patch(nudge)) for pod in pods}
 
-    def follow(found: dict[str, str]) -> str | None:
-        stale = [path for path, value in found.items() if value != "new"]
-        return (
-            f"{', '.join(stale)} still {'hold' if len(stale) > 1 else 'holds'} what was there before" if stale else None
-        )
+    eventually(files, _are_new, within=timeouts.rollout, describe="of the readers follow their sources")
+    for pod in pods:
+        kept = said(pod, "echo $VALUE; cat /part").split()
+        assert kept == ["old", "old"], f"{pod}: environment and subPath are what they were at its start, but are {kept}"
 
-    eventually(files, follow, within=timeouts.rollout, describe=f"of {pod} follow their sources")
-    kept = said(pod, "echo $VALUE; cat /part").split()
-    assert kept == ["old", "old"], f"{pod}: environment and subPath are what they were at its start, but are {kept}"
+
+def test_service_variables(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container MUST find address and port of the Services that were there before it, where its pod asks for them.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+    """
+    web = namespace.create(manifests.service("web", port=8765))
+    address = web.spec["clusterIP"]
+    expected = {"WEB_SERVICE_HOST": address, "WEB_SERVICE_PORT": "8765", "WEB_SERVICE_PORT_MAIN": "8765"}
+    links = {"enableServiceLinks": True}
+    for turn in range(3):  # its kubelet may not have heard of the Service when it starts the container
+        pod = namespace.create(manifests.pod(f"linked-{turn}", images.agnhost, args=["pause"], spec=links))
+        eventually(pod, ready, within=timeouts.pod)
+        environment = _environment(pod)
+        if environment.keys() >= expected.keys():
+            break
+
+    _same({name: environment.get(name) for name in expected}, expected, f"the environment of {pod}")
 
 
 def test_missing(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -161,6 +166,46 @@ def test_immutable(namespace: Namespace, kind: str) -> None:
     found.patch({"metadata": {"labels": {"may": "change"}}})
 
     assert found.read().raw["data"] == before, f"{found} is immutable, and its data was changed"
+
+
+def _reader(name: str, images: Images, node: Object) -> dict[str, Any]:
+    """A pod on a node that has the value of each source in a file that follows it, and that of one also in others."""
+    label = [{"path": "value", "fieldRef": {"fieldPath": "metadata.labels['value']"}}]
+    volumes = [
+        {"name": "plain", "configMap": {"name": "plain"}},
+        {"name": "safe", "secret": {"secretName": "safe"}},
+        {"name": "self", "downwardAPI": {"items": label}},
+    ]
+    mounts = [{"name": name, "mountPath": f"/{name}"} for name in MOUNTED]
+    part = {"name": "plain", "mountPath": "/part", "subPath": "value"}
+    variable = _from("VALUE", "configMapKeyRef", name="plain", key="value")
+    return manifests.pod(
+        name,
+        images.agnhost,
+        args=["pause"],
+        labels={"value": "old"},
+        node=node.name,
+        volumes=volumes,
+        container={"volumeMounts": [*mounts, part], "env": [variable]},
+    )
+
+
+def _mounted(pod: Object) -> dict[str, str]:
+    """The value that a reader finds in each of its volumes."""
+    lines = said(pod, f"for name in {' '.join(MOUNTED)}; do cat /$name/value; echo; done").splitlines()
+    return dict(zip(MOUNTED, lines, strict=True))
+
+
+def _are_new(found: dict[str, dict[str, str]]) -> str | None:
+    stale = {where: [name for name, value in values.items() if value != "new"] for where, values in found.items()}
+    told = (
+        f"{where} still holds what was there before in {', '.join(names)}" for where, names in stale.items() if names
+    )
+    return "; ".join(told) or None
+
+
+def _environment(pod: Object) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in said(pod, "env").splitlines() if "=" in line)
 
 
 def _from(variable: str, source: str, **where: Any) -> dict[str, Any]:

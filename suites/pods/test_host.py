@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import secrets
@@ -13,9 +14,14 @@ from clusterproof import Cluster, Images, Namespace, Object, Timeouts, eventuall
 from clusterproof.conditions import gone, ready
 from clusterproof.running.proving import Unsupported
 
+LONGEST_HOST_NAME = 64
+"""Characters that a kernel takes."""
+
 
 def test_names(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """A pod MUST have the host name, further names of hosts, and name servers that it is given.
+
+    Its host name is its full name where it asks for that.
 
     Source: https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/#pod-s-dns-policy
     """
@@ -32,9 +38,7 @@ def test_names(namespace: Namespace, images: Images, timeouts: Timeouts) -> None
         },
     }
     pod = namespace.create(manifests.pod("named", images.agnhost, args=["pause"], spec=spec))
-    as_node = namespace.create(manifests.pod("as-node", images.agnhost, args=["pause"], spec={"dnsPolicy": "Default"}))
-    for each in (pod, as_node):
-        eventually(each, ready, within=timeouts.pod)
+    eventually(pod, ready, within=timeouts.pod)
 
     name = inside.said(pod, "hostname").strip()
     assert name == "me", f"{pod}: its host name is {name}, not me"
@@ -45,6 +49,14 @@ def test_names(namespace: Namespace, images: Images, timeouts: Timeouts) -> None
     resolver = [line.split() for line in inside.said(pod, "cat /etc/resolv.conf").splitlines() if line.strip()]
     wanted = [["nameserver", "192.0.2.53"], ["options", "ndots:2"], ["search", "example", "sub.example"]]
     assert sorted(resolver) == wanted, f"{pod}: its resolv.conf says {resolver}, not {wanted}"
+
+    # No kernel takes a longer name, and a pod that is to have one would wait for ever.
+    wanted_name = own[1] if len(own[1]) <= LONGEST_HOST_NAME else "me"
+    spec = {"hostname": "me", "subdomain": "us", "setHostnameAsFQDN": wanted_name != "me", "dnsPolicy": "Default"}
+    as_node = namespace.create(manifests.pod("as-node", images.agnhost, args=["pause"], spec=spec))
+    eventually(as_node, ready, within=timeouts.pod)
+    name = inside.said(as_node, "hostname").strip()
+    assert name == wanted_name, f"{as_node}: its host name is {name}, not {wanted_name}"
     of_node = inside.said(as_node, "cat /etc/resolv.conf")
     assert f"{namespace}.svc." not in of_node, f"{as_node}: it has the cluster's names, not its node's: {of_node}"
     # Where a kubelet is told of no file, it writes that.
@@ -89,30 +101,30 @@ def test_host_network(
 def test_host_port(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
     """A port of a pod that is mapped to its node MUST be reached at the node's address, and is one pod's at a time.
 
+    Two nodes have such a port each, where there are two.
+
     Source: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#ports
     """
-    port = 20000 + secrets.randbelow(8000)
-    ports = {"ports": [{"containerPort": 8080, "hostPort": port}]}
-    server = namespace.create(
-        manifests.pod("server", images.agnhost, args=["netexec"], node=nodes[0].name, container=ports)
-    )
-    other = namespace.create(
-        manifests.pod("other", images.agnhost, args=["netexec"], node=nodes[-1].name, container={})
+    port = 20000 + 2 * secrets.randbelow(4000)
+    places = {"server": (nodes[0].name, port), "other": (nodes[-1].name, port + 1)}
+    server, other = (
+        namespace.create(manifests.pod(name, images.agnhost, args=["netexec"], node=node, container=_mapped(number)))
+        for name, (node, number) in places.items()
     )
     for pod in (server, other):
         eventually(pod, ready, within=timeouts.pod)
     second = namespace.create(
-        manifests.pod("second", images.agnhost, node=nodes[0].name, container=ports, **manifests.HELD)
+        manifests.pod("second", images.agnhost, node=nodes[0].name, container=_mapped(port), **manifests.HELD)
     )
 
-    address = server.status["hostIP"]
-    url = f"http://{inside.in_url(address)}:{port}/hostname"
-    eventually(
-        lambda: inside.fetch(other, [url])[url],
-        _holds("server"),
-        within=timeouts.propagation,
-        describe=f"{other} on {nodes[-1].name} asks {url}",
-    )
+    for client, pod in ((other, server), (server, other)):
+        url = f"http://{inside.in_url(pod.status['hostIP'])}:{places[pod.name][1]}/hostname"
+        eventually(
+            functools.partial(_answers, client, url),
+            _holds(pod.name),
+            within=timeouts.propagation,
+            describe=f"{client} on {client.spec['nodeName']} asks {url} of {pod} on {pod.spec['nodeName']}",
+        )
     eventually(second, _waits_for_ports, within=timeouts.object)
 
 
@@ -157,6 +169,15 @@ def test_static(namespace: Namespace, nodes: list[Object], images: Images, timeo
     finally:
         inside.said(writer, f"rm -f {file}")
     eventually(mirror, gone, within=timeouts.pod_end)
+
+
+def _mapped(port: int) -> dict[str, Any]:
+    """Of a container that serves at this port of its node."""
+    return {"ports": [{"containerPort": 8080, "hostPort": port}]}
+
+
+def _answers(client: Object, url: str) -> set[str]:
+    return inside.fetch(client, [url])[url]
 
 
 def _holds(wanted: str) -> Any:

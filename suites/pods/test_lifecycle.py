@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from itertools import pairwise
@@ -22,7 +23,8 @@ from clusterproof import (
     measure,
     watching,
 )
-from clusterproof.conditions import gone, phase, ready
+from clusterproof.conditions import gone, phase, ready, succeeded
+from clusterproof.inside import said
 
 DIARY = {"diary": "/diary"}
 EMPTY = {"name": "diary", "emptyDir": {}}
@@ -154,6 +156,59 @@ def test_last_words(namespace: Namespace, images: Images, timeouts: Timeouts) ->
     assert words == expected, f"{pod}: the termination messages of its containers are {words}, not {expected}"
 
 
+def test_active_deadline(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A pod MUST fail when it has been active for activeDeadlineSeconds, not before, and its containers end.
+
+    Source: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#lifecycle
+    """
+    seconds = 8
+    limit = {"activeDeadlineSeconds": seconds}
+    created = time.monotonic()
+    pod = namespace.create(manifests.pod("late", images.agnhost, args=["pause"], spec=limit))
+
+    eventually(pod, phase("Failed"), within=seconds + timeouts.pod)
+    lasted = time.monotonic() - created
+
+    assert pod.status.get("reason") == "DeadlineExceeded", f"{pod} failed, and says why as {pod.status.get('reason')}"
+    # It is active from a whole second on.
+    assert lasted >= seconds - 1, f"{pod} may be active for {seconds} s, and failed {lasted:.1f} s after its creation"
+    eventually(pod, _has_ended, within=timeouts.pod_end)
+
+
+def test_restart_on_failure(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container with restart policy OnFailure MUST be restarted when it has failed, and not when it has succeeded.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#restart-policy
+    """
+    main = _writes("main", images, "test -e /diary/log && exit 0; {}; exit 3")
+    spec = {"containers": [main], "volumes": [EMPTY], "restartPolicy": "OnFailure"}
+    pod = namespace.create(manifests.pod("tries", images.agnhost, spec=spec))
+
+    eventually(pod, succeeded, within=timeouts.pod + timeouts.recovery)
+
+    (status,) = pod.status["containerStatuses"]
+    seen = status["restartCount"], status["lastState"].get("terminated", {}).get("exitCode")
+    assert seen == (1, 3), f"{pod}: its container failed once, with 3, and its status tells of {status}"
+
+
+def test_shared_processes(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """Containers of a pod with shareProcessNamespace MUST see each other's processes.
+
+    Source: https://kubernetes.io/docs/tasks/configure-pod-container/share-process-namespace/
+    """
+    other = manifests.container("other", images.agnhost, command=["sleep", "98765"])
+    share = {"shareProcessNamespace": True}
+    pod = namespace.create(manifests.pod("shared", images.agnhost, args=["pause"], beside=[other], spec=share))
+    eventually(pod, ready, within=timeouts.pod)
+
+    # Some of them end while one looks at them.
+    look = "for each in /proc/[0-9]*; do tr '\\0' ' ' < $each/cmdline; echo; done 2> /dev/null; true"
+    for container, wanted in (("main", "sleep 98765"), ("other", "agnhost pause")):
+        seen = [line.strip() for line in said(pod, look, container=container).splitlines() if line.strip()]
+        there = any(wanted in line for line in seen)
+        assert there, f"{pod}: container {container} does not see {wanted!r} of the other one, but only {seen}"
+
+
 @pytest.mark.first
 def test_orphan(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """A pod whose node does not exist MUST be removed, although no kubelet says that it has ended.
@@ -220,6 +275,12 @@ def _ended(namespace: Namespace, pod: Object, within: float) -> tuple[dict[str, 
         for each in [*state.status["containerStatuses"], *state.status.get("initContainerStatuses", [])]:
             ended |= {each["name"]: each["state"]["terminated"]} if "terminated" in each["state"] else {}
     return ended, asked
+
+
+def _has_ended(pod: Object) -> str | None:
+    """None of its containers runs: those that never did cannot be told apart from those that have yet to be started."""
+    running = [each["name"] for each in pod.status.get("containerStatuses") or [] if "running" in each["state"]]
+    return f"{', '.join(running)} still runs" if running else None
 
 
 def _restarted(times: int) -> Any:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from clusterproof import Images, Namespace, Object, Timeouts, consistently, eventually, kinds, manifests
-from clusterproof.conditions import Condition, all_ready, endpoints, has_condition, ready
+from clusterproof.conditions import Condition, all_ready, endpoints, has_condition, ready, running
 from clusterproof.inside import said
 
 _SERVE = """
@@ -109,6 +110,30 @@ def test_liveness(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
     assert web.status["phase"] == "Running"
 
 
+def test_failure_threshold(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container MUST NOT be restarted before its liveness probe has failed failureThreshold times in a row.
+
+    The probe counts how often it is asked, in a file that outlives the container, and fails the first two times.
+
+    Source: https://kubernetes.io/docs/tasks/configure-pod-container/configure-liveness-readiness-startup-probes/#configure-probes
+    """
+    script = "echo >> /count/asked; test $(wc -l < /count/asked) -gt 2"
+    # One that is late by half a minute has not failed, however busy the node is.
+    probe = _probe({"exec": {"command": ["sh", "-c", script]}}, failures=3) | {"timeoutSeconds": 30}
+    volume: dict[str, Any] = {"volumes": [{"name": "count", "emptyDir": {}}], "mounts": {"count": "/count"}}
+    pod = namespace.create(manifests.pod("shaky", images.agnhost, args=["pause"], liveness=probe, **volume))
+    eventually(pod, running, within=timeouts.pod)
+
+    def asked() -> int:
+        restarts = pod.read().status["containerStatuses"][0]["restartCount"]
+        assert not restarts, f"{pod} was restarted {restarts} times; its probe failed twice, and may fail 3 times"
+        return len(pod.exec(["cat", "/count/asked"]).stdout.splitlines())
+
+    what = f"{pod} is asked how it is by its probe"
+    eventually(asked, _at_least(5), within=timeouts.recovery, describe=what)
+    asked()
+
+
 def test_startup(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """A container MUST NOT be judged by its other probes before its startup probe has succeeded once.
 
@@ -151,6 +176,13 @@ def test_readiness_gate(namespace: Namespace, images: Images, timeouts: Timeouts
         told = [{"type": gate, "status": status}]
         pod.patch({"status": {"conditions": told}}, type="strategic", subresource="status")
         eventually(pod, has_condition("Ready", status), within=timeouts.object)
+
+
+def _at_least(number: int) -> Callable[[int], str | None]:
+    def at_least(seen: int) -> str | None:
+        return None if seen >= number else f"it was {seen} times, not {number}"
+
+    return at_least
 
 
 def _probe(way: dict[str, Any], *, failures: int = 2) -> dict[str, Any]:

@@ -17,6 +17,8 @@ else quota=$(cat cpu/cpu.cfs_quota_us) period=$(cat cpu/cpu.cfs_period_us) memor
 fi
 echo $((quota * 1000 / period)) $((memory >> 20))
 """
+# The weight of each of its processes among those that want CPU time, in figures of its version of control groups.
+_WEIGHT = "cat /sys/fs/cgroup/cpu.weight /sys/fs/cgroup/cpu/cpu.shares 2> /dev/null"
 _THROTTLED = "cat /sys/fs/cgroup/cpu.stat /sys/fs/cgroup/cpu/cpu.stat 2> /dev/null | grep nr_throttled"
 
 
@@ -102,26 +104,72 @@ def test_qos(namespace: Namespace, images: Images, resources: dict[str, Any] | N
     assert found == expected, f"{pod} with {resources} is {found}, not {expected}"
 
 
+def test_cpu_request(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container that requests more CPU than another MUST have more weight where both want more than there is.
+
+    Source: https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/#how-pods-with-resource-limits-are-run
+    """
+    asked = {"little": "20m", "much": "200m"}
+    containers = [
+        manifests.container(name, images.agnhost, args=["pause"], resources={"requests": {"cpu": request}})
+        for name, request in asked.items()
+    ]
+    pod = namespace.create(manifests.pod("some", images.agnhost, spec={"containers": containers}))
+    eventually(pod, ready, within=timeouts.pod)
+
+    little, much = (int(pod.exec(["sh", "-c", _WEIGHT], container=name).stdout) for name in asked)
+    assert little < much, f"{pod}: its containers request {asked} CPU and have the weights {little} and {much}"
+
+
+def test_out_of_memory(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A node without memory MUST end BestEffort pods before Burstable ones, and these before Guaranteed ones.
+
+    Shown by what the kernel is told of each: the larger the number, the sooner it is ended.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/#node-out-of-memory-behavior
+    """
+    some = {"cpu": "10m", "memory": "64Mi"}
+    classes: dict[str, Any] = {"Guaranteed": {"limits": some}, "Burstable": {"requests": some}, "BestEffort": None}
+    pods = [
+        namespace.create(manifests.pod(name.lower(), images.agnhost, args=["pause"], resources=resources))
+        for name, resources in classes.items()
+    ]
+    for pod in pods:
+        eventually(pod, ready, within=timeouts.pod)
+
+    told = [int(pod.exec(["cat", "/proc/1/oom_score_adj"]).stdout) for pod in pods]
+    seen = dict(zip(classes, told, strict=True))
+    assert told == sorted({*told}), f"Pods of {namespace}: oom_score_adj is {seen}, not larger with each class"
+
+
 @pytest.mark.requires(capabilities.RESIZE)
-def test_resize(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+def test_resize(namespace: Namespace, some_nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
     """A running container MUST be given changed limits in place, without a restart where it wants none.
+
+    Shown on each node, of many on eight.
 
     Source: https://kubernetes.io/docs/tasks/configure-pod-container/resize-container-resources/
     """
     # Requests below the limits: a node that gives whole CPUs to pods with both the same may not change these.
     requests = {"cpu": "50m", "memory": "32Mi"}
     before = {"limits": {"cpu": "100m", "memory": "64Mi"}, "requests": requests}
-    pod = namespace.create(manifests.pod("some", images.agnhost, args=["pause"], resources=before))
-    eventually(pod, ready, within=timeouts.pod)
-
+    held = [
+        manifests.pod(f"some-{number}", images.agnhost, args=["pause"], resources=before, node=node.name)
+        for number, node in enumerate(some_nodes)
+    ]
+    pods = [namespace.create(each) for each in held]
     after = {"cpu": "200m", "memory": "96Mi"}
     containers = [{"name": "main", "resources": {"limits": after, "requests": requests}}]
-    pod.patch({"spec": {"containers": containers}}, type="strategic", subresource="resize")
+    for pod in pods:
+        eventually(pod, ready, within=timeouts.pod)
+        pod.patch({"spec": {"containers": containers}}, type="strategic", subresource="resize")
 
-    eventually(pod, _is_given(after), within=timeouts.pod)
-    seen = tuple(map(int, pod.exec(["bash", "-c", _LIMITS]).stdout.split()))
-    assert seen == (200, 96), f"{pod}: its control group allows {seen[0]}m CPU and {seen[1]} MiB, not 200m and 96 MiB"
-    assert pod.status["containerStatuses"][0]["restartCount"] == 0, f"{pod} was restarted"
+    for pod in pods:
+        eventually(pod, _is_given(after), within=timeouts.pod)
+        seen = tuple(map(int, pod.exec(["bash", "-c", _LIMITS]).stdout.split()))
+        where = f"{pod} on {pod.spec['nodeName']}"
+        assert seen == (200, 96), f"{where}: its control group allows {seen[0]}m CPU and {seen[1]} MiB, not 200m and 96"
+        assert pod.status["containerStatuses"][0]["restartCount"] == 0, f"{where} was restarted"
 
 
 def _ended(pod: Object) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from itertools import product
 from typing import Any
 
@@ -14,47 +15,14 @@ from clusterproof.inside import said
 NET_BIND_SERVICE = 1 << 10
 
 
-def test_user(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+def test_user(namespace: Namespace, some_nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
     """A container MUST run as the user and with the groups that it is told to, and its volumes belong to fsGroup.
 
-    What a container says of itself wins over what the pod says.
+    What a container says of itself wins over what the pod says. Shown on each node, of many on eight.
 
     Source: https://kubernetes.io/docs/tasks/configure-pod-container/security-context/#set-the-security-context-for-a-pod
     """
-    context = {
-        "runAsNonRoot": True,
-        "runAsUser": 12345,
-        "runAsGroup": 23456,
-        "supplementalGroups": [34567],
-        "fsGroup": 45678,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-    other = manifests.container("other", images.agnhost, args=["pause"])
-    other["securityContext"] |= {"runAsUser": 11111}
-    pod = namespace.create(
-        manifests.pod(
-            "self",
-            images.agnhost,
-            command=["sh", "-c", "touch /shared/new; exec /agnhost pause"],
-            volumes=[{"name": "shared", "emptyDir": {}}],
-            mounts={"shared": "/shared"},
-            beside=[other],
-            spec={"securityContext": context},
-        )
-    )
-    eventually(pod, ready, within=timeouts.pod)
-    eventually(lambda: said(pod, "ls /shared", container="main").split(), equals(["new"]), within=timeouts.request)
-
-    # Of the container's own first process: what is run in it later is told its user once more.
-    main, beside = _first_process(pod, "main"), _first_process(pod, "other")
-    found = {
-        "user": main["Uid"].split()[0],
-        "group": main["Gid"].split()[0],
-        "groups": " ".join(sorted({*main["Groups"].split(), *main["Gid"].split()} & {"23456", "34567", "45678"})),
-        "group of the volume": said(pod, "stat -c %g /shared", container="main").strip(),
-        "owner of a new file": said(pod, "stat -c %u:%g /shared/new", container="main").strip(),
-        "user of the other container": beside["Uid"].split()[0],
-    }
+    pods = [namespace.create(_of_users(f"self-{number}", images, node)) for number, node in enumerate(some_nodes)]
     expected = {
         "user": "12345",
         "group": "23456",
@@ -63,8 +31,14 @@ def test_user(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
         "owner of a new file": "12345:45678",
         "user of the other container": "11111",
     }
-    wrong = {what: f"{found[what]}, not {wanted}" for what, wanted in expected.items() if found[what] != wanted}
-    assert not wrong, f"{pod}: " + "; ".join(f"{what} is {told}" for what, told in wrong.items())
+    for pod in pods:
+        eventually(pod, ready, within=timeouts.pod)
+        files = functools.partial(said, pod, "ls /shared", container="main")
+        eventually(files, equals("new\n"), within=timeouts.request, describe=f"the volume of {pod} holds its file")
+        found = _users(pod)
+        wrong = {what: f"{found[what]}, not {wanted}" for what, wanted in expected.items() if found[what] != wanted}
+        told = "; ".join(f"{what} is {told}" for what, told in wrong.items())
+        assert not wrong, f"{pod} on {pod.spec['nodeName']}: {told}"
 
 
 def test_non_root(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -107,24 +81,29 @@ def test_confinement(namespace: Namespace, some_nodes: list[Object], images: Ima
         assert status["Seccomp"] == "2", f"{where}: its seccomp mode is {status['Seccomp']}, not 2: filtered"
 
 
-def test_read_only_root(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+def test_read_only_root(namespace: Namespace, some_nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
     """A container with readOnlyRootFilesystem MUST be able to write to its volumes only.
+
+    Shown on each node, of many on eight.
 
     Source: https://kubernetes.io/docs/tasks/configure-pod-container/security-context/
     """
     other = manifests.container("other", images.agnhost, args=["pause"])
     strict = manifests.container("strict", images.agnhost, args=["pause"], mounts={"shared": "/shared"})
     strict["securityContext"]["readOnlyRootFilesystem"] = True
-    volumes = [{"name": "shared", "emptyDir": {}}]
-    spec = {"containers": [strict, other], "volumes": volumes}
-    pod = namespace.create(manifests.pod("self", images.agnhost, spec=spec))
-    eventually(pod, ready, within=timeouts.pod)
-
-    said(pod, "touch /shared/here", container="strict")
-    said(pod, "touch /tmp/here", container="other")
-    tried = pod.exec(["touch", "/tmp/here"], container="strict")
-    assert tried.code, f"{pod}: its root file system is read-only, and a file was made in it"
-    assert "Read-only file system" in tried.stderr, f"{pod}: making a file failed with {tried.stderr}"
+    spec = {"containers": [strict, other], "volumes": [{"name": "shared", "emptyDir": {}}]}
+    pods = [
+        namespace.create(manifests.pod(f"self-{number}", images.agnhost, node=node.name, spec=spec))
+        for number, node in enumerate(some_nodes)
+    ]
+    for pod in pods:
+        eventually(pod, ready, within=timeouts.pod)
+        where = f"{pod} on {pod.spec['nodeName']}"
+        said(pod, "touch /shared/here", container="strict")
+        said(pod, "touch /tmp/here", container="other")
+        tried = pod.exec(["touch", "/tmp/here"], container="strict")
+        assert tried.code, f"{where}: its root file system is read-only, and a file was made in it"
+        assert "Read-only file system" in tried.stderr, f"{where}: making a file failed with {tried.stderr}"
 
 
 @pytest.mark.requires(capabilities.USERNS)
@@ -147,6 +126,44 @@ def test_user_namespace(namespace: Namespace, images: Images, timeouts: Timeouts
     one, two = ranges
     same_node = pods[0].spec["nodeName"] == pods[1].spec["nodeName"]
     assert not same_node or one.stop <= two.start or two.stop <= one.start, f"{pods} share users: {one}, {two}"
+
+
+def _of_users(name: str, images: Images, node: Object) -> dict[str, Any]:
+    """A pod on a node of which one container runs as its pod is told to, and another says who it is itself."""
+    context = {
+        "runAsNonRoot": True,
+        "runAsUser": 12345,
+        "runAsGroup": 23456,
+        "supplementalGroups": [34567],
+        "fsGroup": 45678,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    other = manifests.container("other", images.agnhost, args=["pause"])
+    other["securityContext"] |= {"runAsUser": 11111}
+    return manifests.pod(
+        name,
+        images.agnhost,
+        command=["sh", "-c", "touch /shared/new; exec /agnhost pause"],
+        node=node.name,
+        volumes=[{"name": "shared", "emptyDir": {}}],
+        mounts={"shared": "/shared"},
+        beside=[other],
+        spec={"securityContext": context},
+    )
+
+
+def _users(pod: Object) -> dict[str, str]:
+    """Who the containers of such a pod are, and whom its files belong to."""
+    # Of the container's own first process: what is run in it later is told its user once more.
+    main, beside = _first_process(pod, "main"), _first_process(pod, "other")
+    return {
+        "user": main["Uid"].split()[0],
+        "group": main["Gid"].split()[0],
+        "groups": " ".join(sorted({*main["Groups"].split(), *main["Gid"].split()} & {"23456", "34567", "45678"})),
+        "group of the volume": said(pod, "stat -c %g /shared", container="main").strip(),
+        "owner of a new file": said(pod, "stat -c %u:%g /shared/new", container="main").strip(),
+        "user of the other container": beside["Uid"].split()[0],
+    }
 
 
 def _first_process(pod: Object, container: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -110,6 +111,47 @@ made_otherwise(
     breaks={"pods/resources/control_group": r"on \S+-node-2: its control group allows"},
     keeps=["pods/resources/qos", "pods/security_context/confinement"],
     first=1,
+)
+made_otherwise(
+    "runtime_of_a_node_that_never_resizes",
+    "The container runtime of the second node drops what is changed of running containers.",
+    "pass",
+    breaks={
+        "pods/resources/resize": r"on \S+-node-2: its control group allows 100m|Pod \S+/some-1 is given .* not within"
+    },
+    keeps=["pods/resources/control_group"],
+    updates=True,
+    first=1,
+)
+made_otherwise(
+    "runtime_of_a_node_as_root",
+    "The container runtime of the second node runs everything as root.",
+    'process["user"] = {"uid": 0, "gid": 0}',
+    breaks={"pods/security_context/user": r"on \S+-node-2: user is 0, not 12345"},
+    keeps=["pods/security_context/read_only_root"],
+    first=1,
+)
+made_otherwise(
+    "runtime_of_a_node_with_writable_root",
+    "The container runtime of the second node makes every root file system writable.",
+    'config["root"]["readonly"] = False',
+    breaks={"pods/security_context/read_only_root": r"on \S+-node-2: its root file system is read-only, and a file"},
+    keeps=["pods/security_context/user"],
+    first=1,
+)
+made_otherwise(
+    "runtime_without_weights",
+    "The container runtime gives all containers the same weight.",
+    'linux["resources"].get("cpu", {}).pop("shares", None)',
+    breaks={"pods/resources/cpu_request": r"have the weights (\d+) and \1"},
+    keeps=["pods/resources/control_group"],
+)
+made_otherwise(
+    "runtime_with_equal_ends",
+    "The container runtime does not tell the kernel whom to end first when there is no memory.",
+    'process.pop("oomScoreAdj", None)',
+    breaks={"pods/resources/out_of_memory": r"oom_score_adj is .*, not larger with each class"},
+    keeps=["pods/resources/cpu_request"],
 )
 made_otherwise(
     "runtime_with_capabilities",
@@ -427,6 +469,115 @@ def configuration_remembered(subject: Subject) -> Damage:
         yield []
 
 
+@breakage(
+    breaks={
+        "pods/config/live_update": r"follow their sources: not within .* s; Pod \S+ on \S+-node-2 still holds what was"
+    },
+    keeps=["pods/config/sources"],
+    scale=0.2,
+)
+def configuration_remembered_on_a_node(subject: Subject) -> Damage:
+    """The kubelet of one node looks for changes of ConfigMaps and Secrets once in an hour."""
+    ttl = {"metadata": {"annotations": {"node.alpha.kubernetes.io/ttl": "3600"}}}
+    node = subject.nodes[1]
+    with (
+        subject.flagged(MANAGER, "controllers", "*,-ttl-controller"),
+        subject.kubelet_config(node, configMapAndSecretChangeDetectionStrategy="Cache"),
+    ):
+        subject.client.patch(kinds.NODE.path(None, node), ttl)
+        yield []
+
+
+@breakage(
+    breaks={"pods/host/host_port": r"asks http://\S+ of Pod \S+/other on \S+-node-2: not within"},
+    keeps=["pods/host/names"],
+)
+def ports_of_a_node_not_mapped(subject: Subject) -> Damage:
+    """One node maps no port of its pods."""
+    node = subject.state.nodes[1]
+    path = subject.state.node_folder(node) / "lib/cni/net.d/10-clusterproof.conflist"
+    before = path.read_text()
+    sound = json.loads(before)
+    fewer = {**sound, "plugins": [each for each in sound["plugins"] if each["type"] != "portmap"]}
+    # Written, not moved there: containerd reads its configuration again only when a file is written or goes.
+    try:
+        path.write_text(json.dumps(fewer))
+        yield []
+    finally:
+        path.write_text(before)
+        subject.await_ready(node.name)
+
+
+unlike(
+    "pod_deadlines_ignored",
+    "Pods may be active for as long as they like.",
+    'has(object.spec.activeDeadlineSeconds) ? [JSONPatch{op: "remove", path: "/spec/activeDeadlineSeconds"}] : []',
+    breaks={"pods/lifecycle/active_deadline": r"Pod \S+/late has phase Failed: not within"},
+    keeps=["pods/lifecycle/grace"],
+)
+unlike(
+    "pod_deadlines_early",
+    "Pods that have a deadline may be active for a second, also those that have longer.",
+    "has(object.spec.activeDeadlineSeconds) ? "
+    '[JSONPatch{op: "replace", path: "/spec/activeDeadlineSeconds", value: 1}] : []',
+    breaks={"pods/lifecycle/active_deadline": r"late may be active for 8 s, and failed [0-6]\.\d s after its creation"},
+    keeps=["pods/lifecycle/grace"],
+)
+
+
+def _named(name: str, change: str) -> str:
+    """A change of the pods of this name alone: those of the cluster itself are to go on."""
+    return f'has(object.metadata.name) && object.metadata.name == "{name}" ? [{change}] : []'
+
+
+def _restarts(policy: str) -> str:
+    return _named("tries", f'JSONPatch{{op: "replace", path: "/spec/restartPolicy", value: "{policy}"}}')
+
+
+unlike(
+    "failed_containers_not_restarted",
+    "Containers that have failed are not restarted, although that is what they are to be.",
+    _restarts("Never"),
+    breaks={"pods/lifecycle/restart_on_failure": r"Pod \S+/tries succeeded: it failed"},
+    keeps=["pods/lifecycle/grace"],
+)
+unlike(
+    "finished_containers_restarted",
+    "Containers that have succeeded are restarted, although only those that fail are to be.",
+    _restarts("Always"),
+    breaks={"pods/lifecycle/restart_on_failure": r"Pod \S+/tries succeeded: not within"},
+    keeps=["pods/lifecycle/grace"],
+)
+unlike(
+    "processes_apart",
+    "Containers never see the processes of another one of their pod.",
+    'has(object.spec.shareProcessNamespace) ? [JSONPatch{op: "remove", path: "/spec/shareProcessNamespace"}] : []',
+    breaks={"pods/lifecycle/shared_processes": r"container main does not see 'sleep 98765' of the other one"},
+    keeps=["pods/lifecycle/grace"],
+)
+unlike(
+    "services_not_told",
+    "Containers are not told of the Services there are, although they ask for that.",
+    'has(object.metadata.name) && object.metadata.name.startsWith("linked-") ? '
+    '[JSONPatch{op: "replace", path: "/spec/enableServiceLinks", value: false}] : []',
+    breaks={"pods/config/service_variables": r"Pod \S+/linked-2 differ: WEB_SERVICE_HOST is None, not"},
+    keeps=["pods/config/missing"],
+)
+unlike(
+    "full_host_names_forgotten",
+    "Pods that want their full name as host name get the short one.",
+    "has(object.spec.setHostnameAsFQDN) && object.spec.setHostnameAsFQDN ? "
+    '[JSONPatch{op: "remove", path: "/spec/setHostnameAsFQDN"}] : []',
+    breaks={"pods/host/names": r"as-node: its host name is me, not me\.us\."},
+    keeps=["pods/host/host_port"],
+)
+unlike(
+    "first_failure_counts",
+    "Containers are restarted when a liveness probe has failed once, however often it may fail.",
+    _named("shaky", 'JSONPatch{op: "replace", path: "/spec/containers/0/livenessProbe/failureThreshold", value: 1}'),
+    breaks={"pods/probes/failure_threshold": r"Pod \S+/shaky was restarted \d+ times; its probe failed twice"},
+    keeps=["pods/probes/liveness"],
+)
 unlike(
     "probes_wait_for_ever",
     "Probes that are not answered in time have not failed.",

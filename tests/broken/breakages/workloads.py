@@ -461,6 +461,115 @@ rewritten(
     keeps=["apps/pdb/eviction"],
     scale=1.0,
 )
+rewritten(
+    "statefulset_ready_is_available",
+    "Pods of StatefulSets are available as soon as they are ready.",
+    STATEFUL_SETS,
+    "Object{spec: Object.spec{minReadySeconds: 0}}",
+    breaks={"apps/statefulset/min_ready_seconds": r"db: its pod is available as soon as it is ready"},
+    keeps=["apps/statefulset/parallel"],
+    scale=1.0,
+)
+rewritten(
+    "statefulset_goes_on_before_available",
+    "StatefulSets make their next pod when the one before is not available yet.",
+    STATEFUL_SETS,
+    "has(object.spec.minReadySeconds) && object.spec.minReadySeconds > 0 ? "
+    '[JSONPatch{op: "replace", path: "/spec/podManagementPolicy", value: "Parallel"}] : []',
+    patch="JSONPatch",
+    breaks={"apps/statefulset/min_ready_seconds": r"whose first is not available, number 1: no longer.*there are 2"},
+    keeps=["apps/statefulset/order"],
+    scale=1.0,
+)
+rewritten(
+    "statefulset_history_lost",
+    "StatefulSets keep no revision of an earlier template.",
+    STATEFUL_SETS,
+    "Object{spec: Object.spec{revisionHistoryLimit: 0}}",
+    breaks={"apps/statefulset/revision_history": r"revisions 4 exist, not 3 and 4"},
+    keeps=["apps/statefulset/parallel"],
+)
+rewritten(
+    "statefulset_history_endless",
+    "StatefulSets keep every revision they ever had.",
+    STATEFUL_SETS,
+    "Object{spec: Object.spec{revisionHistoryLimit: 100}}",
+    breaks={"apps/statefulset/revision_history": r"revisions 1, 2, 3, 4 exist, not 3 and 4"},
+    keeps=["apps/statefulset/parallel"],
+)
+rewritten(
+    "daemonset_ready_is_available",
+    "Pods of DaemonSets are available as soon as they are ready.",
+    DAEMON_SETS,
+    "Object{spec: Object.spec{minReadySeconds: 0}}",
+    breaks={
+        "apps/daemonset/min_ready_seconds": r"agent: its pod is available as soon as it is ready|"
+        r"agent has no available pods: no longer"
+    },
+    keeps=["apps/daemonset/every_node"],
+    scale=1.0,
+)
+rewritten(
+    "budgets_keep_unhealthy_pods",
+    "Disruption budgets without room protect pods that are not ready, too, also where they are told not to.",
+    "policy/v1/poddisruptionbudgets",
+    _without("unhealthyPodEvictionPolicy"),
+    patch="JSONPatch",
+    breaks={"apps/pdb/unhealthy_pods": r"protects no pod that is not ready, and the eviction of Pod \S+ got 429"},
+    keeps=["apps/pdb/eviction"],
+    scale=1.0,
+)
+rewritten(
+    "budgets_let_unhealthy_pods_go",
+    "Disruption budgets never protect pods that are not ready.",
+    "policy/v1/poddisruptionbudgets",
+    "has(object.spec.unhealthyPodEvictionPolicy) ? "
+    '[JSONPatch{op: "replace", path: "/spec/unhealthyPodEvictionPolicy", value: "AlwaysAllow"}] : []',
+    patch="JSONPatch",
+    breaks={"apps/pdb/unhealthy_pods": r"web has no room, and the eviction of Pod \S+ got 201"},
+    keeps=["apps/pdb/eviction"],
+    scale=1.0,
+)
+rewritten(
+    "job_tries_all_indexes",
+    "Jobs try all their indexes, however many of them have failed.",
+    JOBS,
+    _without("maxFailedIndexes"),
+    patch="JSONPatch",
+    breaks={"apps/job/max_failed_indexes": r"Job \S+/all: .*'reason': 'FailedIndexes'"},
+    keeps=["apps/job/failed_indexes"],
+)
+rewritten(
+    "job_gives_up_no_index",
+    "Jobs try an index again whose pod has failed in a way for which it is to be given up.",
+    JOBS,
+    'has(object.spec.podFailurePolicy) && object.spec.podFailurePolicy.rules[0].action == "FailIndex" ? '
+    '[JSONPatch{op: "replace", path: "/spec/podFailurePolicy/rules/0/action", value: "Count"}] : []',
+    patch="JSONPatch",
+    breaks={"apps/job/fail_index": r"part: its index 0 is not to be tried again, .*'failed': 2"},
+    keeps=["apps/job/failed_indexes"],
+    scale=1.0,
+)
+rewritten(
+    "job_replaces_at_once",
+    "Jobs count and replace pods as soon as they are told to end, although they are to wait until they have ended.",
+    JOBS,
+    "has(object.spec.podReplacementPolicy) && !has(object.spec.podFailurePolicy) ? "
+    '[JSONPatch{op: "replace", path: "/spec/podReplacementPolicy", value: "TerminatingOrFailed"}] : []',
+    patch="JSONPatch",
+    breaks={"apps/job/replacement": r"Job \S+/work waits for the end: (not within|no longer).* 1 failed"},
+    keeps=["apps/job/suspend"],
+)
+rewritten(
+    "job_of_others_taken_over",
+    "Jobs that somebody else manages are run by the cluster, too.",
+    JOBS,
+    _without("managedBy"),
+    patch="JSONPatch",
+    breaks={"apps/job/managed_by": r"untouched: no longer .* Job \S+/others has the status|others is somebody else's"},
+    keeps=["apps/job/suspend"],
+    scale=1.0,
+)
 
 
 @breakage(
