@@ -24,8 +24,7 @@ def detect(client: Client, access: Access, declared: Iterable[str] = ()) -> Clus
     `declared` are names of capabilities that the user vouches for.
     """
     survey = Survey(client)
-    # Whoever only has some namespaces may see neither.
-    uid = _unless_forbidden(lambda: str(client.get("/api/v1/namespaces/kube-system")["metadata"]["uid"]), "")
+    # Whoever only has some namespaces may not see them.
     nodes: list[dict[str, Any]] = _unless_forbidden(lambda: survey.nodes, [])
     vouched = {
         **dict.fromkeys(survey.declared.get("capabilities", "").split(), "by ConfigMap kube-public/clusterproof"),
@@ -37,11 +36,16 @@ def detect(client: Client, access: Access, declared: Iterable[str] = ()) -> Clus
         provider=access.provider,
         server=client.server,
         version=survey.version,
-        uid=uid,
+        uid=uid(client),
         nodes=tuple(_node(raw) for raw in nodes),
         capabilities=tuple(_claim(each, survey, vouched) for each in capabilities.ALL.values()),
         kinds=discovery.kinds(survey.served),
     )
+
+
+def uid(client: Client) -> str:
+    """What tells a cluster from all others: the UID of namespace kube-system; empty where it may not be seen."""
+    return _unless_forbidden(lambda: str(client.get("/api/v1/namespaces/kube-system")["metadata"]["uid"]), "")
 
 
 def _unless_forbidden(read: Callable[[], T], otherwise: T) -> T:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clusterproof import catalog, marks, settings
-from clusterproof.running import hookspecs, proving, resume, retry
+from clusterproof.running import hookspecs, proving, resume, retry, shards
 from clusterproof.running.run import RunFolder
 from clusterproof.running.session import Conductor
 
@@ -45,6 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[proving.RUN] = RunFolder(shared[0], Path(shared[1]))
     else:
         chosen, suites = settings.of(config), _suites(config)
+        if chosen.shard:
+            shards.weights({}, chosen.shard_by)  # in a worker, nobody would hear that it cannot be read
         earlier = resume.load(chosen, suites=suites) if chosen.resume else None
         config.stash[proving.RUN] = RunFolder.make(earlier.first.id if earlier else chosen.chosen_id)
         conductor = Conductor(config, config.stash[proving.RUN], suites=suites, earlier=earlier)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -95,9 +95,14 @@ class Operator(Protocol):
         """Start whatever has ended. Safe to call when everything runs."""
 
 
+def registered() -> dict[str, EntryPoint]:
+    """Every provider that is installed, by the name that users type."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
 def load(name: str) -> Provider:
     """The provider that is registered under a name; UsageError names those there are."""
-    found = {point.name: point for point in entry_points(group=GROUP)}
+    found = registered()
     if name not in found:
         raise pytest.UsageError(f"--cluster={name}: no such provider; registered are {', '.join(sorted(found))}")
     provider: Provider = found[name].load()()

@@ -5,12 +5,13 @@ The command line wins over the environment, the environment over the ini file.
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -18,8 +19,28 @@ from clusterproof.timeouts import Timeouts
 
 DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 """Names that fit into names of Kubernetes objects."""
+NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""Names that a namespace may have."""
+ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
+"""`host:port`, where an IPv6 address stands in brackets."""
 NEW = "new"
 """The `peer` that is started for the run."""
+WRITER = "clusterproof.reports.writer"
+"""The plugin that knows which report formats there are."""
+
+_MADE = ("embedded", "kind", "k3d", "minikube")
+_FOR_EXTERNAL = "is for --cluster=external: with --cluster={} another cluster is made, and that one would be proven"
+_FOR_CONTAINERS = "is for clusters of kind and their like: with --cluster={} it changes nothing"
+_FOR_NEW = "is for clusters that are made: with --cluster={} one is proven as it is"
+_ELSEWHERE = {
+    "kubeconfig": (_MADE, _FOR_EXTERNAL),
+    "context": (_MADE, _FOR_EXTERNAL),
+    "shape": (("embedded", "external"), _FOR_CONTAINERS),
+    "node_image": (("embedded", "external"), _FOR_CONTAINERS),
+    "nodes": (("external",), _FOR_NEW),
+    "kubernetes_version": (("external",), _FOR_NEW),
+}
+"""Options that some of our own providers take no account of: which, and what it is for. Others may use all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +159,13 @@ def _shard(text: str) -> tuple[int, int]:
     return int(number), int(of)
 
 
+def _known_provider(name: str) -> str:
+    from clusterproof import provider
+
+    known = sorted(provider.registered())
+    return "" if name in known else f"names no provider; registered are {', '.join(known)}"
+
+
 def _known_capabilities(names: tuple[str, ...]) -> str:
     from clusterproof import capabilities
 
@@ -152,10 +180,33 @@ def _label(value: str) -> str:
     )
 
 
+def _factor(value: float) -> str:
+    if not value > 0:
+        return "must be more than 0"
+    return "must be a finite number" if math.isinf(value) else ""
+
+
+def _registry(value: str) -> str:
+    return "must be HOST[/PATH], without a scheme" if "://" in value else ""
+
+
+def _address(value: str) -> str:
+    found = ADDRESS.fullmatch(value)
+    good = not value or (found and 1 <= int(found[2]) <= 65535)
+    return "" if good else "must be HOST:PORT; an IPv6 address stands in brackets, as in [fd00::1]:80"
+
+
+def _namespaces(found: tuple[str, ...]) -> str:
+    wrong = [name for name in found if not NAMESPACE.fullmatch(name)]
+    rule = "lower-case letters, digits and dashes are expected, at most 63"
+    return f"has what no namespace can be called, {', '.join(wrong)}: {rule}" if wrong else ""
+
+
 OPTIONS = (
     Option(
         "cluster",
         "where the cluster comes from: embedded (default), external, kind, k3d, minikube, or another provider",
+        check=_known_provider,
     ),
     Option(
         "kubeconfig",
@@ -197,9 +248,14 @@ OPTIONS = (
         "multiply every waiting time, for slow clusters (default: 1)",
         float,
         "FACTOR",
-        lambda factor: "" if factor > 0 else "must be more than 0",
+        _factor,
     ),
-    Option("image_registry", "registry that has copies of all images under the same paths", metavar="HOST[/PATH]"),
+    Option(
+        "image_registry",
+        "registry that has copies of all images under the same paths",
+        metavar="HOST[/PATH]",
+        check=_registry,
+    ),
     Option(
         "image_pull_secret",
         "Secret to copy into every test namespace for pulling images",
@@ -211,6 +267,7 @@ OPTIONS = (
         "existing namespaces of an external cluster for promises to use, where you may make none: names, by commas",
         names,
         "NAMES",
+        _namespaces,
     ),
     Option(
         "peer",
@@ -222,12 +279,14 @@ OPTIONS = (
         "ingress_address",
         "host:port of the ingress controller (default: as the provider or the status of an Ingress says)",
         metavar="HOST:PORT",
+        check=_address,
     ),
     Option(
         "gateway_address",
         "host:port of the first Gateway that takes routes of all namespaces, for any host, by http (default: as its "
         "status says)",
         metavar="HOST:PORT",
+        check=_address,
     ),
     Option(
         "node_hosts",
@@ -245,7 +304,11 @@ OPTIONS = (
         lambda workers: "" if workers > 0 else "must be at least 1",
     ),
     Option("disruptive", "also prove promises that disturb the whole cluster", _switch),
-    Option("keep_failed", "keep the namespaces of promises that did not hold", _switch),
+    Option(
+        "keep_failed",
+        "keep the namespaces of promises that did not hold: on a cluster of your own, or with --keep-cluster",
+        _switch,
+    ),
     Option("retry_broken", "prove a broken promise once more: kept then, it is flaky, which is not kept", _switch),
     Option(
         "resume",
@@ -256,7 +319,13 @@ OPTIONS = (
     Option("shard", "prove part I of N, from 1; put together with: clusterproof merge", _shard, "I/N"),
     Option("shard_by", "result.json of an earlier run, by whose durations shards take as long", Path, "FILE"),
     Option("reports_dir", "where the reports go (default: reports/out)", Path, "DIR"),
-    Option("report_formats", "formats to write (default: json,junit,markdown,allure,html)", names, "NAMES"),
+    Option(
+        "report_formats",
+        "formats to write (default: json,junit,markdown,allure,html)",
+        names,
+        "NAMES",
+        lambda formats: "" if formats else "names no format",
+    ),
     Option("run_id", "name of this run, in labels and namespaces (default: random)", metavar="ID", check=_label),
     Option("baseline", "result.json of an earlier run: say what changed since, and fail on a regression", Path, "FILE"),
     Option("slower", "with --baseline: factor by which a slower promise is a regression (default: 2)", float, "FACTOR"),
@@ -273,7 +342,9 @@ def add_options(parser: pytest.Parser) -> None:
         else:
             metavar = option.metavar or option.name.upper()
             group.addoption(option.flag, default=None, dest=option.ini, metavar=metavar, help=told)
-        parser.addini(option.ini, option.help, default=None)
+        # TOML has lists, and pytest wants to be told where they are meant.
+        written: Literal["linelist", "string"] = "linelist" if option.read is names else "string"
+        parser.addini(option.ini, option.help, type=written, default=None)
 
 
 def resolve(config: pytest.Config, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -292,6 +363,11 @@ def resolve(config: pytest.Config, environment: Mapping[str, str] = os.environ) 
         if wrong := option.check(value):
             problems.append(f"{given}={text} {wrong}")
         values[option.name] = value
+    problems += _without_effect(config, values)
+    # The formats are the reports' own: the engine knows none of them.
+    writer = config.pluginmanager.get_plugin(WRITER)
+    if writer and (wrong := writer.unknown(values.get("report_formats", ()))):
+        problems.append(f"--report-formats: {wrong}")
     if values.get("retry_broken") and config.getini("strict"):
         problems.append("--retry-broken cannot be had with --strict: there, what was broken once is broken")
     if values.get("namespaces") and values.get("cluster") != "external":
@@ -305,13 +381,26 @@ def resolve(config: pytest.Config, environment: Mapping[str, str] = os.environ) 
     return Settings(**values)
 
 
+def _without_effect(config: pytest.Config, values: Mapping[str, Any]) -> Iterator[str]:
+    """What was typed for another kind of cluster than is to be proven: surely another one was meant.
+
+    Ini file and environment may be for several kinds of runs, of which each takes what is for it.
+    """
+    cluster = values.get("cluster", Settings().cluster)
+    for option in OPTIONS:
+        providers, meant = _ELSEWHERE.get(option.name, ((), ""))
+        if cluster in providers and values.get(option.name) and config.getoption(option.ini) is not None:
+            yield f"{option.flag} {meant.format(cluster)}"
+
+
 def _given(option: Option, config: pytest.Config, environment: Mapping[str, str]) -> tuple[str, Any]:
     typed = config.getoption(option.ini)
     if typed is not None:
         return option.flag, typed
     if option.variable in environment:
         return option.variable, environment[option.variable]
-    return option.ini, config.getini(option.ini)
+    value = config.getini(option.ini)
+    return option.ini, ",".join(map(str, value)) if isinstance(value, list) else value
 
 
 SETTINGS = pytest.StashKey[Settings]()

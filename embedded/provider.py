@@ -25,6 +25,7 @@ class Embedded:
         if shape.reuse and (there := [each for each in state.clusters() if each.name == shape.name and each.ready]):
             if shape.peered and not there[0].peers:
                 raise CannotStart(f"cluster {shape.name} is joined with no other one; see: clusterproof join --help")
+            _check_reuse(there[0], shape)
             return access(there[0])
         chosen = (*addons.usual(), *(addons.DISRUPTIVE if shape.disruptive else ()))
         plan = cluster.Plan(shape.name, shape.nodes, version, chosen, owner=0 if shape.keep else os.getpid())
@@ -73,6 +74,22 @@ def up_with_peer(plan: cluster.Plan) -> state.ClusterState:
         clusterset.join(one, other)
         undo.pop_all()
     return one
+
+
+def _check_reuse(there: state.ClusterState, shape: Shape) -> None:
+    """CannotStart when a cluster is not what was asked for, as far as anything was: the default may be anybody's."""
+    mine, asked = there.kubernetes_version.removeprefix("v"), shape.kubernetes_version.removeprefix("v")
+    counted = sum(not node.claim for node in there.nodes)  # those that the autoscaler has added come and go
+    if asked not in ("", mine):
+        differs = f"runs Kubernetes {mine}, and {asked} was asked for"
+    elif shape.nodes not in (Shape(shape.name).nodes, counted):
+        differs = f"has {counted} nodes, and {shape.nodes} were asked for"
+    else:
+        return
+    raise CannotStart(
+        f"cluster {shape.name} {differs}: remove it with `clusterproof down --name {shape.name}`, or choose another "
+        f"name with --cluster-name"
+    )
 
 
 def _made_here(access: Access) -> list[str]:

@@ -43,12 +43,6 @@ WRITTEN = pytest.StashKey[Written]()
 """Where the session keeps it for the terminal summary."""
 
 
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """UsageError for a format that there is not, before anything is proven; nothing where nothing is to be proven."""
-    if settings.SETTINGS in session.config.stash and (wrong := unknown(settings.of(session.config).report_formats)):
-        raise pytest.UsageError(f"--report-formats: {wrong}")
-
-
 def pytest_clusterproof_finished(config: pytest.Config, run: Run) -> None:
     """Write the reports that the user chose; called once, in the process that the user started."""
     chosen = settings.of(config)

@@ -105,6 +105,12 @@ def test_a_key_that_was_cut_off_is_redacted_too() -> None:
     assert bundle.redacted(f"key: {KEY[:40]}") == "key: <private key>"
 
 
+def test_passwords_in_urls_are_redacted() -> None:
+    said = "dialing amqp://guest:hunter2@rabbit:5672/a@b, then https://web.example:443/a@b and ssh://root@node-1:22"
+    told = "dialing amqp://guest:<password>@rabbit:5672/a@b, then https://web.example:443/a@b and ssh://root@node-1:22"
+    assert bundle.redacted(said) == told
+
+
 def test_current_and_previous_logs(api: FakeApi, client: Client) -> None:
     api.put(f"{HERE}/pods/steady", pod("steady"))
     api.put(f"{HERE}/pods/crashing", pod("crashing", restarts=2, ready=False, state="waiting"))

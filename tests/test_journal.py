@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import resource
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,3 +47,46 @@ def test_what_does_not_fit_on_the_disk_is_written_when_it_does(tmp_path: Path) -
 
     assert made.trouble == ""
     assert [journal.loads(line) for line in (tmp_path / journal.NAME).read_text().splitlines()] == [*results]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda line: line["opened"]["access"].update(tunnel="new"),
+        lambda line: line["opened"].pop("arguments"),
+        lambda line: line.update(opened=5),
+    ],
+    ids=["unknown field", "missing field", "damaged"],
+)
+def test_a_journal_of_another_version_is_one_sentence(tmp_path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    run, made = samples.mixed_run(), journal.Journal(tmp_path)
+    assert run.cluster is not None
+    access = Access("external", "prod", "prod.yaml")
+    made.open(journal.Opened("night", "1", "", 0.0, ("suites",), ("a/b",), run.cluster, access))
+    made.close()
+    path = tmp_path / journal.NAME
+    assert journal.read(path)[0][0].access == access
+    line = json.loads(path.read_text())
+    change(line)
+    path.write_text(json.dumps(line))
+
+    with pytest.raises(
+        pytest.UsageError, match=r"journal\.jsonl: line 1 is not as this version of .* without --resume"
+    ):
+        journal.read(path)
+
+
+def test_a_line_that_is_no_object_is_told(tmp_path: Path) -> None:
+    (tmp_path / journal.NAME).write_text("5\n")
+    with pytest.raises(pytest.UsageError, match="line 1 is not as this version"):
+        journal.read(tmp_path / journal.NAME)
+
+
+def test_a_journal_is_replaced_by_the_first_line_and_not_before(tmp_path: Path) -> None:
+    (tmp_path / journal.NAME).write_text("of the run before\n")
+    journal.Journal(tmp_path).close()
+    assert (tmp_path / journal.NAME).read_text() == "of the run before\n"
+    made = journal.Journal(tmp_path)
+    made.end(complete=True)
+    made.close()
+    assert (tmp_path / journal.NAME).read_text() == '{"ended": {"complete": true}}\n'

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -143,6 +144,31 @@ def test_expected(cluster):
     assert told["skipped"] == ("skipped", "not today")
     assert told["expected"] == ("skipped", "expected to fail: known")
     assert suite.document["complete"]
+
+
+def test_a_quota_of_others_is_in_the_way(suite: Suite) -> None:
+    """Where a quota is exceeded that no promise has made, nothing is learned of the cluster."""
+    suite.write(
+        '''
+QUOTA = {"apiVersion": "v1", "kind": "ResourceQuota"}
+def exceed(name):
+    said = f"pods is forbidden: exceeded quota: {name}, requested: pods=1, used: pods=3, limited: pods=3"
+    raise ApiError(403, "Forbidden", said, "POST", "/", {})
+def test_theirs(namespace):
+    """It MUST have room."""
+    namespace.client.post(kinds.RESOURCE_QUOTA.path(namespace.name), {**QUOTA, "metadata": {"name": "team"}})
+    exceed("team")
+def test_ours(namespace):
+    """It MUST be counted."""
+    namespace.create({**QUOTA, "metadata": {"name": "few"}})
+    exceed("few")
+'''
+    )
+    suite.run("-n0")
+    told = {id.rpartition("/")[2]: (each["outcome"], each["reason"]) for id, each in suite.results.items()}
+    assert told["theirs"][0] == "error"
+    assert told["theirs"][1].endswith("/team: exceeded quota: team, requested: pods=1, used: pods=3, limited: pods=3")
+    assert told["ours"][0] == "broken"
 
 
 def test_a_result_says_what_was_done(suite: Suite) -> None:
@@ -513,7 +539,7 @@ def test_suites_without_a_cluster_end_at_once(installed: Suite, api: FakeApi) ->
     result = installed.run()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines("ERROR: *runs Kubernetes v1.20.0; this version of clusterproof proves 1.34 to 1.38")
-    assert not installed.out.exists()
+    assert [each.name for each in installed.out.iterdir()] == ["journal.jsonl"]
 
 
 def test_every_promise_has_a_sentence_and_an_id_of_its_own(installed: Suite) -> None:
@@ -556,25 +582,34 @@ class Made:
     def delete(self, access: Access) -> None:
         """Nothing stays of it."""
 
+    def adopt(self, access: Access) -> None:
+        """It ends with nobody."""
+
     def collect_logs(self, access: Access, into: Path) -> None:
         into.mkdir(parents=True)
         (into / "kubelet.log").write_text(access.name)
 
 
-@pytest.mark.parametrize(("body", "kept"), [("assert not cluster", ["kubelet.log"]), ("assert cluster", None)])
-def test_logs_of_a_cluster_that_goes_are_kept_when_something_broke(
-    suite: Suite, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch, body: str, kept: list[str] | None
-) -> None:
+@pytest.fixture
+def made(installed: Suite, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
+    """The suite, proven on clusters of that provider."""
     monkeypatch.setattr(Made, "kubeconfig", str(kubeconfig))
-    monkeypatch.setattr(provider, "load", lambda name: Made())
+    monkeypatch.setattr(provider, "registered", lambda: {"made": SimpleNamespace(load=lambda: Made)})
     monkeypatch.setenv("CLUSTERPROOF_CLUSTER", "made")
     monkeypatch.delenv("CLUSTERPROOF_KUBECONFIG")
-    logs = suite.out / "cluster-logs"
+    return installed
+
+
+@pytest.mark.parametrize(("body", "kept"), [("assert not cluster", ["kubelet.log"]), ("assert cluster", None)])
+def test_logs_of_a_cluster_that_goes_are_kept_when_something_broke(
+    made: Suite, body: str, kept: list[str] | None
+) -> None:
+    logs = made.out / "cluster-logs"
     logs.mkdir(parents=True)
     (logs / "of-the-run-before.log").touch()
-    suite.write(f'def test_a(cluster):\n    """It MUST."""\n    {body}')
+    made.write(f'def test_a(cluster):\n    """It MUST."""\n    {body}')
 
-    suite.run("-n0")
+    made.run("-n0")
 
     assert (sorted(each.name for each in logs.iterdir()) if logs.exists() else None) == kept
 
@@ -723,13 +758,33 @@ def test_a_resumed_run_proves_only_what_is_missing(installed: Suite, api: FakeAp
     assert "/api/v1/namespaces/left" not in api.objects
 
 
-def test_a_run_of_which_only_the_report_is_missing(installed: Suite) -> None:
+def test_workers_of_pytest_xdist_resume_a_run(installed: Suite) -> None:
+    installed.write(INTERRUPTED)
+    installed.run("-n0", "--run-id=night")
+    before = (installed.out / "journal.jsonl").read_text()
+    document = (installed.out / "result.json").read_text()
+
+    result = installed.run("-n2", "--resume", "-k", "kept or late")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: --resume: run night had 6 promises selected, and now there are 3, 3 of them *"]
+    )
+    assert (installed.out / "journal.jsonl").read_text() == before
+    assert (installed.out / "result.json").read_text() == document
+    assert installed.run("-n2", "--resume").ret == pytest.ExitCode.TESTS_FAILED
+    assert len(installed.outcomes) == len(installed.document["expected"]) == 6
+    assert installed.document["complete"]
+
+
+@pytest.mark.parametrize("how", ["--workers=2", "-n2"])
+def test_a_run_of_which_only_the_report_is_missing(installed: Suite, how: str) -> None:
     installed.write('def test_a(cluster):\n    """It MUST hold."""\ndef test_b(cluster):\n    """It MUST hold."""')
     assert installed.run().ret == pytest.ExitCode.OK
     journal = installed.out / "journal.jsonl"
     journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-1]))
     (installed.out / "result.json").unlink()
-    assert installed.run("--resume").ret == pytest.ExitCode.OK
+    assert installed.run("--resume", how).ret == pytest.ExitCode.OK
     assert installed.outcomes == {"apps/thing/a": "kept", "apps/thing/b": "kept"}
     assert installed.document["complete"]
 
@@ -747,6 +802,7 @@ def test_what_cannot_be_resumed(installed: Suite, api: FakeApi) -> None:
     before = (installed.out / "journal.jsonl").read_text().rstrip()
 
     assert "run night had 6 promises selected, and now there are 2, 4 of them" in refused("-k", "late or lost")
+    assert "run night had 6 promises selected, and now there are 0, 6 of them" in refused("-k", "nosuch")
     assert refused("--run-id=day") == "--resume: run night cannot be resumed: --run-id=day is another run"
     assert "it has a cluster from --cluster=external, not embedded" in refused("--cluster=embedded")
     api.objects["/api/v1/namespaces/kube-system"]["metadata"]["uid"] = "another"
@@ -754,6 +810,20 @@ def test_what_cannot_be_resumed(installed: Suite, api: FakeApi) -> None:
     installed.write("def test_new(cluster):\n    '''It MUST.'''", "suites/apps/test_new.py")
     assert refused() == "--resume: run night cannot be resumed: the suites have changed since"
     assert (installed.out / "journal.jsonl").read_text().rstrip() == before, "nothing is lost"
+
+
+def test_a_cluster_of_which_no_number_of_nodes_was_asked_for_is_gone_on_with(made: Suite) -> None:
+    made.write(INTERRUPTED)
+    for option in ("--shape=single", "--reuse"):
+        (made.pytester.path / "again").unlink(missing_ok=True)
+        assert made.run("-n0", option).ret == pytest.ExitCode.INTERRUPTED
+        assert made.run("-n0", option, "--resume").ret == pytest.ExitCode.TESTS_FAILED
+        assert made.document["complete"]
+    (made.pytester.path / "again").unlink()
+    made.run("-n0", "--run-id=night")
+    result = made.run("-n0", "--resume")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --nodes=2: the cluster of run night has 1"])
 
 
 def test_a_run_that_came_to_its_end_is_not_resumed(installed: Suite) -> None:
@@ -766,7 +836,10 @@ def test_a_run_that_came_to_its_end_is_not_resumed(installed: Suite) -> None:
 
 def test_two_runs_do_not_write_into_one_folder(installed: Suite, api: FakeApi) -> None:
     installed.write('def test_a(cluster):\n    """It MUST hold."""')
-    installed.out.mkdir(parents=True)
+    logs = installed.out / "cluster-logs/kubelet.log"
+    logs.parent.mkdir(parents=True)
+    for good in (installed.out / "result.json", logs):
+        good.write_text("of the run before")
     script = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print('locked'); input()"
     command = [sys.executable, "-uc", script, str(installed.out / "journal.jsonl")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
@@ -776,7 +849,84 @@ def test_two_runs_do_not_write_into_one_folder(installed: Suite, api: FakeApi) -
         other.communicate("\n")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --reports-dir=reports/out: another run is writing there"])
-    assert not [line for line in api.requests if line.startswith("POST /api/v1/")], "nothing is proven"
+    assert not api.requests, "it is told before there is a cluster"
+    assert (installed.out / "result.json").read_text() == logs.read_text() == "of the run before"
+
+
+@pytest.mark.parametrize("how", ["-n0", "-n2"])
+def test_reports_that_cannot_be_written_are_told_first(installed: Suite, api: FakeApi, how: str) -> None:
+    installed.write('def test_a(cluster):\n    """It MUST hold."""')
+    (installed.pytester.path / "taken").touch()
+    result = installed.run(how, "--reports-dir=taken")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --reports-dir=taken: cannot be written to: *"])
+    assert not api.requests
+
+
+def test_promises_of_somebodys_own_need_a_folder_for_reports_too(suite: Suite, api: FakeApi) -> None:
+    suite.write('def test_a(cluster):\n    """It MUST hold."""')
+    (suite.pytester.path / "taken").touch()
+    assert suite.run("-n0", "--reports-dir=taken").ret == pytest.ExitCode.USAGE_ERROR
+    assert not api.requests
+
+
+def test_a_run_that_is_refused_leaves_everything_as_it_was(installed: Suite, api: FakeApi) -> None:
+    installed.write(INTERRUPTED)
+    assert installed.run("-n0", "--run-id=night").ret == pytest.ExitCode.INTERRUPTED
+    before = {path.name: path.read_bytes() for path in installed.out.iterdir() if path.is_file()}
+    api.git_version = "v1.20.0"
+
+    assert installed.run("-n0").ret == pytest.ExitCode.USAGE_ERROR
+
+    assert {path.name: path.read_bytes() for path in installed.out.iterdir() if path.is_file()} == before
+    api.git_version = "v1.37.2"
+    assert installed.run("-n0", "--resume").ret == pytest.ExitCode.TESTS_FAILED
+    assert installed.document["complete"]
+
+
+@pytest.mark.parametrize("options", [[], ["-n0"], ["--shard=1/2"], ["--shard=1/2", "-n2"], ["-n2"]])
+def test_nothing_selected_leaves_everything_as_it_was(installed: Suite, api: FakeApi, options: list[str]) -> None:
+    installed.write(INTERRUPTED)
+    installed.run("-n0", "--run-id=night")
+    before = {path.name: path.read_bytes() for path in installed.out.iterdir() if path.is_file()}
+    api.requests.clear()
+
+    result = installed.run("-k", "nosuch", *options)
+
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+    assert "-n2" in options or not api.requests, "no cluster is made for it"
+    assert {path.name: path.read_bytes() for path in installed.out.iterdir() if path.is_file()} == before
+
+
+def test_another_cluster_of_its_clusterset_is_not_the_cluster_itself(
+    installed: Suite, api: FakeApi, kubeconfig: Path
+) -> None:
+    installed.write('def test_a(cluster):\n    """It MUST hold."""')
+    result = installed.run("-n0", f"--peer={kubeconfig}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (told,) = [line for line in result.errlines if line]
+    assert told.startswith(
+        f"ERROR: --peer={kubeconfig}: is the cluster under proof itself, by the UID of its namespace"
+    )
+    assert not [path for _, _, path, _ in api.history if "/cp-" in path], "nothing is made"
+
+
+def test_passwords_are_in_no_record(installed: Suite) -> None:
+    installed.write('def test_a(cluster):\n    """It MUST hold."""')
+    hosts = "node-1=ssh://root:hunter2@10.0.0.1:22,node-2=ssh://root:hunter@2@10.0.0.2,node-3=ssh://root@10.0.0.3"
+    installed.run("-n0", f"--node-hosts={hosts}")
+    masked = "node-1=ssh://root:<password>@10.0.0.1:22,node-2=ssh://root:<password>@10.0.0.2,node-3=ssh://root@10.0.0.3"
+    assert f"--node-hosts={masked}" in installed.document["arguments"]
+    written = [path for path in installed.out.rglob("*") if path.is_file()]
+    assert "journal.jsonl" in {path.name for path in written}
+    assert not [path for path in written if b"hunter" in path.read_bytes()]
+
+
+def test_without_pytest_xdist(installed: Suite) -> None:
+    installed.write("".join(f'\ndef test_{name}(cluster):\n    """It MUST hold."""' for name in "ab"))
+    assert installed.run("-p", "no:xdist", "--workers=2").ret == pytest.ExitCode.OK
+    assert {each["worker"] for each in installed.results.values()} == {"w0", "w1"}
 
 
 def test_shards_prove_everything_once(installed: Suite) -> None:
@@ -807,3 +957,12 @@ def test_a_shard_that_cannot_be(suite: Suite, wrong: str) -> None:
     result = suite.run(f"--shard={wrong}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: --shard={wrong}: must be I/N, with I from 1 to N"])
+
+
+@pytest.mark.parametrize("how", ["-n0", "-n2"])
+def test_durations_that_cannot_be_read(installed: Suite, api: FakeApi, how: str) -> None:
+    installed.write('def test_a(cluster):\n    """It MUST hold."""')
+    result = installed.run(how, "--shard=1/2", "--shard-by=/nosuch")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --shard-by=/nosuch: a result.json is expected, but: *"])
+    assert not api.requests

@@ -41,7 +41,7 @@ class Opened:
 
 
 class Journal:
-    """Writes the journal of one run; it replaces that of an earlier run, or goes on with it."""
+    """Writes the journal of one run; its first line replaces what an earlier run has written, or goes on with it."""
 
     def __init__(self, directory: Path, *, resume: bool = False) -> None:
         """UsageError when the directory cannot be written to, or another run is writing there."""
@@ -56,11 +56,10 @@ class Journal:
         except OSError as error:
             self._file.close()
             raise pytest.UsageError(f"--reports-dir={directory}: another run is writing there") from error
+        self._replaces = not resume
         self._unwritten = b"\n" if resume else b""  # the last line may have been cut off
         self.trouble = ""
         """Why something is not written yet: no reason to prove nothing more. Empty when everything is."""
-        if not resume:
-            self._file.truncate(0)
 
     def open(self, opened: Opened) -> None:
         """Say whose results follow."""
@@ -81,6 +80,9 @@ class Journal:
     def _write(self, line: dict[str, Any]) -> None:
         self._unwritten += json.dumps(line).encode() + b"\n"
         try:
+            if self._replaces:
+                self._file.truncate(0)
+                self._replaces = False
             while self._unwritten:
                 self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
             self.trouble = ""
@@ -91,7 +93,7 @@ class Journal:
 def read(path: Path) -> tuple[tuple[Opened, ...], list[tuple[int, Result]], bool]:
     """The parts of a run, its results with the number of their part, and whether it came to its end with all tried.
 
-    A line that was cut off is passed over. UsageError when there is no file, or it cannot be read.
+    A line that was cut off is passed over. UsageError when the file cannot be read, or a line is none of a journal.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -102,16 +104,23 @@ def read(path: Path) -> tuple[tuple[Opened, ...], list[tuple[int, Result]], bool
     parts: list[Opened] = []
     results: list[tuple[int, Result]] = []
     complete = False
-    for line in lines:
+    for number, line in enumerate(lines, 1):
         raw: dict[str, Any] = {}
         with contextlib.suppress(ValueError):
             raw = json.loads(line)
-        if "opened" in raw:
-            parts.append(_opened(raw["opened"]))
-        elif "ended" in raw:
-            complete = raw["ended"]["complete"]
-        elif raw and parts:
-            results.append((len(parts) - 1, _result(raw)))
+        try:
+            if "opened" in raw:
+                parts.append(_opened(raw["opened"]))
+            elif "ended" in raw:
+                complete = raw["ended"]["complete"]
+            elif raw and parts:
+                results.append((len(parts) - 1, _result(raw)))
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise pytest.UsageError(
+                f"{path}: line {number} is not as this version of Clusterproof writes it "
+                f"({type(error).__name__}: {error}): another version did, or it is damaged; begin the run anew, "
+                f"without --resume"
+            ) from error
     return tuple(parts), results, complete
 
 

@@ -96,12 +96,12 @@ class RunFolder:
     @property
     def created(self) -> bool:
         """Whether there is a cluster to give back."""
-        return (self.path / "access.json").exists()
+        return self.has("access.json")
 
     @property
     def ready(self) -> bool:
         """Whether there is a cluster that promises can be proven on."""
-        return (self.path / "facts.json").exists()
+        return self.has("facts.json")
 
     def release(self, settings: Settings) -> None:
         """Delete the cluster, unless it is to be kept or was only found."""
@@ -118,6 +118,10 @@ class RunFolder:
         part = self.path / f"{name}.{os.getpid()}"
         part.write_text(json.dumps(value))
         part.rename(self.path / name)
+
+    def has(self, name: str) -> bool:
+        """Whether a process has shared a value of that name."""
+        return (self.path / name).exists()
 
     def locked(self, name: str) -> FileLock:
         """A lock of the run's processes on what one of them does for all."""
@@ -141,6 +145,11 @@ class RunFolder:
             self.write("access.json", dataclasses.asdict(access))
             client = Client.from_kubeconfig(access.kubeconfig, access.context)
             found = facts.detect(client, access, settings.capabilities)
+            if peer and found.uid and found.uid == facts.uid(Client.from_kubeconfig(peer.kubeconfig, peer.context)):
+                raise pytest.UsageError(
+                    f"--peer={settings.peer}: is the cluster under proof itself, by the UID of its namespace "
+                    f"kube-system; name another cluster of its ClusterSet"
+                )
             self.write("facts.json", dataclasses.asdict(found))
         except (pytest.UsageError, SurroundingsError, ApiError, OSError, RuntimeError) as error:
             sentence = str(error) if isinstance(error, pytest.UsageError) else f"--cluster={settings.cluster}: {error}"

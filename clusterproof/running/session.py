@@ -43,8 +43,6 @@ class Conductor:
         self.started = time.time()
         self.results: list[Result] = []
         self.crashed = False
-        self.refused = False
-        """The interrupted run cannot be resumed: what it left on disk stays as it is."""
         self.on_cluster = False
         """Whether the run came as far as its cluster; before that, it can have left nothing."""
         self._journal: journal.Journal | None = None
@@ -62,9 +60,16 @@ class Conductor:
         except OSError:
             return {}
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Tell an xdist worker which run it belongs to."""
         node.workerinput["clusterproof"] = [self.run.id, str(self.run.path)]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self) -> None:
+        """Refuse to go on with another selection; nothing is proven before all workers have collected."""
+        if self.earlier:
+            resume.check_selection(self.earlier, self._selected())
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
@@ -79,21 +84,19 @@ class Conductor:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         """Make the cluster for the suites, and the processes; UsageError ends the session when that fails."""
-        if not (self.suites or self.earlier) or self.config.option.collectonly:
-            return None
+        if self.config.option.collectonly or not (self.earlier or self._distributed or self.run.has(proving.PLAN)):
+            return None  # nothing is to be proven: what there is of an earlier run stays as it is
+        if self.suites or self.earlier or self.plan:
+            # First of all: another run may write there, or this very one may still be under way.
+            self._journal = journal.Journal(self.settings.reports_dir, resume=self.earlier is not None)
         if self.earlier:
-            # First of all: the run may still be under way.
-            self._journal = journal.Journal(self.settings.reports_dir, resume=True)
-            try:
-                if not self._resume(self.earlier):
-                    return True
-            except pytest.UsageError:
-                self.refused = True
-                raise
-        else:
+            if not self._resume(self.earlier):
+                return True
+        elif self.suites:
             with self._terminal():
                 self.run.acquire(self.settings)
-            self._journal = journal.Journal(self.settings.reports_dir)
+        else:
+            return None
         proving.the_cluster(self.config)
         self.on_cluster = True
         return Forks(self.settings.workers).prove(session) if self._free_to_fork() else None
@@ -102,9 +105,8 @@ class Conductor:
         """Get the run its cluster back, free of what the interrupted part left; False when nothing is left to prove."""
         from clusterproof.running import ledger
 
-        planned = {planned["id"] for planned in self.plan.values()}
-        if planned:  # pytest-xdist's workers have not collected yet
-            resume.check_selection(earlier, planned)
+        if not self._distributed:  # pytest-xdist's workers have not collected yet
+            resume.check_selection(earlier, self._selected())
         missing = len(earlier.first.expected) - len(earlier.results)
         if not missing:
             self._say(earlier, "only the reports were missing")
@@ -128,11 +130,16 @@ class Conductor:
         if terminal := self.config.pluginmanager.getplugin("terminalreporter"):
             terminal.write_line(line)
 
+    @property
+    def _distributed(self) -> bool:
+        """Whether workers of pytest-xdist collect and prove, and this process does not."""
+        return getattr(self.config.option, "dist", "no") != "no"
+
     def _free_to_fork(self) -> bool:
         """Unless the user asked for pytest-xdist, for one process (`-n 0`), or for the debugger."""
         option = self.config.option
-        distributed = getattr(option, "numprocesses", None) is not None or getattr(option, "dist", "no") != "no"
-        return not distributed and not option.usepdb and self.settings.workers > 1
+        asked = self._distributed or getattr(option, "numprocesses", None) is not None
+        return not asked and not option.usepdb and self.settings.workers > 1
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write down what was proven, before anything else happens."""
@@ -150,11 +157,11 @@ class Conductor:
             if self.earlier and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
                 failed = any(each.outcome is Outcome.BROKEN for each in self.earlier.results)
                 exitstatus = session.exitstatus = pytest.ExitCode.TESTS_FAILED if failed else pytest.ExitCode.OK
-            if self.settings.shard and self.run.ready and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            if self.run.has(proving.SELECTION) and self.run.ready and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
                 # More shards than promises.
                 exitstatus = session.exitstatus = pytest.ExitCode.OK
                 self._finish(exitstatus)
-            elif self.results or (self.plan and not self.refused and (self.run.ready or self._all_proven())):
+            elif self._to_be_told(exitstatus):
                 self._finish(exitstatus)
         finally:
             self._close_journal()
@@ -172,6 +179,13 @@ class Conductor:
         if why := self._journal.trouble:
             where = f"{journal.NAME} to {self.settings.reports_dir}"
             self._print(f"\ncannot write {where}: {why}; --resume would prove again what it lacks")
+
+    def _to_be_told(self, exitstatus: int) -> bool:
+        """Whether there is something to report; what was refused leaves the reports as they are."""
+        if self.results or exitstatus == pytest.ExitCode.USAGE_ERROR:
+            return bool(self.results)
+        ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        return (ended and self._all_proven()) or bool(self.plan and self.run.ready)
 
     def _all_proven(self) -> bool:
         return self.earlier is not None and len(self.earlier.results) == len(self.earlier.first.expected)
@@ -199,10 +213,15 @@ class Conductor:
         )
 
     def _arguments(self) -> tuple[str, ...]:
-        return tuple(str(argument) for argument in self.config.invocation_params.args)
+        from clusterproof.running import bundle
+
+        return tuple(bundle.redacted(str(argument)) for argument in self.config.invocation_params.args)
+
+    def _selected(self) -> tuple[str, ...]:
+        return tuple(planned["id"] for planned in self.plan.values())
 
     def _expected(self) -> tuple[str, ...]:
-        return tuple(planned["id"] for planned in self.plan.values())
+        return self.earlier.first.expected if self.earlier else self._selected()
 
     def _all_results(self) -> tuple[Result, ...]:
         """Those of before the interruption, and those of now, which replace them."""
@@ -222,6 +241,8 @@ class Conductor:
         )
 
     def _finish(self, exitstatus: int) -> None:
+        if self.run.created:
+            shutil.rmtree(self.settings.reports_dir / LOGS, ignore_errors=True)  # of the run before
         earlier, results = self.earlier, self._all_results()
         complete = self._complete(exitstatus, results)
         facts, leaks = self._inspect(complete=complete)
@@ -363,7 +384,6 @@ class Conductor:
     def _give_back(self) -> None:
         if not self.run.created:
             return
-        shutil.rmtree(self.settings.reports_dir / LOGS, ignore_errors=True)  # of the run before
         if self._ends_with_run(self.run.access()) and any(
             each.outcome in (Outcome.BROKEN, Outcome.ERROR) for each in self.results
         ):
