@@ -221,16 +221,10 @@ def _carried_out(command: Command, args: argparse.Namespace) -> int:
 
 
 def _sweep_cluster(args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    import pytest
-    from kubernetes.config import ConfigException
-
-    from clusterproof.client import Client
+    from clusterproof import external
     from clusterproof.running import ledger
 
-    try:
-        client = Client.from_kubeconfig(args.kubeconfig, args.context)
-    except (ConfigException, OSError) as error:
-        raise pytest.UsageError(f"--kubeconfig={args.kubeconfig}: a kubeconfig is expected, but: {error}") from error
+    client, _, _ = external.connect(args.kubeconfig, args.context)
     swept = ledger.sweep(client, args.run, within=args.within)
     return swept.removed, swept.stuck
 

@@ -118,6 +118,15 @@ def _named(what: str) -> Iterator[None]:
         raise OSError(f"its {what} cannot be read: {error}") from error
 
 
+def _authorization(value: str) -> str:
+    """A token as a header: files and blocks of YAML end it with a line break. ValueError where it fits in none."""
+    scheme, _, token = value.partition(" ")
+    token = token.strip()
+    if not (token.isascii() and token.isprintable()):
+        raise ValueError("its token cannot be sent: only ASCII characters on one line are expected in it")
+    return f"{scheme} {token}"
+
+
 class _Patience(urllib3.Retry):
     """Obeys `Retry-After` of a busy server (429, 503), within limits; repeats nothing else."""
 
@@ -220,7 +229,7 @@ class Client:
         """The user of a kubeconfig's context, its current one by default: certificate, token or exec plugin.
 
         For the path `in-cluster` the pod's own service account, whose token is read again as it is renewed.
-        ConfigException or OSError where it cannot be used.
+        ConfigException, ValueError or OSError where it cannot be used.
         """
         configuration = Configuration()
         if str(path) == IN_CLUSTER:
@@ -231,6 +240,8 @@ class Client:
         # The official client writes certificates and keys to files, which would stay where this process is killed.
         with _LOADING, tempfile.TemporaryDirectory(prefix="clusterproof-") as folder:
             load(str(path), context or None, configuration, persist_config=False, temp_file_path=folder)
+            for token in configuration.api_key.values():
+                _authorization(token)
             authority = Path(configuration.ssl_ca_cert).read_text() if configuration.ssl_ca_cert else ""
             client = cls(configuration, authority=authority)
             if configuration.cert_file:
@@ -384,7 +395,10 @@ class Client:
         headers = {"Accept": accept, "User-Agent": "clusterproof"}
         # Also refreshes a token that is about to expire.
         if bearer := self.configuration.auth_settings().get("BearerToken"):
-            headers["authorization"] = str(bearer["value"])
+            try:
+                headers["authorization"] = _authorization(str(bearer["value"]))
+            except ValueError as error:
+                raise SurroundingsError(f"{self.server}: {error}") from error
         return headers
 
     def _count(self) -> None:

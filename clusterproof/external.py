@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -202,7 +202,13 @@ def _rights(client: Client) -> None:
         )
 
 
-def _lent(client: Client, namespaces: Iterable[str]) -> None:
+def _lent(client: Client, namespaces: Sequence[str]) -> None:
+    # Whoever may not read a namespace (403) may still use it.
+    if gone := [name for name in namespaces if _ask(client, "GET", kinds.NAMESPACE.path(None, name)).status == 404]:
+        raise pytest.UsageError(
+            f"--namespaces={','.join(namespaces)}: {client.server} has no namespace {', '.join(gone)}; "
+            "name those that were made for the run"
+        )
     lacking = [
         f"{verb} {resource} in {name}"
         for name in namespaces

@@ -21,6 +21,7 @@ from clusterproof.errors import ApiError, NeverHappened, SurroundingsError
 from clusterproof.machine import Machine, Unseen
 from clusterproof.objects import Object
 from clusterproof.outcome import ClusterFacts, NodeFact, Step
+from clusterproof.running.bundle import redacted
 from clusterproof.running.proving import Unsupported
 from clusterproof.wait import eventually
 
@@ -138,7 +139,7 @@ def _first_look(cluster: Cluster) -> dict[str, Any]:
     except Unsupported as error:
         record["unsupported"] = str(error)
     except SurroundingsError as error:
-        record["failure"] = str(error)
+        record["failure"] = redacted(str(error))  # it may repeat what the user wrote, passwords included
     return record
 
 
@@ -149,8 +150,15 @@ def _hosts(cluster: Cluster, nodes: dict[str, Object]) -> dict[str, str]:
         return _of_inventory(settings.node_inventory, nodes)
     if settings.node_hosts == BY_POD:
         return _pods(cluster, nodes)
-    if written := settings.node_hosts or cluster.access.node_hosts:
-        return dict(_written(written, nodes))
+    if settings.node_hosts:
+        hosts = dict(_written(settings.node_hosts, nodes))
+        if missing := sorted(set(nodes) - set(hosts)):
+            raise SurroundingsError(
+                f"--node-hosts={settings.node_hosts} has no host for {', '.join(missing)}; it names {', '.join(hosts)}"
+            )
+        return hosts
+    if cluster.access.node_hosts:  # of the nodes that the cluster began with: others may have come since
+        return dict(_written(cluster.access.node_hosts, nodes))
     raise Unsupported(
         "no way to the nodes is known; name one: --node-hosts='ssh://root@{address}', --node-inventory=FILE, or "
         "--node-hosts=pod for a privileged pod on each node"
@@ -159,8 +167,12 @@ def _hosts(cluster: Cluster, nodes: dict[str, Object]) -> dict[str, str]:
 
 def _written(text: str, nodes: dict[str, Object]) -> Iterator[tuple[str, str]]:
     """What `--node-hosts` or a provider says: NAME=HOST for each machine, or one for all with {name} or {address}."""
-    if named := re.findall(r"(?:^|,)([\w.-]+)=([\w-]+://[^,]*)", text):
-        yield from named
+    parts = {part: re.fullmatch(r"([\w.-]+)=([\w-]+://.*)", part) for part in text.split(",")}
+    if any(parts.values()):
+        for part, named in parts.items():
+            if not named:
+                raise SurroundingsError(f"--node-hosts={text}: {part!r} is not NAME=HOST, as the other parts are")
+            yield named[1], named[2]
         return
     if "{" not in text and len(nodes) > 1:
         raise SurroundingsError(
@@ -195,7 +207,7 @@ def _pods(cluster: Cluster, nodes: dict[str, Object]) -> dict[str, str]:
     """A pod on each node, in a namespace that carries the run's label and so ends with it."""
     within = cluster.settings.timeouts.pod
     try:
-        made = namespace.open_namespace(cluster, f"cp-{cluster.run_id[:5].strip('-')}-nodes", "privileged")
+        made = namespace.open_namespace(cluster, namespace.name_of(cluster.run_id, "nodes"), "privileged")
         pods = {name: made.create(_looking_at(name, cluster.images.agnhost)) for name in nodes}
         for pod in pods.values():
             eventually(pod, running, within=within)

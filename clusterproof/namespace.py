@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -108,6 +109,13 @@ def create(client: Client, kind: Kind, manifest: dict[str, Any], run_id: str, na
     made = Object.of(client, raw, kind)
     made.last_word = True
     return made
+
+
+def name_of(run_id: str, what: str) -> str:
+    """`cp-3f2a1b0c-nodes`: what a namespace of a run is called, unique among runs and short enough for DNS."""
+    # Ids that somebody has chosen may begin alike, as those of shards do.
+    run = run_id if len(run_id) <= 8 else f"{run_id[:4].strip('-')}{hashlib.sha256(run_id.encode()).hexdigest()[:4]}"
+    return f"cp-{run}-{what}"
 
 
 def open_namespace(cluster: Cluster, name: str, pod_security: str) -> Namespace:

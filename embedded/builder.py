@@ -5,7 +5,7 @@ Go's version and the platform. A component that is there costs one `stat` per fi
 
 Where the programs come from is decided once per run: `CLUSTERPROOF_SOURCE=modules` builds them (needs Go),
 `CLUSTERPROOF_SOURCE=release` fetches them from a mirror (see releases.py). Without it they are built where there is a
-fitting Go.
+fitting Go, and fetched where there is none.
 """
 
 from __future__ import annotations
@@ -96,6 +96,8 @@ def ensure(
     wanted = choose(components, kubernetes_version)
     chosen = [component for component in wanted if isinstance(component, Chosen)]
     go = find_go(chosen) if chosen else None
+    for one in chosen if not go else ():
+        releases.address(one.component.name)  # which says what cannot be fetched, before anything is
     recipes = [_Recipe(go, one) for one in chosen] if go else []
     programs: dict[str, Path] = {}
     sources: dict[str, Path] = {}
@@ -116,7 +118,8 @@ def ensure(
 def find_go(components: Sequence[Chosen]) -> Go | None:
     """The Go toolchain that builds these components; None where published programs are to be fetched instead.
 
-    Raises EmbeddedError where Go was asked for by `CLUSTERPROOF_SOURCE=modules` and none is new enough.
+    Raises EmbeddedError where no Go is new enough, and one was asked for by `CLUSTERPROOF_SOURCE=modules` or nothing is
+    known to publish all of them.
     """
     source = os.environ.get("CLUSTERPROOF_SOURCE", "")
     if source not in ("", "modules", "release"):
@@ -130,7 +133,7 @@ def find_go(components: Sequence[Chosen]) -> Go | None:
         if _numbers(go.version) >= needed:
             return go
         found = f"{program} is {go.version or 'not usable'}"
-    if source == "modules":
+    if source == "modules" or not all(releases.published(each.component.name) for each in components):
         version = ".".join(map(str, needed))
         raise EmbeddedError(
             f"building the embedded cluster needs Go {version} or newer; {found}. Install it, or, to have published "

@@ -79,11 +79,17 @@ def up(plan: Plan, progress: Progress) -> ClusterState:
 
 
 def check(plan: Plan) -> None:
-    """Raise CannotStart for what is known before anything is built: what was asked for, and the machine."""
-    state.check(plan.name, plan.nodes)
-    chosen = addons.named(plan.addons)
+    """Raise CannotStart, before anything is built, for all that is wrong with the plan, or else with the machine."""
+    wrong = list(state.problems(plan.name, plan.nodes))
+    chosen: list[addons.Addon] = []
+    try:
+        chosen = addons.named(plan.addons)
+    except CannotStart as error:
+        wrong.append(str(error))
     if plan.kubernetes_version.removeprefix("v") not in (known := kubernetes_versions()):
-        raise CannotStart(f"Kubernetes {plan.kubernetes_version} cannot be had here; choose from: {', '.join(known)}")
+        wrong.append(f"Kubernetes {plan.kubernetes_version} cannot be had here; choose from: {', '.join(known)}")
+    if wrong:
+        raise CannotStart("\n  ".join(wrong if len(wrong) == 1 else ["no such cluster can be started:", *wrong]))
     refused = [f"add-on {addon.name}: {reason}" for addon in chosen if (reason := addon.refused())]
     preflight.check(plan.nodes + sum(addon.nodes for addon in chosen), refused, addons=bool(plan.addons))
 

@@ -61,6 +61,11 @@ def platform() -> str:
     return f"linux/{_ARCHITECTURES.get(machine, machine)}"
 
 
+def published(component: str) -> bool:
+    """Whether something is known to publish a component."""
+    return bool(os.environ.get("CLUSTERPROOF_RELEASES")) or component == "kubernetes"
+
+
 def address(component: str) -> str:
     """Where a component's releases are. Raises BuildError where nothing is known to publish it."""
     if mirror := os.environ.get("CLUSTERPROOF_RELEASES"):

@@ -194,13 +194,6 @@ class ClusterState:
         """URL of the API server."""
         return f"https://{self.api_address}:6443"
 
-    def plan_nodes(self, count: int) -> None:
-        """Give names and addresses to that many nodes."""
-        if not 1 <= count <= MOST_NODES:
-            raise CannotStart(f"--nodes={count}: an embedded cluster has 1 to {MOST_NODES} nodes")
-        for _ in range(count):
-            self.plan_node()
-
     def plan_node(self, claim: str = "") -> Node:
         """Give name and addresses to one more node; those of nodes that were removed come last."""
         taken = {node.name for node in self.nodes}
@@ -325,33 +318,34 @@ def clusters() -> list[ClusterState]:
     return [state for name in names if NAME.fullmatch(name) and (state := _read(name))]
 
 
-def check(name: str, nodes: int) -> None:
-    """Raise CannotStart when there can be no new cluster like that, before anything is built for it."""
+def problems(name: str, nodes: int) -> Iterator[str]:
+    """Why there can be no new cluster like that, one sentence each, before anything is built for it."""
     if not NAME.fullmatch(name):
-        raise CannotStart(
-            f"--name={name}: a cluster's name has 1 to 40 of a-z, 0-9 and -, and starts and ends with no -"
-        )
-    if (root() / name).exists():
-        raise CannotStart(f"embedded cluster {name!r} exists already; remove it with: clusterproof down --name {name}")
-    if there := namespaces_of(name):
-        raise CannotStart(
+        yield f"--name={name}: a cluster's name has 1 to 40 of a-z, 0-9 and -, and starts and ends with no -"
+    elif (root() / name).exists():
+        yield f"embedded cluster {name!r} exists already; remove it with: clusterproof down --name {name}"
+    elif there := namespaces_of(name):
+        yield (
             f"--name={name}: network namespaces of such a cluster are there ({', '.join(there)}), but not in {root()}: "
             "choose another name, or set CLUSTERPROOF_STATE to where it was started"
         )
-    ClusterState(name, 0, "").plan_nodes(nodes)
+    if not 1 <= nodes <= MOST_NODES:
+        yield f"--nodes={nodes}: an embedded cluster has 1 to {MOST_NODES} nodes"
 
 
 def allocate(name: str, kubernetes_version: str, nodes: int, owner: int = 0) -> ClusterState:
     """Enter a new cluster in this machine's list, with address ranges that nothing else here uses."""
     with lock():
-        check(name, nodes)
+        for problem in problems(name, nodes):
+            raise CannotStart(problem)
         taken = {state.index for state in clusters()}
         foreign = _routed_networks()
         for index in range(MOST):
             state = ClusterState(name, index, kubernetes_version, owner=owner, launcher=identity(os.getpid()))
             wanted = (state.node_network, state.balancer_network, state.pod_network, state.service_network)
             if index not in taken and not any(a.overlaps(b) for a in wanted for b in foreign):
-                state.plan_nodes(nodes)
+                for _ in range(nodes):
+                    state.plan_node()
                 _enter(state)
                 return state
     raise CannotStart(f"no free address range: {len(taken)} embedded clusters and the host's routes use all of {RANGE}")

@@ -234,19 +234,21 @@ def _past(path: Path) -> Past:
     """A run from its document, of which only what is needed is looked at: there may be hundreds."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {getattr(error, 'strerror', None) or f'not a JSON document: {error}'}") from None
     version = raw.get("schema") if isinstance(raw, dict) else None
     if isinstance(version, str) and version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
         raise ValueError(f"{path}: schema version {version} cannot be read; this is version {SCHEMA_VERSION}")
     try:
         return _built(path, raw)
-    except (KeyError, TypeError, AttributeError, ValueError):
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         raise ValueError(f"{path}: not a result document") from None
 
 
 def _built(path: Path, raw: dict[str, Any]) -> Past:
     cluster = raw["cluster"] or {"provider": "", "uid": "", "version": ""}
+    for each in (raw, *raw["results"]):
+        result.check_time(float(each.get("started", 0)), float(each["seconds"]))
     return Past(
         str(path),
         str(raw["id"]),

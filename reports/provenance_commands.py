@@ -34,8 +34,10 @@ class Sign:
     def run(self, args: argparse.Namespace) -> int:
         from . import keys, provenance
 
-        output = args.output or args.report.with_name(args.report.name + provenance.SUFFIX)
+        output = args.output or args.report.parent / (args.report.name + provenance.SUFFIX)
         problems = document.bad_output(output)
+        if args.output and args.output.resolve() in (args.report.resolve(), args.key.resolve()):
+            problems.append(f"--output={args.output}: would replace what is read; name another file")
         report = _read(args.report, problems)
         try:
             key = keys.read_private(args.key)

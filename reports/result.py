@@ -8,6 +8,7 @@ import json
 import math
 import types
 import typing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def parse(content: bytes, name: str) -> Run:
 
     try:
         document = json.loads(content.decode("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{name}: not a JSON document: {error}") from None
     version = document.get("schema") if isinstance(document, dict) else None
     if not isinstance(version, str):
@@ -54,8 +55,20 @@ def parse(content: bytes, name: str) -> Run:
     validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
     if wrong := jsonschema.exceptions.best_match(validator.iter_errors(document)):
         raise ValueError(f"{name}: not a result document: {wrong.json_path}: {wrong.message[:200]}")
-    run: Run = _build(Run, document)
+    try:
+        run: Run = _build(Run, document)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{name}: not a result document: {error}") from None
     return run
+
+
+def check_time(started: float, seconds: float) -> None:
+    """ValueError when something cannot have begun then and taken so long: no calendar has its beginning or its end."""
+    try:
+        for moment in (started, started + seconds):
+            datetime.fromtimestamp(moment, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(f"it cannot have started at {started!r} and taken {seconds!r} s") from None
 
 
 def _build(kind: Any, value: Any) -> Any:
@@ -70,9 +83,16 @@ def _build(kind: Any, value: Any) -> Any:
         return {name: _build(arguments[1], item) for name, item in value.items()}
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         hints = typing.get_type_hints(kind)
-        return kind(**{name: _build(hint, value[name]) for name, hint in hints.items() if name in value})
+        made: Any = kind(**{name: _build(hint, value[name]) for name, hint in hints.items() if name in value})
+        if "started" in hints:
+            check_time(made.started, getattr(made, "seconds", 0.0))
+        return made
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return kind(value)
     if kind is float:
-        return math.nan if value is None else float(value)
+        if value is None:
+            return math.nan
+        if not math.isfinite(number := float(value)):
+            raise ValueError(f"{value} is no finite number")
+        return number
     return value

@@ -17,6 +17,8 @@ from clusterproof import cli
 from clusterproof.errors import ApiError, NeverHappened, SurroundingsError
 from clusterproof.running import ledger
 
+from .fake_api import FakeApi
+
 Run = Callable[..., tuple[int, str, str]]
 
 RUN = """
@@ -245,9 +247,24 @@ class TestSweep:
     def test_sweeps_for_real(self, run: Run, kubeconfig: Path) -> None:
         assert run("sweep", f"--kubeconfig={kubeconfig}", "--run=r1") == (0, "nothing was left\n", "")
 
-    @pytest.mark.parametrize("options", [["--kubeconfig=/nowhere"], ["--context=other"]])
-    def test_a_cluster_that_is_not_there(self, run: Run, kubeconfig: Path, options: list[str]) -> None:
-        code, output, errors = run("sweep", f"--kubeconfig={kubeconfig}", *options)
+    @pytest.mark.parametrize("option", ["--kubeconfig=/nowhere", "--context=other"])
+    def test_a_cluster_that_is_not_there(self, run: Run, kubeconfig: Path, option: str) -> None:
+        code, output, errors = run("sweep", f"--kubeconfig={kubeconfig}", option)
         assert (code, output) == (4, "")
-        assert errors.startswith("clusterproof: --kubeconfig=")
+        assert errors.startswith(f"clusterproof: {option}: ")
         assert len(errors.splitlines()) == 1
+
+    @pytest.mark.parametrize("content", ["{", "[]", "contexts: 1", "\x00"])
+    def test_what_is_no_kubeconfig_is_one_sentence(self, run: Run, tmp_path: Path, content: str) -> None:
+        (tmp_path / "config").write_text(content)
+        code, output, errors = run("sweep", f"--kubeconfig={tmp_path / 'config'}")
+        assert (code, output) == (4, "")
+        assert errors.startswith(f"clusterproof: --kubeconfig={tmp_path / 'config'}: ")
+        assert len(errors.splitlines()) == 1
+
+    def test_nobody_sweeps_as_somebody_else(self, run: Run, api: FakeApi, tmp_path: Path) -> None:
+        failing = {"apiVersion": "client.authentication.k8s.io/v1", "command": "/bin/false", "interactiveMode": "Never"}
+        code, output, errors = run("sweep", f"--kubeconfig={api.kubeconfig(tmp_path / 'config', exec=failing)}")
+        assert (code, output) == (4, "")
+        assert "context 'fake': no credentials: " in errors
+        assert api.requests == []

@@ -141,6 +141,15 @@ def test_a_token_of_an_exec_plugin_is_sent_and_refreshed(api: FakeApi, tmp_path:
     assert len((tmp_path / "calls").read_text().split()) > 1
 
 
+def test_a_refreshed_token_that_fits_no_header_is_said(api: FakeApi, tmp_path: Path) -> None:
+    expired = plugin(tmp_path, "2020-01-01T00:00:00Z")
+    client = Client.from_kubeconfig(api.kubeconfig(tmp_path / "config", exec=expired))
+    script = tmp_path / "plugin"
+    script.write_text(script.read_text().replace('"secret"', '"sec\\\\u2026ret"'))
+    with pytest.raises(SurroundingsError, match=r"^http://127\.0\.0\.1:\d+: its token cannot be sent: "):
+        client.request("GET", "/version")
+
+
 def test_nobody_listens(client: Client) -> None:
     nobody = client.as_user("nobody")
     nobody.configuration.host = "http://127.0.0.1:9"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -145,6 +146,46 @@ def test_an_expired_certificate(api: FakeApi, tmp_path: Path) -> None:
 def test_missing_rights(api: FakeApi, kubeconfig: Path) -> None:
     api.denied = {("create", "namespaces"), ("create", "pods/exec")}
     assert "the kubeconfig's user may not create namespaces, create pods/exec;" in refusal(kubeconfig)
+
+
+def lend(api: FakeApi, kubeconfig: Path, *names: str) -> None:
+    for name in names:
+        api.put(f"/api/v1/namespaces/{name}", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    External().create(Shape("any", kubeconfig=kubeconfig, namespaces=("mine", "yours", "ours")))
+
+
+def test_namespaces_that_are_not_there_are_named(api: FakeApi, kubeconfig: Path) -> None:
+    api.denied = {("create", "pods")}
+    with pytest.raises(pytest.UsageError, match=r"^--namespaces=mine,yours,ours: .* has no namespace mine, ours; name"):
+        lend(api, kubeconfig, "yours")
+
+
+def test_namespaces_that_may_not_be_read_are_used(api: FakeApi, kubeconfig: Path) -> None:
+    def forbidden(request: Any) -> bool:
+        request.fail(403, "Forbidden")
+        return True
+
+    api.overrides["GET /api/v1/namespaces/mine"] = forbidden
+    lend(api, kubeconfig, "yours", "ours")
+
+
+def test_a_token_may_end_with_a_line_break(api: FakeApi, tmp_path: Path) -> None:
+    api.token = "secret"
+    assert External().create(shape(api.kubeconfig(tmp_path / "config", token="secret\n"))).context == "fake"
+
+
+@pytest.mark.parametrize("token", ["sec\nret", "sec\u2026ret", "sec\x00ret"])
+def test_a_token_that_fits_no_header_is_refused(api: FakeApi, tmp_path: Path, token: str) -> None:
+    config = api.kubeconfig(tmp_path / "config", token=token)
+    assert refusal(config) == (
+        f"{config}: context 'fake' cannot be used: its token cannot be sent: only ASCII characters on one line are "
+        "expected in it"
+    )
+
+
+def test_the_token_of_a_pod_that_fits_no_header(pod: Path) -> None:
+    pod.write_text("sec\nret")
+    assert "its token cannot be sent: only ASCII characters" in refusal(Path("in-cluster"))
 
 
 @pytest.mark.parametrize("version", ["v1.33.9", "v1.39.0", "v2.0.0"])

@@ -16,7 +16,7 @@ import testinfra
 from testinfra.host import Host
 
 from clusterproof import cri, machine, machines, steps
-from clusterproof.errors import SurroundingsError
+from clusterproof.errors import NeverHappened, SurroundingsError
 from clusterproof.machine import Machine, Program, Unseen
 from clusterproof.machines import Machines
 from clusterproof.objects import Object
@@ -115,10 +115,45 @@ def test_how_nodes_are_reached() -> None:
     assert reached(nodes, node_hosts="n1=ssh://a?sudo=true,n2=docker://b") == named
     assert reached(nodes, access="docker://{name}") == {"n1": "docker://n1", "n2": "docker://n2"}
     assert reached(nodes, access="docker://{name}", node_hosts="n1=ssh://a?sudo=true,n2=docker://b") == named
+    assert reached(nodes, access="n1=nsenter://1,router=nsenter://2") == {"n1": "nsenter://1", "router": "nsenter://2"}
     with pytest.raises(SurroundingsError, match="is one machine, but there are 2 nodes"):
         reached(nodes, node_hosts="local://")
     with pytest.raises(Unsupported, match="no way to the nodes is known; name one: --node-hosts="):
         reached(nodes)
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("n1=ssh://a,n2", "'n2' is not NAME=HOST, as the other parts are"),
+        ("ssh://a,n2=ssh://b", "'ssh://a' is not NAME=HOST, as the other parts are"),
+        ("n1=ssh://a, n2=ssh://b", "' n2=ssh://b' is not NAME=HOST"),
+        ("n1=ssh://a,m2=ssh://b", "has no host for n2; it names n1, m2"),
+    ],
+)
+def test_no_part_of_a_list_of_hosts_and_no_node_is_passed_over(written: str, told: str) -> None:
+    nodes = [node("n1", "10.0.0.1"), node("n2", "10.0.0.2")]
+
+    with pytest.raises(SurroundingsError) as caught:
+        reached(nodes, node_hosts=written)
+    assert str(caught.value).startswith(f"--node-hosts={written}")
+    assert told in str(caught.value)
+
+
+def test_pods_of_shards_are_in_namespaces_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def refuse(_: object, name: str, level: str) -> None:
+        opened.append(name)
+        raise NeverHappened("no")
+
+    monkeypatch.setattr(machines.namespace, "open_namespace", refuse)
+    for shard in "night-7-1", "night-7-2":
+        cluster = SimpleNamespace(settings=Settings(), run_id=shard)
+        with pytest.raises(SurroundingsError, match="no privileged pod on each node"):
+            machines._pods(cluster, {})  # type: ignore[arg-type]
+
+    assert len(set(opened)) == 2, opened
 
 
 def test_hosts_of_an_inventory_are_known_by_name_or_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

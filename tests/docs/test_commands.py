@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -70,6 +71,18 @@ def test_the_published_schema_is_kept_to(arguments: list[str]) -> None:
     )
 
     assert done.returncode == 0, done.stdout
+
+
+def test_clusters_that_recipes_start_are_built_by_a_go_that_is_new_enough() -> None:
+    modules = (ROOT / "embedded" / "modules").glob("*/go.mod")
+    needed = max(_numbers(re.findall(r"^go (\S+)$", path.read_text(), re.MULTILINE)[0]) for path in modules)
+    for path, brings in {"github.yml": r'go-version: "(.*)"', "gitlab-ci.yml": r"image: golang:([\d.]+)"}.items():
+        (version,) = re.findall(brings, (RECIPES / path).read_text())
+        assert _numbers(version) >= needed, path
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in version.split(".")]
 
 
 def test_jobs_of_gitlab_have_a_stage_and_needs_of_github_exist() -> None:

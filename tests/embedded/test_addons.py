@@ -45,6 +45,21 @@ def test_what_the_machine_cannot_run_is_left_out_unless_it_is_named() -> None:
         cluster.check(cluster.Plan("some", addons=("network-policies",)))
 
 
+def test_all_that_is_wrong_with_a_plan_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CLUSTERPROOF_STATE", str(tmp_path))
+    with pytest.raises(CannotStart) as caught:
+        cluster.check(cluster.Plan("A_B", 0, "1.20", ("nosuch",)))
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == [
+        "no such cluster can be started",
+        "  --name=A_B",
+        "  --nodes=0",
+        "  --addons",
+        "  Kubernetes 1.20 cannot be had here; choose from",
+    ]
+    with pytest.raises(CannotStart, match=r"^--nodes=128: an embedded cluster has 1 to 127 nodes$"):
+        cluster.check(cluster.Plan("some", 128, addons=("dns",)))
+
+
 def test_disks_need_loop_devices_and_programs_that_make_file_systems(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -246,16 +246,29 @@ def test_unknown(names: list[str], version: str, message: str) -> None:
 
 
 def test_old_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Go that is too old MUST be refused where Go was asked for, and passed over otherwise."""
-    monkeypatch.setenv("PRETEND_VERSION", "go1.19.8")
-    monkeypatch.setenv("CLUSTERPROOF_SOURCE", "modules")
-    with pytest.raises(EmbeddedError, match=r"needs Go 1\.26\.6 or newer; .*go is go1\.19\.8") as caught:
-        builder.ensure(["containerd"])
-    assert "set CLUSTERPROOF_SOURCE=release and CLUSTERPROOF_RELEASES to the address of a mirror" in str(caught.value)
+    """A Go that is too old MUST be refused, before any download, where Go was asked for or there is no mirror."""
+    monkeypatch.setattr(builder.releases, "fetch", lambda chosen, _: pytest.fail(f"{chosen.label} is downloaded"))
+    monkeypatch.setenv("PRETEND_VERSION", "go1.26.3")
+    for source in ("", "modules"):
+        monkeypatch.setenv("CLUSTERPROOF_SOURCE", source)
+        with pytest.raises(EmbeddedError, match=r"needs Go 1\.26\.6 or newer; .*go is go1\.26\.3") as caught:
+            builder.ensure(["kubernetes", "containerd"])
+        told = str(caught.value)
+        assert "set CLUSTERPROOF_SOURCE=release and CLUSTERPROOF_RELEASES to the address of a mirror" in told
 
-    monkeypatch.delenv("CLUSTERPROOF_SOURCE")
-    with pytest.raises(EmbeddedError, match=r"no published programs are known\. Install Go"):
-        builder.ensure(["containerd"])
+    monkeypatch.setenv("CLUSTERPROOF_SOURCE", "release")
+    with pytest.raises(EmbeddedError, match=r"^containerd: no published programs are known\. Install Go"):
+        builder.ensure(["kubernetes", "containerd"])
+
+
+@pytest.mark.parametrize(("mirror", "name"), [("http://mirror.invalid", "containerd"), ("", "kubernetes")])
+def test_old_go_beside_a_mirror(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mirror: str, name: str) -> None:
+    """A Go that is too old MUST be passed over where all that is wanted is published."""
+    monkeypatch.setattr(builder.releases, "fetch", lambda *_: tmp_path)
+    monkeypatch.setattr(builder.releases, "fetch_data", lambda *_: tmp_path)
+    monkeypatch.setenv("PRETEND_VERSION", "go1.19.8")
+    monkeypatch.setenv("CLUSTERPROOF_RELEASES", mirror)
+    assert builder.ensure([name]).binary({"kubernetes": "kubelet"}.get(name, name)).is_relative_to(tmp_path)
 
 
 def test_source(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,6 +150,32 @@ def test_what_is_no_result_is_passed_over_and_named(folder: Path) -> None:
     assert "not a JSON document" in found.passed_over[0]
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("started", "1e400"),
+        ("started", "1e20"),
+        ("started", "NaN"),
+        ("seconds", "NaN"),
+        ("seconds", "9" * 400),
+        ("other", "[" * 100_000),
+    ],
+)
+@pytest.mark.parametrize("within", ["", "results"])
+def test_what_cannot_be_is_passed_over_and_named(field: str, value: str, within: str, folder: Path, call: Call) -> None:
+    changed = json.loads((folder / "latest.json").read_text())
+    (changed[within][0] if within else changed)[field] = "here"
+    (folder / "odd.json").write_text(json.dumps(changed).replace('"here"', value))
+    code, told, errors = call(folder)
+
+    assert (code, errors) == (0, "")
+    assert [line.split(": ")[1] for line in history.read(folder).passed_over] in (
+        ["not a result document"],
+        ["not a JSON document"],
+    )
+    assert f"{folder / 'odd.json'}: not a " in told
+
+
 def test_a_run_without_a_cluster_has_its_place(tmp_path: Path) -> None:
     result.write(samples.run(samples.result("health/livez", Outcome.ERROR, "x"), cluster=None), tmp_path)
     assert history.read(tmp_path).runs[0].version == ""

@@ -322,6 +322,19 @@ def test_all_bad_input_is_said_at_once(call: Call) -> None:
     assert call("sign", "result.json", "--key=vendor.pem")[0] == 4
 
 
+def test_a_folder_is_no_report(call: Call) -> None:
+    assert call("sign", ".", "--key=vendor.pem") == (4, "", "clusterproof: .: Is a directory\n")
+
+
+@pytest.mark.parametrize("output", ["result.json", "vendor.pem", "link"])
+def test_what_is_read_is_never_replaced(call: Call, output: str) -> None:
+    before = Path("result.json").read_bytes(), Path("vendor.pem").read_bytes()
+    Path("link").symlink_to("result.json")
+    told = f"clusterproof: --output={output}: would replace what is read; name another file\n"
+    assert call("sign", "result.json", "--key=vendor.pem", f"--output={output}") == (4, "", told)
+    assert (Path("result.json").read_bytes(), Path("vendor.pem").read_bytes()) == before
+
+
 def test_a_key_of_another_kind_is_named(call: Call) -> None:
     key = generate_private_key(SECP256R1())
     Path("ec.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))

@@ -78,6 +78,29 @@ def test_reading_something_else_says_what_is_wrong(content: str, complaint: str,
         result.read(path)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "complaint"),
+    [
+        ("started", "1e400", "inf is no finite number"),
+        ("started", "NaN", "nan is no finite number"),
+        ("started", "1e20", r"it cannot have started at 1e\+20 and taken [\d.]+ s"),
+        ("seconds", "NaN", "nan is no finite number"),
+        ("seconds", "1e20", r"and taken 1e\+20 s"),
+        ("seconds", "9" * 400, "int too large to convert to float"),
+        ("arguments", "[" * 100_000, "maximum recursion depth exceeded"),
+    ],
+)
+@pytest.mark.parametrize("within", ["", "results"])
+def test_what_cannot_be_is_refused(field: str, value: str, complaint: str, within: str, tmp_path: Path) -> None:
+    path = changed(tmp_path)
+    document = json.loads(path.read_text())
+    (document[within][0] if within else document)[field] = "here"
+    path.write_text(json.dumps(document).replace('"here"', value))
+
+    with pytest.raises(ValueError, match=f"^{path}: not a .*{complaint}"):
+        result.read(path)
+
+
 def test_an_unknown_outcome_is_refused_at_its_place(tmp_path: Path) -> None:
     path = changed(tmp_path)
     path.write_text(path.read_text().replace('"broken"', '"wobbly"'))
