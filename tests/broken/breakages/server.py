@@ -246,7 +246,7 @@ bounds_rewritten(
     "A LimitRange holds for each container and each claim, and not for pods.",
     "v1/limitranges",
     _limits('each.type != "Pod"'),
-    breaks={"api/quota/limit_range_types": r"a pod of two containers .*: not within .*per Pod is 1.* it is let in"},
+    breaks={"api/quota/limit_range_types": r"a pod of two containers .*: not within .*per Pod is 1.*it is let in"},
     keeps=["api/quota/limit_range"],
 )
 bounds_rewritten(
@@ -254,7 +254,7 @@ bounds_rewritten(
     "A LimitRange holds for pods and their containers, and not for claims.",
     "v1/limitranges",
     _limits('each.type != "PersistentVolumeClaim"'),
-    breaks={"api/quota/limit_range_types": r"a claim of 2Gi .*: not within .*per PersistentVolumeClaim.* it is let in"},
+    breaks={"api/quota/limit_range_types": r"a claim of 2Gi .*: not within .*per PersistentVolumeClaim.*it is let in"},
     keeps=["api/quota/limit_range"],
 )
 
