@@ -390,7 +390,7 @@ unlike(
     "No port of a pod is mapped to its node.",
     "has(object.spec.containers[0].ports) && has(object.spec.containers[0].ports[0].hostPort) ? "
     '[JSONPatch{op: "remove", path: "/spec/containers/0/ports/0/hostPort"}] : []',
-    breaks={"pods/host/host_port": r"asks http://\S+: not within|on which its port is taken"},
+    breaks={"pods/host/host_port": r"asks http://\S+ of Pod \S+ on \S+: not within|on which its port is taken"},
     keeps=["pods/host/names"],
 )
 
