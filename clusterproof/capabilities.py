@@ -6,6 +6,7 @@ must do needs no capability here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -144,6 +145,17 @@ def _served(kind: Kind) -> Callable[[Survey], Finding]:
     return detect
 
 
+def _since(minor: int) -> Callable[[Survey], Finding]:
+    """Whether the API server is of a version that does what nothing else tells of."""
+
+    def detect(survey: Survey) -> Finding:
+        found = re.match(r"v1\.(\d+)", survey.version)
+        known = "of" if found and int(found[1]) >= minor else "not of"
+        return Finding(known == "of", f"version {survey.version} is {known} 1.{minor} or later")
+
+    return detect
+
+
 def _ingress(survey: Survey) -> Finding:
     names = [each["metadata"]["name"] for each in survey.ingress_classes]
     return Finding(bool(names), f"found IngressClass {', '.join(names)}" if names else "no IngressClass")
@@ -155,10 +167,11 @@ DEFAULT_INGRESS_CLASS = "ingressclass.kubernetes.io/is-default-class"
 
 def served_class(classes: list[dict[str, Any]]) -> dict[str, Any]:
     """The IngressClass that promises use: the default class, or the first one; there must be one."""
-    return (_default_classes(classes) or classes)[0]
+    return (default_classes(classes) or classes)[0]
 
 
-def _default_classes(classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def default_classes(classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The IngressClasses that are default ones: there should be one at most, and the API server takes the newest."""
     annotations = [each["metadata"].get("annotations") or {} for each in classes]
     return [
         each for each, notes in zip(classes, annotations, strict=True) if notes.get(DEFAULT_INGRESS_CLASS) == "true"
@@ -166,9 +179,9 @@ def _default_classes(classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _default_ingress_class(survey: Survey) -> Finding:
-    names = [each["metadata"]["name"] for each in _default_classes(survey.ingress_classes)]
+    names = [each["metadata"]["name"] for each in default_classes(survey.ingress_classes)]
     return Finding(
-        len(names) == 1, f"found default IngressClass {', '.join(names)}" if names else "no default IngressClass"
+        bool(names), f"found default IngressClass {', '.join(names)}" if names else "no default IngressClass"
     )
 
 
@@ -382,6 +395,11 @@ MUTATING_POLICIES = Capability(
     "Objects are changed by policies that the API server evaluates.",
     _served(kinds.MUTATING_ADMISSION_POLICY),
 )
+STORAGE_MIGRATION = Capability(
+    "api.storage-migration",
+    "Objects that are stored in an old version are written anew.",
+    _served(kinds.STORAGE_VERSION_MIGRATION),
+)
 LEADER_ELECTION = Capability(
     "health.leader-election", "Scheduler and controller manager show by a Lease that they are led.", _leader_election
 )
@@ -408,18 +426,29 @@ NETWORK_POLICY = Capability("network.policy", "NetworkPolicies are enforced.", _
 POLICY_IP_BLOCKS = Capability(
     "network.policy.ip-blocks", "Address blocks of NetworkPolicies count for pods, too.", _only_declared
 )
+TRAFFIC_DISTRIBUTION = Capability(
+    "network.traffic-distribution", "A Service can prefer pods of the client's own node.", _since(35)
+)
 MULTI_CLUSTER_SERVICES = Capability(
     "federation.mcs", "Services can be exported to the other clusters of a ClusterSet.", _group("multicluster.x-k8s.io")
 )
 CLOUD_NODES = Capability("cloud.nodes", "Nodes are a cloud's instances, which says what they are.", _cloud)
 DUAL_STACK = Capability("network.dualstack", "Pods and Services have addresses of both families.", _dual_stack)
 GATEWAY = Capability("network.gateway", "Routes of the Gateway API are served, whoever writes them.", _open_gateway)
+RESOURCE_CLAIMS = Capability(
+    "scheduling.resource-claims", "Pods can claim devices of nodes.", _served(kinds.RESOURCE_CLAIM)
+)
 SEVERAL_NODES = Capability("nodes.several", "Pods run on two nodes or more.", _several_nodes)
 DYNAMIC_STORAGE = Capability(
     "storage.dynamic", "A claim without a volume gets one from a default class.", _default_storage
 )
 VOLUME_ATTACHMENT = Capability(
     "storage.attachment", "Volumes go to the node that needs them, and are attached to it.", _attachment
+)
+VOLUME_ATTRIBUTES = Capability(
+    "storage.attributes",
+    "There are classes of what can be changed of a volume.",
+    _served(kinds.VOLUME_ATTRIBUTES_CLASS),
 )
 VOLUME_BLOCK = Capability("storage.block", "A pod can have a volume as a device.", _labelled("storage.block"))
 VOLUME_CLONES = Capability("storage.clones", "A volume can begin as a copy of another.", _labelled("storage.clones"))

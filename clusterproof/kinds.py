@@ -109,6 +109,9 @@ CSI_NODE = _kind("storage.k8s.io/v1", "CSINode", "csinodes", namespaced=False)
 CSI_DRIVER = _kind("storage.k8s.io/v1", "CSIDriver", "csidrivers", namespaced=False)
 STORAGE_CLASS = _kind("storage.k8s.io/v1", "StorageClass", "storageclasses", namespaced=False)
 VOLUME_ATTACHMENT = _kind("storage.k8s.io/v1", "VolumeAttachment", "volumeattachments", namespaced=False)
+VOLUME_ATTRIBUTES_CLASS = _kind(
+    "storage.k8s.io/v1", "VolumeAttributesClass", "volumeattributesclasses", namespaced=False
+)
 VOLUME_SNAPSHOT = _kind("snapshot.storage.k8s.io/v1", "VolumeSnapshot", "volumesnapshots")
 VOLUME_SNAPSHOT_CLASS = _kind(
     "snapshot.storage.k8s.io/v1", "VolumeSnapshotClass", "volumesnapshotclasses", namespaced=False
@@ -125,6 +128,14 @@ POD_DISRUPTION_BUDGET = _kind("policy/v1", "PodDisruptionBudget", "poddisruption
 PRIORITY_CLASS = _kind("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses", namespaced=False)
 LEASE = _kind("coordination.k8s.io/v1", "Lease", "leases")
 RUNTIME_CLASS = _kind("node.k8s.io/v1", "RuntimeClass", "runtimeclasses", namespaced=False)
+
+STORAGE_VERSION_MIGRATION = _kind(
+    "storagemigration.k8s.io/v1", "StorageVersionMigration", "storageversionmigrations", namespaced=False
+)
+DEVICE_CLASS = _kind("resource.k8s.io/v1", "DeviceClass", "deviceclasses", namespaced=False)
+RESOURCE_CLAIM = _kind("resource.k8s.io/v1", "ResourceClaim", "resourceclaims")
+RESOURCE_CLAIM_TEMPLATE = _kind("resource.k8s.io/v1", "ResourceClaimTemplate", "resourceclaimtemplates")
+RESOURCE_SLICE = _kind("resource.k8s.io/v1", "ResourceSlice", "resourceslices", namespaced=False)
 
 SERVICE_EXPORT = _kind("multicluster.x-k8s.io/v1alpha1", "ServiceExport", "serviceexports")
 SERVICE_IMPORT = _kind("multicluster.x-k8s.io/v1alpha1", "ServiceImport", "serviceimports")

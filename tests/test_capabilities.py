@@ -168,3 +168,31 @@ def test_a_driver_that_attaches_nothing_says_so() -> None:
     drivers = [{"metadata": {"name": str(needed)}, "spec": {"attachRequired": needed}} for needed in (True, False)]
 
     assert capabilities.attaching(drivers) == ["True"]
+
+
+@pytest.mark.parametrize(("defaults", "found"), [([], False), (["a"], True), (["a", "b"], True)])
+def test_a_default_class_is_claimed_also_where_there_are_several(
+    client: Client, defaults: list[str], found: bool
+) -> None:
+    marked = {capabilities.DEFAULT_INGRESS_CLASS: "true"}
+    survey = Survey(client)
+    survey.__dict__["ingress_classes"] = [
+        {"metadata": {"name": name, "annotations": marked if name in defaults else {}}} for name in ("a", "b", "c")
+    ]
+
+    finding = capabilities.INGRESS_DEFAULT_CLASS.detect(survey)
+
+    assert finding == (found, f"found default IngressClass {', '.join(defaults)}" if found else finding.evidence)
+
+
+@pytest.mark.parametrize(
+    ("version", "found"), [("v1.34.9-gke.1", False), ("v1.35.0+k3s1", True), ("v1.100.0", True), ("none", False)]
+)
+def test_what_a_version_does_is_claimed_from_it_on(client: Client, version: str, found: bool) -> None:
+    survey = Survey(client)
+    survey.__dict__["version"] = version
+
+    finding = capabilities.TRAFFIC_DISTRIBUTION.detect(survey)
+
+    assert finding.found is found
+    assert version in finding.evidence

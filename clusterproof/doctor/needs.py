@@ -76,6 +76,9 @@ NEEDS = (
     Need("create", "certificates.k8s.io", "certificatesigningrequests", r"credentials\.certificate|signing_request"),
     Need("create", "cert-manager.io", "certificates", r"cert-manager\.io"),
     Need("create", "storage.k8s.io", "storageclasses", r"STORAGE_CLASS|storage_class\("),
+    Need("create", "storage.k8s.io", "volumeattributesclasses", r"VOLUME_ATTRIBUTES_CLASS"),
+    Need("create", "storagemigration.k8s.io", "storageversionmigrations", r"STORAGE_VERSION_MIGRATION"),
+    Need("create", "resource.k8s.io", "resourceclaimtemplates", r"RESOURCE_CLAIM_TEMPLATE"),
     Need("create", "scheduling.k8s.io", "priorityclasses", r"PriorityClass"),
     Need("create", "node.k8s.io", "runtimeclasses", r"\bRuntimeClass"),
 )

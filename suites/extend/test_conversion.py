@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from clusterproof import (
     Cluster,
+    Hopeless,
     Images,
     Namespace,
     Object,
     Timeouts,
+    capabilities,
     conditions,
     eventually,
     kinds,
@@ -19,7 +24,9 @@ from clusterproof import (
     webhooks,
 )
 from clusterproof.kinds import Kind
+from clusterproof.namespace import RUN_LABEL
 from clusterproof.refusals import refused
+from clusterproof.running.proving import Unsupported
 
 GROUP = "stable.example.com"
 """The group that agnhost's conversion webhook knows: what is `hostPort` in v1 is `host` and `port` in v2."""
@@ -80,6 +87,36 @@ def test_migration(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -
     _until_answered(cluster, old.path(), 404, timeouts)
     left = namespace.get(new, "item")
     assert (left.uid, left.spec) == (item.uid, {"size": 1}), f"{item} was kept as {left.raw}"
+
+
+@pytest.mark.requires(capabilities.STORAGE_MIGRATION)
+def test_storage_migration(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
+    """A StorageVersionMigration MUST come to its end, with everything of its resource written anew.
+
+    It is of PodTemplates, which hardly anybody has: where somebody does, they are left alone.
+
+    Source: https://kubernetes.io/docs/tasks/manage-kubernetes-objects/storage-version-migration/
+    """
+    if others := [str(each) for each in cluster.list(kinds.POD_TEMPLATE) if RUN_LABEL not in each.labels]:
+        raise Unsupported(f"it would write anew what is not the run's own: {', '.join(others[:3])}")
+    kind, of = kinds.STORAGE_VERSION_MIGRATION, {"resource": {"group": "", "resource": kinds.POD_TEMPLATE.plural}}
+    template = {"metadata": {"labels": {"app": "item"}}, "spec": {"containers": [{"name": "main", "image": "none"}]}}
+    item = namespace.create(manifests.custom_object(kinds.POD_TEMPLATE, "item", template=template))
+    migration = cluster.create(manifests.custom_object(kind, namespace.name, spec=of))
+    numbers = itertools.count()
+
+    def progress_of() -> Object:
+        # Who writes has to know of everything that there was, and is told so by what comes later.
+        item.patch({"metadata": {"labels": {"clusterproof.dev/number": str(next(numbers))}}})
+        return migration.read()
+
+    eventually(progress_of, _migrated, within=timeouts.recovery, describe=f"{migration}: it succeeds")
+
+
+def _migrated(migration: Object) -> str | None:
+    if (failure := migration.condition("Failed")).get("status") == "True":
+        raise Hopeless(f"it failed: {failure.get('message')}")
+    return conditions.has_condition("Succeeded")(migration)
 
 
 def _rewrite(item: Object) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from clusterproof import Images, Namespace, Object, Timeouts, capabilities, eventually, inside, measure
-from clusterproof.conditions import ready, running
+from clusterproof import Images, Namespace, Object, Timeouts, capabilities, eventually, inside, kinds, measure
+from clusterproof.conditions import ListCondition, ready, running
 from clusterproof.manifests import endpoint_slice, http_probe, pod, service
 
 TRIES = 24
@@ -26,8 +26,9 @@ BACKENDS = range(9000, 9016)
 def test_cluster_ip(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
     """A Service MUST spread requests from every node over all its ready pods, port by port and protocol by protocol.
 
-    Of hundreds of requests none fails. Pods that ask their own Service are sent to themselves as well. One port is
-    known by a name that stands for another number in each pod, and a UDP port has the same number as a TCP port.
+    Of hundreds of requests none fails. Pods that ask their own Service are sent to themselves as well; others see the
+    address of the pod that asks. One port is known by a name that stands for another number in each pod, and a UDP port
+    has the same number as a TCP port.
 
     Source: https://kubernetes.io/docs/concepts/services-networking/service/#defining-a-service
     """
@@ -35,6 +36,8 @@ def test_cluster_ip(namespace: Namespace, nodes: list[Object], images: Images, t
     web = namespace.create(service("web", selector={"backend": "yes"}, spec={"ports": ports}))
     places = list(enumerate((nodes * 2)[: max(2, len(nodes))]))
     servers = [_server(namespace, images, f"web-{number}", node, number) for number, node in places]
+    # Each leads to one pod, so that somebody who asks is sure to be another one.
+    single = [namespace.create(service(f"only-{n}", target=9000, selector={"port": f"{8080 + n}"})) for n in range(2)]
     _await(servers, timeouts)
 
     backends = [server for server in servers if server.labels["backend"] == "yes"]
@@ -48,6 +51,7 @@ def test_cluster_ip(namespace: Namespace, nodes: list[Object], images: Images, t
         }
         _served(client, expected, timeouts)
         _served_without_fail(client, _tcp(web, 81, "hostname"), names, timeouts)
+        _seen_as_itself(client, single[client is servers[0]], timeouts)
 
 
 @pytest.mark.smoke
@@ -136,14 +140,18 @@ def test_manual(namespace: Namespace, nodes: list[Object], images: Images, timeo
 
 
 def test_not_ready(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
-    """A Service MUST NOT send requests to a pod that is not ready, unless it publishes such pods.
+    """A Service MUST NOT send requests to a pod that is not ready, nor name it, unless it publishes such pods.
 
     Source: https://kubernetes.io/docs/reference/kubernetes-api/service-resources/service-v1/#ServiceSpec
     """
     never = {**http_probe(9000), "httpGet": {"port": 1, "path": "/"}}
     lonely = namespace.create(pod("lonely", images.agnhost, args=["netexec"], readiness=never))
-    quiet = namespace.create(service("quiet", selector={"app": "lonely"}))
-    loud = namespace.create(service("loud", selector={"app": "lonely"}, spec={"publishNotReadyAddresses": True}))
+    alone: dict[str, Any] = {"selector": {"app": "lonely"}}
+    published = {**alone, "spec": {"publishNotReadyAddresses": True}}
+    quiet, hidden = (
+        namespace.create(service(name, headless=name == "hidden", **alone)) for name in ("quiet", "hidden")
+    )
+    loud, _ = (namespace.create(service(name, headless=name == "shown", **published)) for name in ("loud", "shown"))
     eventually(lonely, running, within=timeouts.pod)
 
     _served(lonely, {_tcp(loud, 80, "hostname"): {"lonely"}}, timeouts)
@@ -152,6 +160,13 @@ def test_not_ready(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
     assert all(answer.startswith("curl: ") for answer in answers), (
         f"{quiet}: a pod that is not ready answered {answers}"
     )
+
+    record = inside.record(lonely.status["podIP"])
+    kind, here = record.partition(" ")[0], _domain(lonely)
+    # When the one that was created later names the pod, so could the other one.
+    _found(lonely, {f"shown.{here} {kind}": {record}}, inside.LONGEST_TTL + timeouts.propagation, times=16)
+    named = inside.look_up(lonely, [name := f"hidden.{here} {kind}"], times=16)[name].records
+    assert record not in named, f"{hidden} has the address of a pod that is not ready: {name} gives {sorted(named)}"
 
 
 def test_session_affinity(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
@@ -198,6 +213,28 @@ def test_internal_traffic_policy(namespace: Namespace, nodes: list[Object], imag
         answers = functools.partial(inside.fetch, one, [_tcp(near, 80, "hostname")])
         nobody = f"{near} has no pod for {one} on its node"
         eventually(answers, _no_answer, within=timeouts.propagation, describe=nobody)
+
+
+@pytest.mark.requires(capabilities.TRAFFIC_DISTRIBUTION)
+def test_traffic_distribution(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """The EndpointSlices of a Service that prefers the client's own node MUST hint at the node of each ready pod.
+
+    No requests are sent: whoever carries the Service out may still choose another node, where the near pods are busy.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/service/#traffic-distribution
+    """
+    names = {"one": nodes[0].name, "two": nodes[-1].name}
+    pods = [
+        namespace.create(pod(name, images.agnhost, args=["pause"], node=node, labels={"backend": "yes"}))
+        for name, node in names.items()
+    ]
+    near = {"trafficDistribution": "PreferSameNode"}
+    web = namespace.create(service("near", selector={"backend": "yes"}, spec=near))
+    _await(pods, timeouts)
+
+    wanted = {each.name: [each.spec["nodeName"]] for each in pods}
+    slices = namespace.select(kinds.ENDPOINT_SLICE, labels=f"kubernetes.io/service-name={web.name}")
+    eventually(slices, _hint_at(wanted), within=timeouts.object)
 
 
 def test_session_timeout(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -343,6 +380,34 @@ def _fetch(client: Object, expected: Answers, met: Answers) -> Answers:
     for url, wanted in expected.items():
         met[url] |= answers[url] & wanted
     return {url: answers[url] | met[url] for url in expected}
+
+
+def _seen_as_itself(client: Object, to: Object, timeouts: Timeouts) -> None:
+    """Wait until the only pod of a Service sees a pod's own address when that one asks."""
+    own = tuple(f"{inside.in_url(each['ip'])}:" for each in client.status["podIPs"])
+    ask = functools.partial(inside.fetch, client, [url := _tcp(to, 80, "clientip")])
+
+    def seen_as_itself(answers: Answers) -> str | None:
+        seen = sorted(answers[url])
+        return None if len(seen) == 1 and seen[0].startswith(own) else f"it is seen as {', '.join(seen) or 'nobody'}"
+
+    what = f"{client.name} on {client.spec.get('nodeName')} is seen as {client.status['podIP']} by the pod of {to}"
+    eventually(ask, seen_as_itself, within=timeouts.propagation, describe=what)
+
+
+def _hint_at(wanted: dict[str, list[str]]) -> ListCondition:
+    """EndpointSlices offer these pods, each to clients on these nodes."""
+
+    def hint_at(slices: list[Object]) -> str | None:
+        offered = [endpoint for piece in slices for endpoint in piece.raw.get("endpoints") or []]
+        seen = {
+            each["targetRef"]["name"]: [node["name"] for node in (each.get("hints") or {}).get("forNodes") or []]
+            for each in offered
+        }
+        return None if seen == wanted else f"they hint at {seen or 'nothing'}"
+
+    hint_at.__name__ = f"hint at {wanted}"
+    return hint_at
 
 
 def _served_without_fail(client: Object, url: str, wanted: set[str], timeouts: Timeouts) -> None:

@@ -14,6 +14,10 @@ from clusterproof import Cluster, Images, Namespace, Object, Timeouts, eventuall
 from clusterproof.conditions import gone, ready
 from clusterproof.running.proving import Unsupported
 
+OUTSIDE = "kubernetes.io."
+"""A host outside of the cluster that every name server of the internet knows."""
+NOT_ANSWERED = {"SERVFAIL", "REFUSED", "no answer"}
+"""What a look-up gives that did not succeed, and does not say either that there is no such name."""
 LONGEST_HOST_NAME = 64
 """Characters that a kernel takes."""
 
@@ -62,6 +66,30 @@ def test_names(namespace: Namespace, images: Images, timeouts: Timeouts) -> None
     # Where a kubelet is told of no file, it writes that.
     lost = re.search(r"^nameserver (127\.|::1$)", of_node, re.MULTILINE)
     assert not lost, f"{as_node}: its name server is the pod itself, not its node's: {of_node}"
+
+
+def test_outside_names(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A pod with the cluster's names MUST be answered about others, too, where its node's name server knows them.
+
+    That there is no such name is an answer: it may be meant so for pods.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/#pod-s-dns-policy
+    """
+    here: dict[str, Any] = {"args": ["pause"], "node": nodes[0].name}
+    as_node = namespace.create(manifests.pod("as-node", images.agnhost, **here, spec={"dnsPolicy": "Default"}))
+    eventually(as_node, ready, within=timeouts.pod)
+    if not (known := _addresses_outside(as_node)):
+        raise Unsupported(f"the name server of {nodes[0]} knows no address of {OUTSIDE}, as without the internet")
+    pod = namespace.create(manifests.pod("pod", images.agnhost, **here))
+    eventually(pod, ready, within=timeouts.pod)
+
+    def what_is_said() -> set[str]:
+        records = inside.look_up(pod, [f"{OUTSIDE} A"], times=8)[f"{OUTSIDE} A"].records
+        # What nobody can look up any more is nobody's fault.
+        return records if _addresses_outside(as_node) else records - NOT_ANSWERED
+
+    what = f"to {pod} about {OUTSIDE}, which {as_node} on the same node finds at {', '.join(sorted(known))}"
+    eventually(what_is_said, _is_answered, within=timeouts.propagation, describe=what)
 
 
 @pytest.mark.pod_security("privileged")
@@ -178,6 +206,17 @@ def _mapped(port: int) -> dict[str, Any]:
 
 def _answers(client: Object, url: str) -> set[str]:
     return inside.fetch(client, [url])[url]
+
+
+def _addresses_outside(pod: Object) -> set[str]:
+    """The addresses that a pod finds of a host outside of the cluster."""
+    records = inside.look_up(pod, [question := f"{OUTSIDE} A"])[question].records
+    return {record.removeprefix("A ") for record in records if record.startswith("A ")}
+
+
+def _is_answered(records: set[str]) -> str | None:
+    """Nobody failed to answer, whatever the answer is."""
+    return f"it is {', '.join(sorted(failed))}" if (failed := records & NOT_ANSWERED) else None
 
 
 def _holds(wanted: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -16,18 +17,32 @@ from clusterproof import (
     case,
     consistently,
     eventually,
+    hollow,
     kinds,
     manifests,
 )
-from clusterproof.conditions import ListCondition, gone, phase, ready, scheduled, succeeded, waits_for_node
+from clusterproof.capabilities import REGION
+from clusterproof.conditions import (
+    Condition,
+    ListCondition,
+    gone,
+    phase,
+    placed_on,
+    ready,
+    scheduled,
+    succeeded,
+    waits_for_node,
+)
 from clusterproof.load import quantity
 from clusterproof.refusals import refused
+from clusterproof.running.proving import Unsupported
 
 dynamic = pytest.mark.requires(capabilities.DYNAMIC_STORAGE)
 
 PROTECTIONS = {
     kinds.PERSISTENT_VOLUME: "kubernetes.io/pv-protection",
     kinds.PERSISTENT_VOLUME_CLAIM: "kubernetes.io/pvc-protection",
+    kinds.VOLUME_ATTRIBUTES_CLASS: "kubernetes.io/vac-protection",
 }
 
 FILL = "head -c 1000000 /dev/urandom > /data/blob; sync"
@@ -38,20 +53,26 @@ TELL = "(sha256sum /data/blob || ls -A /data) > /dev/termination-log 2>&1"
 def test_binding(namespace: Namespace, cluster: Cluster, timeouts: Timeouts) -> None:
     """A claim MUST be bound to the smallest volume of its class that is large enough, and leave it Released.
 
-    The volumes are made by hand and never used. Two that fit better are of another class or for another access.
+    The volumes are made by hand and never used. Of those that fit better one is of another class, one for another
+    access, and one has none of the labels that the claim asks for.
 
     Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#binding
     """
-    made = {size: cluster.create(_volume(f"{namespace}-{size}", namespace.name, f"{size}Gi")) for size in (3, 1, 2)}
-    others = [("class", f"{namespace}-other", "ReadWriteOnce"), ("access", namespace.name, "ReadOnlyMany")]
-    decoys = [cluster.create(_volume(f"{namespace}-{why}", of, "1500Mi", access)) for why, of, access in others]
-    for each in (*made.values(), *decoys):
+    own, mark = namespace.name, {"clusterproof.dev/good": "yes"}
+    made = {size: cluster.create(_volume(f"{own}-{size}", own, f"{size}Gi", labels=mark)) for size in (3, 1, 2)}
+    others = [
+        _volume(f"{own}-class", f"{own}-other", "1500Mi", labels=mark),
+        _volume(f"{own}-access", own, "1500Mi", "ReadOnlyMany", labels=mark),
+        _volume(f"{own}-labels", own, "1500Mi", labels={"clusterproof.dev/good": "no"}),
+    ]
+    for each in (*made.values(), *map(cluster.create, others)):
         eventually(each, phase("Available"), within=timeouts.object)
 
-    claim = namespace.create(manifests.pvc("data", size="1500Mi", class_name=namespace.name))
+    asked = {"selector": {"matchLabels": mark}}
+    claim = namespace.create(manifests.pvc("data", size="1500Mi", class_name=own, spec=asked))
     eventually(claim, phase("Bound"), within=timeouts.volume)
     chosen = claim.spec["volumeName"]
-    assert chosen == made[2].name, f"{claim} of 1500Mi got {chosen}, not the 2Gi one"
+    assert chosen == made[2].name, f"{claim} of 1500Mi with {asked} got {chosen}, not the 2Gi one"
     volume = eventually(made[2], phase("Bound"), within=timeouts.object)
     assert volume.spec["claimRef"]["uid"] == claim.uid
 
@@ -186,6 +207,29 @@ def test_volume_protection(namespace: Namespace, cluster: Cluster, timeouts: Tim
     eventually(volume, gone, within=timeouts.object)
 
 
+@pytest.mark.requires(capabilities.VOLUME_ATTRIBUTES)
+def test_attributes_protection(namespace: Namespace, cluster: Cluster, timeouts: Timeouts) -> None:
+    """A VolumeAttributesClass that is deleted while a claim names it MUST stay until that claim is gone.
+
+    Source: https://kubernetes.io/docs/concepts/storage/volume-attributes-classes/
+    """
+    used, unused = (cluster.create(_attributes(f"{namespace}-{name}")) for name in ("used", "unused"))
+    asked = {"volumeAttributesClassName": used.name}
+    claim = namespace.create(manifests.pvc("data", class_name=namespace.name, spec=asked))
+    # Where it is known that nobody makes a volume for it, it is known that it names the class.
+    notes = namespace.select(kinds.EVENT, fields=f"involvedObject.uid={claim.uid}")
+    eventually(notes, _tell_of("ProvisioningFailed"), within=timeouts.volume)
+
+    for each in (unused, used):
+        each.delete()
+    eventually(unused, gone, within=timeouts.object)
+    consistently(used, _stays, during=timeouts.steady)
+
+    claim.delete()
+    eventually(claim, gone, within=timeouts.object)
+    eventually(used, gone, within=timeouts.object)
+
+
 def test_no_expansion(namespace: Namespace, cluster: Cluster, timeouts: Timeouts) -> None:
     """A claim MUST NOT be made larger where its class does not say that its volumes can grow.
 
@@ -203,16 +247,63 @@ def test_one_pod(namespace: Namespace, cluster: Cluster, images: Images, timeout
     Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#access-modes
     """
     _bound(namespace, cluster, timeouts, "ReadWriteOncePod")
-    volumes = [*manifests.HELD["volumes"], manifests.claim_volume("data", "data")]
-    held: dict[str, Any] = {"volumes": volumes, "mounts": {**manifests.HELD["mounts"], "data": "/data"}}
-
-    first = namespace.create(manifests.pod("first", images.agnhost, **held))
+    first = namespace.create(manifests.pod("first", images.agnhost, **_held_with_claim()))
     eventually(first, scheduled, within=timeouts.object)
-    second = namespace.create(manifests.pod("second", images.agnhost, **held))
+    second = namespace.create(manifests.pod("second", images.agnhost, **_held_with_claim()))
     eventually(second, waits_for_node("ReadWriteOncePod"), within=timeouts.object)
 
     first.delete()
     eventually(second, scheduled, within=timeouts.pod_end)
+
+
+@pytest.mark.requires(capabilities.CLOUD_NODES)
+def test_region(
+    namespace: Namespace, cluster: Cluster, nodes: list[Object], images: Images, timeouts: Timeouts
+) -> None:
+    """A pod MUST NOT get a node in another region than the one that its volume's label names.
+
+    Source: https://kubernetes.io/docs/reference/labels-annotations-taints/#topologykubernetesiozone
+    """
+    if not (node := next((each for each in nodes if REGION in each.labels), None)):
+        raise Unsupported(f"no node that takes pods has the label {REGION}")
+    volume, _ = _bound(namespace, cluster, timeouts, labels={REGION: f"not-{node.labels[REGION]}"})
+    held = manifests.pod("held", images.agnhost, node=node.name, **_held_with_claim())
+    pod = namespace.create(held)
+    eventually(pod, waits_for_node("no available volume zone"), within=timeouts.object)
+
+    volume.patch({"metadata": {"labels": {REGION: node.labels[REGION]}}})
+    eventually(pod, placed_on(node), within=timeouts.object)
+
+
+@pytest.mark.requires(capabilities.OWN_NODE)
+def test_limit(namespace: Namespace, cluster: Cluster, hollow_node: Object, images: Images, timeouts: Timeouts) -> None:
+    """A node MUST NOT be given pods with more volumes of a driver than it can have, and the next when one has gone.
+
+    Source: https://kubernetes.io/docs/concepts/storage/storage-limits/#dynamic-volume-limits
+    """
+    driver, own = f"{namespace}.clusterproof.dev", hollow.pods_on(hollow_node)
+    cluster.create(_csi_node(hollow_node, driver, most=1))
+    for name in ("one", "two"):
+        volume = cluster.create(_volume(f"{namespace}-{name}", namespace.name, "1Gi", driver=driver))
+        asked = {"volumeName": volume.name}
+        claim = namespace.create(manifests.pvc(name, size="1Gi", class_name=namespace.name, spec=asked))
+        eventually(claim, phase("Bound"), within=timeouts.volume)
+    first = namespace.create(manifests.pod("first", images.agnhost, spec=own, **_held_with_claim("one")))
+    eventually(first, placed_on(hollow_node), within=timeouts.object)
+    numbers = itertools.count(1)
+
+    def second() -> Object:
+        # Who gives out nodes hears of their limits apart from pods, and may know of them only at a later try.
+        made = manifests.pod(f"second-{next(numbers)}", images.agnhost, spec=own, **_held_with_claim("two"))
+        pod = eventually(namespace.create(made), _is_decided, within=timeouts.object)
+        if "nodeName" in pod.spec:
+            hollow.end(pod)
+        return pod
+
+    what = f"pod with a volume of {driver} gets no place on {hollow_node}, which can have one"
+    next_ = eventually(second, _waits_because_of("exceed max volume count"), within=timeouts.object, describe=what)
+    hollow.end(first)
+    eventually(next_, placed_on(hollow_node), within=timeouts.object)
 
 
 @dynamic
@@ -307,30 +398,81 @@ def _pod(
     )
 
 
+def _csi_node(node: Object, driver: str, *, most: int) -> dict[str, Any]:
+    """What a driver tells of a node: that it is there, and how many of its volumes the node can have."""
+    told = {"name": driver, "nodeID": node.name, "topologyKeys": [], "allocatable": {"count": most}}
+    metadata = {"name": node.name}
+    kind = kinds.CSI_NODE
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": {"drivers": [told]}}
+
+
+def _is_decided(pod: Object) -> str | None:
+    """A pod has a node, or says why it has none."""
+    told = pod.condition("PodScheduled").get("reason")
+    return None if "nodeName" in pod.spec or told == "Unschedulable" else "nobody has looked for a node for it"
+
+
+def _waits_because_of(reason: str) -> Condition:
+    def waits(pod: Object) -> str | None:
+        if place := pod.spec.get("nodeName"):
+            return f"{pod} got {place}"
+        told = pod.condition("PodScheduled").get("message", "nobody says why")
+        return None if reason in told else f"{pod} waits because {told}"
+
+    return waits
+
+
+def _held_with_claim(claim: str = "data") -> dict[str, Any]:
+    """Options of a held pod that has a claim."""
+    volumes = [*manifests.HELD["volumes"], manifests.claim_volume("data", claim)]
+    return {"volumes": volumes, "mounts": {**manifests.HELD["mounts"], "data": "/data"}}
+
+
 def _bound(
-    namespace: Namespace, cluster: Cluster, timeouts: Timeouts, access: str = "ReadWriteOnce"
+    namespace: Namespace,
+    cluster: Cluster,
+    timeouts: Timeouts,
+    access: str = "ReadWriteOnce",
+    *,
+    labels: dict[str, str] | None = None,
 ) -> tuple[Object, Object]:
     """A volume made by hand, and the claim `data` that is bound to it."""
-    volume = cluster.create(_volume(namespace.name, namespace.name, "1Gi", access))
+    volume = cluster.create(_volume(namespace.name, namespace.name, "1Gi", access, labels=labels))
     claim = namespace.create(manifests.pvc("data", size="1Gi", class_name=namespace.name, access=access))
     eventually(claim, phase("Bound"), within=timeouts.volume)
     return volume, claim
 
 
-def _volume(name: str, class_name: str, size: str, access: str = "ReadWriteOnce") -> dict[str, Any]:
-    """A volume made by hand, of a class that only this test knows."""
+def _volume(
+    name: str,
+    class_name: str,
+    size: str,
+    access: str = "ReadWriteOnce",
+    *,
+    labels: dict[str, str] | None = None,
+    driver: str = "",
+) -> dict[str, Any]:
+    """A volume made by hand, of a class that only this test knows: of a driver, if one is given, else of a folder."""
+    source = {"csi": {"driver": driver, "volumeHandle": name}} if driver else {"hostPath": {"path": f"/tmp/{name}"}}
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
-        "metadata": {"name": name},
+        "metadata": {"name": name, "labels": labels or {}},
         "spec": {
             "storageClassName": class_name,
             "capacity": {"storage": size},
             "accessModes": [access],
             "persistentVolumeReclaimPolicy": "Retain",
-            "hostPath": {"path": f"/tmp/{name}"},
+            **source,
         },
     }
+
+
+def _attributes(name: str) -> dict[str, Any]:
+    """A class of what can be changed of the volumes of a driver that does not exist."""
+    kind = kinds.VOLUME_ATTRIBUTES_CLASS
+    changes = {"driverName": "clusterproof.dev", "parameters": {"speed": "high"}}
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}, **changes}
 
 
 def _own_class(namespace: Namespace, cluster: Cluster, **changes: str) -> Object:

@@ -129,6 +129,24 @@ controller_off(
     breaks={"storage/volume_protection": r"PersistentVolume \S+ gone: not within .* held by \S+/pv-protection"},
     keeps=["storage/binding"],
 )
+controller_off(
+    "volumeattributesclass-protection-controller",
+    breaks={"storage/attributes_protection": r"VolumeAttributesClass \S+-unused gone: not within .* held by \S+/vac-"},
+    keeps=["storage/volume_protection"],
+)
+controller_off(
+    "resourceclaim-controller",
+    breaks={
+        "scheduling/resource_claims/template": r"Pod \S+/stays has claim: not within .*names no ResourceClaim",
+        "scheduling/resource_claims/device": r"Pod \S+/first has claim: not within .*names no ResourceClaim",
+    },
+    keeps=["scheduling/fit"],
+)
+controller_off(
+    "storage-version-migrator-controller",
+    breaks={"extend/conversion/storage_migration": r"StorageVersionMigration \S+: it succeeds: not within .*Succeeded"},
+    keeps=["extend/conversion/migration"],
+)
 controller_off("resourcequota-controller", breaks={"api/quota/limit": r"ResourceQuota"})
 controller_off(
     "horizontal-pod-autoscaler-controller",

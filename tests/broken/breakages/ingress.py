@@ -7,7 +7,8 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from clusterproof import kinds
+from clusterproof import kinds, manifests
+from clusterproof.capabilities import DEFAULT_INGRESS_CLASS
 
 from ..registry import Damage, breakage
 from ..relay import Answer, Ask, Exchange, Relay, Request, as_asked, passed_on
@@ -138,6 +139,21 @@ def ingress_ignores_class(subject: Subject) -> Damage:
     """An ingress controller serves the Ingresses of every class."""
     change = 'Object{spec: Object.spec{ingressClassName: "contour"}}'
     with subject.mutating("networking.k8s.io/v1/ingresses", change):
+        yield []
+
+
+@breakage(
+    breaks={
+        "network/ingress/default_class": r"Ingress \S+/web, which was given second of the default classes contour, "
+        r"second, is served by a controller of that class: not within"
+    },
+    keeps=["network/ingress/routing"],
+)
+def ingress_with_two_default_classes(subject: Subject) -> Damage:
+    """A second IngressClass is the default one, too, and no controller serves it."""
+    second = manifests.ingress_class("second", controller="example.com/nobody")
+    second["metadata"]["annotations"] = {DEFAULT_INGRESS_CLASS: "true"}
+    with subject.having(second):
         yield []
 
 

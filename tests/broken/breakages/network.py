@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import socketserver
 import threading
@@ -94,6 +95,29 @@ def node_ports_filtered(subject: Subject) -> Damage:
     """A packet filter on one node lets nothing through to the ports of Services."""
     rule = "PREROUTING -i eth0 -p tcp --syn --dport 30000:32767 -j DROP"
     with subject.commanded(subject.nodes[0], f"iptables -w -t raw -I {rule}", f"iptables -w -t raw -D {rule}"):
+        yield []
+
+
+@contextlib.contextmanager
+def proxy_configured(subject: Subject, node: str, **changes: Any) -> Iterator[None]:
+    """A node whose kube-proxy has another configuration."""
+    folder = subject.state.node_folder(subject.state.node(node)) / "lib/kube-proxy"
+    changed = folder / "changed.json"
+    changed.write_text(json.dumps({**json.loads((folder / "config.json").read_text()), **changes}))
+    try:
+        with subject.flagged(f"{node}/kube-proxy", "config", f"/var/lib/kube-proxy/{changed.name}"):
+            yield
+    finally:
+        changed.unlink()
+
+
+@breakage(
+    breaks={"network/service/cluster_ip": r"web-1 on \S+-node-2 is seen as \S+ by the pod of Service \S+: not within"},
+    keeps=["network/pod_to_pod"],
+)
+def clients_of_services_masqueraded(subject: Subject) -> Damage:
+    """What pods of one node send to Services seems to come from the node."""
+    with proxy_configured(subject, subject.nodes[1], iptables={"masqueradeAll": True}):
         yield []
 
 
@@ -199,6 +223,46 @@ def dns_unreachable_from_a_node(subject: Subject) -> Damage:
         yield []
 
 
+@contextlib.contextmanager
+def outer_name_server(subject: Subject) -> Iterator[None]:
+    """The nodes have a name server of their own, which knows one address for every name."""
+
+    class Knowing(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            asked, socket = self.request
+            end = asked.index(b"\0", 12) + 5
+            question, kind = asked[12:end], asked[end - 4 : end]
+            # A pointer to the name in the question, its kind, a minute to live, and the four bytes of the address.
+            record = b"\xc0\x0c" + kind + b"\0\0\0\x3c\0\x04" + bytes((192, 0, 2, 1))
+            answers = [record] if kind == b"\0\x01\0\x01" else []
+            counts = bytes((0, 1, 0, len(answers), 0, 0, 0, 0))
+            socket.sendto(asked[:2] + b"\x81\x80" + counts + question + b"".join(answers), self.client_address)
+
+    host = str(subject.state.host_address)
+    with socketserver.UDPServer((host, 53), Knowing) as server, contextlib.ExitStack() as stack:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        stack.callback(server.shutdown)
+        for node in subject.nodes:
+            file = subject.state.node_folder(subject.state.node(node)) / "lib/kubelet/outer-resolv.conf"
+            file.write_text(f"nameserver {host}\n")
+            stack.callback(file.unlink)
+            stack.enter_context(subject.kubelet_config(node, resolvConf=f"/var/lib/kubelet/{file.name}"))
+        yield
+
+
+@breakage(
+    breaks={
+        "pods/host/outside_names": r"to Pod \S+/pod about kubernetes\.io\., which .* finds at 192\.0\.2\.1: "
+        r"not within .*it is (SERVFAIL|REFUSED)"
+    },
+    keeps=["network/service/discovery"],
+)
+def dns_forwards_nothing(subject: Subject) -> Damage:
+    """DNS asks nobody about names outside of the cluster, which the nodes look up without it."""
+    with outer_name_server(subject), corefile(subject, r" +(forward|template ANY ANY) .*?\n    }\n", ""):
+        yield []
+
+
 def service_rewritten(
     name: str,
     meaning: str,
@@ -224,6 +288,21 @@ service_rewritten(
         "network/service/not_ready": r"a pod that is not ready answered",
         "scheduling/taints/drain_under_load": r"should serve while Node .* is drained: .* failed",
     },
+)
+service_rewritten(
+    "not_ready_pods_named",
+    "Headless Services name pods that are not ready.",
+    'object.spec.?clusterIP == optional.of("None") && object.metadata.namespace != "kube-system" ? ['
+    'JSONPatch{op: "add", path: "/spec/publishNotReadyAddresses", value: true}] : []',
+    breaks={"network/service/not_ready": r"Service \S+/hidden has the address of a pod that is not ready"},
+    patch="JSONPatch",
+)
+service_rewritten(
+    "traffic_distribution_ignored",
+    "Services that prefer pods of the client's own node send requests to all alike.",
+    'has(object.spec.trafficDistribution) ? [JSONPatch{op: "remove", path: "/spec/trafficDistribution"}] : []',
+    breaks={"network/service/traffic_distribution": r"hint at .*: not within .*they hint at .*'(one|two)': \[\]"},
+    patch="JSONPatch",
 )
 service_rewritten(
     "session_affinity_ignored",

@@ -111,6 +111,26 @@ plugin_off(
     keeps=["scheduling/gates", "storage/binding"],
 )
 plugin_off(
+    "VolumeZone",
+    breaks={"storage/region": r"Pod \S+/held waits for a node because of 'no available volume zone': it got \S+-node"},
+    keeps=["scheduling/gates", "storage/binding"],
+)
+plugin_off(
+    "NodeVolumeLimits",
+    breaks={
+        "storage/limit": r"second pod with a volume of \S+ gets no place .*: not within .* got clusterproof-hollow"
+    },
+    keeps=["scheduling/gates", "storage/one_pod"],
+)
+plugin_off(
+    "DynamicResources",
+    breaks={
+        "scheduling/resource_claims/device": r"ResourceClaim \S+ is given the device one of Node clusterproof-hollow"
+        r"\S+: not within .*it was given no device"
+    },
+    keeps=["scheduling/gates", "scheduling/resource_claims/template"],
+)
+plugin_off(
     "NodePorts",
     breaks={"pods/host/host_port": r"Pod"},
     keeps=["scheduling/gates", "pods/host/names"],

@@ -28,6 +28,19 @@ def default_storage_class_missing(subject: Subject) -> Damage:
         yield ["--capabilities=storage.dynamic"]
 
 
+@breakage(
+    breaks={
+        "storage/binding": r"PersistentVolumeClaim \S+ of 1500Mi with .*selector.* got \S+-labels, not the 2Gi one"
+    },
+    keeps=["storage/volume_protection"],
+)
+def selectors_of_claims_ignored(subject: Subject) -> Damage:
+    """Claims are given volumes whatever labels they ask for."""
+    change = 'has(object.spec.selector) ? [JSONPatch{op: "remove", path: "/spec/selector"}] : []'
+    with subject.mutating("v1/persistentvolumeclaims", change, patch="JSONPatch"):
+        yield []
+
+
 NOT_THERE = r"MUST find \w+ +- there, but finds "
 LAST = "for last; do :; done"
 """Shell for the last argument."""

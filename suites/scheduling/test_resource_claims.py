@@ -1,0 +1,145 @@
+"""Resource claims: a pod gets the device that it asks for, on the node that has it, and nobody else does meanwhile.
+
+No driver is needed: these pods never start, so that nobody has to prepare a device for them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from clusterproof import (
+    Cluster,
+    Images,
+    Namespace,
+    Object,
+    Timeouts,
+    capabilities,
+    eventually,
+    hollow,
+    kinds,
+    manifests,
+)
+from clusterproof.conditions import Condition, gone, placed_on, waits_for_node
+
+pytestmark = pytest.mark.requires(capabilities.RESOURCE_CLAIMS)
+
+DEVICE = "one"
+"""Name of the only device, and of the request for it."""
+
+
+def test_template(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A pod that names a ResourceClaimTemplate MUST get a claim of its own, made like it, which goes with the pod.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/dynamic-resource-allocation/#resourceclaims-templates
+    """
+    template = namespace.create(_template(namespace.name))
+    pods = [namespace.create(_pod(name, images, template, spec=manifests.PARKED)) for name in ("stays", "leaves")]
+    stays, leaves = (namespace.get(kinds.RESOURCE_CLAIM, _claim_of(pod, timeouts)) for pod in pods)
+
+    assert stays.name != leaves.name, f"{pods[0]} and {pods[1]} have the same {stays}"
+    for pod, claim in zip(pods, (stays, leaves), strict=True):
+        (owner,) = claim.metadata.get("ownerReferences") or [{}]
+        assert owner.get("uid") == pod.uid, f"{claim} belongs to {owner or 'nobody'}, not to {pod}"
+        asked = claim.spec["devices"]["requests"][0]["exactly"]["deviceClassName"]
+        assert asked == namespace.name, f"{claim} asks for {asked}, and {template} for {namespace}"
+    pods[1].delete()
+    eventually(leaves, gone, within=timeouts.pod_end)
+    assert not stays.read().deleting, f"{stays} of {pods[0]} was told to end with that of {pods[1]}"
+
+
+@pytest.mark.requires(capabilities.OWN_NODE)
+def test_device(
+    cluster: Cluster, namespace: Namespace, hollow_node: Object, images: Images, timeouts: Timeouts
+) -> None:
+    """A device MUST be allocated to one pod at a time, on its own node, and what one leaves be given to the next.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/dynamic-resource-allocation/
+    """
+    driver = f"{namespace}.clusterproof.dev"
+    cluster.create(_device_class(namespace.name, driver))
+    cluster.create(_slice(namespace.name, driver, hollow_node))
+    template = namespace.create(_template(namespace.name))
+    tolerant = {"tolerations": hollow.pods_on(hollow_node)["tolerations"]}
+
+    first = namespace.create(_pod("first", images, template, spec=tolerant))
+    claim = namespace.get(kinds.RESOURCE_CLAIM, _claim_of(first, timeouts))
+    eventually(claim, _is_allocated(driver, hollow_node), within=timeouts.object)
+    eventually(first, placed_on(hollow_node), within=timeouts.object)
+    users = [each["uid"] for each in claim.read().status.get("reservedFor") or []]
+    assert users == [first.uid], f"{claim} is reserved for {users}, not for {first} ({first.uid})"
+    second = namespace.create(_pod("second", images, template, spec=tolerant))
+    eventually(second, waits_for_node("cannot allocate all claims"), within=timeouts.object)
+
+    hollow.end(first)
+    eventually(second, placed_on(hollow_node), within=timeouts.pod_end)
+    claim = namespace.get(kinds.RESOURCE_CLAIM, _claim_of(second, timeouts))
+    eventually(claim, _is_allocated(driver, hollow_node), within=timeouts.object)
+
+
+def _template(device_class: str) -> dict[str, Any]:
+    """The template `device`, of a claim to one device of a class."""
+    request = {"name": DEVICE, "exactly": {"deviceClassName": device_class}}
+    return {
+        "apiVersion": kinds.RESOURCE_CLAIM_TEMPLATE.api_version,
+        "kind": kinds.RESOURCE_CLAIM_TEMPLATE.kind,
+        "metadata": {"name": "device"},
+        "spec": {"spec": {"devices": {"requests": [request]}}},
+    }
+
+
+def _device_class(name: str, driver: str) -> dict[str, Any]:
+    """The class of all devices of a driver."""
+    return {
+        "apiVersion": kinds.DEVICE_CLASS.api_version,
+        "kind": kinds.DEVICE_CLASS.kind,
+        "metadata": {"name": name},
+        "spec": {"selectors": [{"cel": {"expression": f"device.driver == '{driver}'"}}]},
+    }
+
+
+def _slice(name: str, driver: str, node: Object) -> dict[str, Any]:
+    """What a driver tells of a node that has one device."""
+    return {
+        "apiVersion": kinds.RESOURCE_SLICE.api_version,
+        "kind": kinds.RESOURCE_SLICE.kind,
+        "metadata": {"name": name},
+        "spec": {
+            "driver": driver,
+            "nodeName": node.name,
+            "pool": {"name": node.name, "generation": 1, "resourceSliceCount": 1},
+            "devices": [{"name": DEVICE}],
+        },
+    }
+
+
+def _pod(name: str, images: Images, template: Object, *, spec: dict[str, Any]) -> dict[str, Any]:
+    """A held pod with a claim as a template describes it."""
+    claims = {"resourceClaims": [{"name": "device", "resourceClaimTemplateName": template.name}]}
+    uses = {"claims": [{"name": "device"}]}
+    return manifests.pod(name, images.agnhost, resources=uses, spec={**claims, **spec}, **manifests.HELD)
+
+
+def _claim_of(pod: Object, timeouts: Timeouts) -> str:
+    """Name of the claim that was made for a pod, as soon as its status tells."""
+    eventually(pod, _has_claim, within=timeouts.object)
+    return str(pod.status["resourceClaimStatuses"][0]["resourceClaimName"])
+
+
+def _has_claim(pod: Object) -> str | None:
+    told = pod.status.get("resourceClaimStatuses") or [{}]
+    return None if told[0].get("resourceClaimName") else "its status names no ResourceClaim"
+
+
+def _is_allocated(driver: str, node: Object) -> Condition:
+    """A claim has the device."""
+    wanted = [(driver, node.name, DEVICE)]
+
+    def allocated(claim: Object) -> str | None:
+        results = ((claim.status.get("allocation") or {}).get("devices") or {}).get("results") or []
+        given = [(each["driver"], each["pool"], each["device"]) for each in results]
+        return None if given == wanted else f"it was given {given or 'no device'}"
+
+    allocated.__name__ = f"is given the device {DEVICE} of {node}"
+    return allocated
