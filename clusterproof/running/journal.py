@@ -74,7 +74,12 @@ class Journal:
         self._write({"ended": {"complete": complete}})
 
     def close(self) -> None:
-        """No more results follow."""
+        """No more results follow; of a run without any, as of one that was refused, nothing is left in the folder."""
+        path = Path(self._file.name)
+        with contextlib.suppress(OSError):  # it has gone, or there are reports of earlier runs beside it
+            if self._replaces and not path.stat().st_size:
+                path.unlink()
+                path.parent.rmdir()
         self._file.close()
 
     def _write(self, line: dict[str, Any]) -> None:
