@@ -102,11 +102,23 @@ def told_to_end(pod: Object) -> str | None:
     return None if pod.deleting else "nobody has asked for its end"
 
 
+def observed(workload: Object) -> str | None:
+    """A workload's controller has seen its current spec, so that its status is about that."""
+    seen = workload.status.get("observedGeneration", 0) >= workload.generation
+    return None if seen else f"its controller has not seen generation {workload.generation}"
+
+
+def has_ready_pods(workload: Object) -> str | None:
+    """A Deployment, StatefulSet, DaemonSet or ReplicaSet has a ready pod, available or not."""
+    ready_pods = workload.status.get("numberReady" if workload.kind.kind == "DaemonSet" else "readyReplicas")
+    return observed(workload) or (None if ready_pods else "it has no ready pod")
+
+
 def rolled_out(workload: Object) -> str | None:
     """A Deployment, StatefulSet, DaemonSet or ReplicaSet runs its current template, every replica available."""
     status = workload.status
-    if status.get("observedGeneration", 0) < workload.generation:
-        return f"its controller has not seen generation {workload.generation}"
+    if missing := observed(workload):
+        return missing
     if workload.kind.kind == "DaemonSet":
         want, have = status.get("desiredNumberScheduled", 0), status.get("currentNumberScheduled", 0)
         fresh, available = status.get("updatedNumberScheduled", 0), status.get("numberAvailable", 0)

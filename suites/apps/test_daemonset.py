@@ -24,7 +24,18 @@ from clusterproof import (
     manifests,
     watching,
 )
-from clusterproof.conditions import Condition, ListCondition, count, placed_on, ready, rolled_out, settled, told_to_end
+from clusterproof.conditions import (
+    Condition,
+    ListCondition,
+    count,
+    has_ready_pods,
+    observed,
+    placed_on,
+    ready,
+    rolled_out,
+    settled,
+    told_to_end,
+)
 
 LINUX = {"kubernetes.io/os": "linux"}
 TOLERATED = {
@@ -234,7 +245,7 @@ def test_min_ready_seconds(namespace: Namespace, nodes: list[Object], images: Im
     more, spec = {"minReadySeconds": LONG}, {"affinity": manifests.only_on(nodes[0].name)}
     agent = namespace.create(manifests.daemon_set("agent", images.agnhost, args=["pause"], more=more, spec=spec))
 
-    eventually(agent, _has_ready_pods, within=timeouts.rollout)
+    eventually(agent, has_ready_pods, within=timeouts.rollout)
     said = f"{agent}: its pod is available as soon as it is ready: {agent.status}"
     assert not agent.status.get("numberAvailable"), said
     consistently(agent, _has_no_available_pods, during=timeouts.steady)
@@ -332,19 +343,13 @@ def _meant_for(number: int) -> Condition:
     """The controller has found so many nodes for the DaemonSet's pods."""
 
     def meant_for(agent: Object) -> str | None:
-        if agent.status.get("observedGeneration", 0) < agent.generation:
-            return f"its controller has not seen generation {agent.generation}"
+        if missing := observed(agent):
+            return missing
         seen = agent.status.get("desiredNumberScheduled", 0)
         return None if seen == number else f"it is meant for {seen}"
 
     meant_for.__name__ = f"is meant for {number} nodes"
     return meant_for
-
-
-def _has_ready_pods(agent: Object) -> str | None:
-    if agent.status.get("observedGeneration", 0) < agent.generation:
-        return f"its controller has not seen generation {agent.generation}"
-    return None if agent.status.get("numberReady") else "it has no ready pod"
 
 
 def _has_no_available_pods(agent: Object) -> str | None:

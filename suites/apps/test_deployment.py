@@ -23,7 +23,18 @@ from clusterproof import (
     measure,
     watching,
 )
-from clusterproof.conditions import ListCondition, all_ready, count, equals, has_condition, rolled_out, scaled, without
+from clusterproof.conditions import (
+    ListCondition,
+    all_ready,
+    count,
+    equals,
+    has_condition,
+    has_ready_pods,
+    observed,
+    rolled_out,
+    scaled,
+    without,
+)
 from clusterproof.inside import fetch, url_of
 from clusterproof.probes import inside, together, unbroken
 
@@ -227,9 +238,9 @@ def test_pause(namespace: Namespace, images: Images, timeouts: Timeouts) -> None
     with watching(_replica_sets(web)) as replica_sets:
         web.patch({"spec": {"paused": True}})
         web.set_image(images.agnhost)
-        eventually(web, _observed, within=timeouts.object)
+        eventually(web, observed, within=timeouts.object)
         _set_environment(web, "MODE", "new")
-        eventually(web, _observed, within=timeouts.object)
+        eventually(web, observed, within=timeouts.object)
         assert len(_replica_sets(web).read()) == 1, f"{web} rolled out a change although it is paused"
         web.patch({"spec": {"paused": False}})
         eventually(_replica_sets(web), count(2), within=timeouts.object)
@@ -378,7 +389,7 @@ def test_min_ready_seconds(namespace: Namespace, images: Images, timeouts: Timeo
     """
     web = namespace.create(manifests.deployment("web", images.agnhost, args=["pause"], more={"minReadySeconds": LONG}))
 
-    eventually(web, _has_ready_pods, within=timeouts.rollout)
+    eventually(web, has_ready_pods, within=timeouts.rollout)
     assert not web.status.get("availableReplicas"), f"{web}: its pod is available as soon as it is ready: {web.status}"
     consistently(web, _has_no_available_pods, during=timeouts.steady)
 
@@ -453,15 +464,6 @@ def _at_most_asked_for(web: Object, most: int) -> ListCondition:
 
     at_most_asked_for.__name__ = f"{web}: at most {most} pods are asked for by its ReplicaSets"
     return at_most_asked_for
-
-
-def _observed(web: Object) -> str | None:
-    seen = web.status.get("observedGeneration", 0)
-    return None if seen >= web.generation else f"its controller has seen generation {seen} of {web.generation}"
-
-
-def _has_ready_pods(web: Object) -> str | None:
-    return _observed(web) or (None if web.status.get("readyReplicas") else "it has no ready pod")
 
 
 def _without_progress(states: list[list[Object]]) -> float:

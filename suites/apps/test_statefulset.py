@@ -27,6 +27,8 @@ from clusterproof.conditions import (
     all_ready,
     equals,
     gone,
+    has_ready_pods,
+    observed,
     rolled_out,
     scaled,
     settled,
@@ -208,7 +210,7 @@ def test_min_ready_seconds(namespace: Namespace, images: Images, timeouts: Timeo
     more = {"minReadySeconds": LONG}
     db = namespace.create(manifests.stateful_set("db", images.agnhost, replicas=2, args=["pause"], more=more))
 
-    eventually(db, _has_ready_pods, within=timeouts.rollout)
+    eventually(db, has_ready_pods, within=timeouts.rollout)
     assert not db.status.get("availableReplicas"), f"{db}: its pod is available as soon as it is ready: {db.status}"
     consistently(
         db.pods(), settled(1), during=timeouts.steady, describe=f"of {db}, whose first is not available, number 1"
@@ -359,18 +361,12 @@ def _complete(log: str) -> str | None:
     return None if END in log else f"it ends with {log[-100:]!r}"
 
 
-def _has_ready_pods(db: Object) -> str | None:
-    if db.status.get("observedGeneration", 0) < db.generation:
-        return f"its controller has not seen generation {db.generation}"
-    return None if db.status.get("readyReplicas") else "it has no ready pod"
-
-
 def _updated(number: int, ready: int = 0) -> Condition:
     """The controller has seen the template, and so many pods run it; so many are ready in all."""
 
     def updated(db: Object) -> str | None:
-        if db.status.get("observedGeneration", 0) < db.generation:
-            return f"its controller has not seen generation {db.generation}"
+        if missing := observed(db):
+            return missing
         seen = db.status.get("updatedReplicas", 0), db.status.get("readyReplicas", 0)
         return None if seen == (number, ready) else f"{seen[0]} pods run its template and {seen[1]} are ready"
 
