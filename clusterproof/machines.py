@@ -21,8 +21,8 @@ from clusterproof.errors import ApiError, NeverHappened, SurroundingsError
 from clusterproof.machine import Machine, Unseen
 from clusterproof.objects import Object
 from clusterproof.outcome import ClusterFacts, NodeFact, Step
-from clusterproof.running.bundle import redacted
 from clusterproof.running.proving import Unsupported
+from clusterproof.running.redaction import redacted
 from clusterproof.wait import eventually
 
 if TYPE_CHECKING:

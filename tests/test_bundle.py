@@ -13,6 +13,7 @@ from kubernetes.client import Configuration
 from clusterproof.client import Client
 from clusterproof.outcome import Attachment
 from clusterproof.running import bundle
+from clusterproof.running.redaction import redacted
 
 from .fake_api import FakeApi
 
@@ -102,13 +103,13 @@ def test_tokens_and_keys_are_redacted_everywhere(api: FakeApi, client: Client) -
 
 
 def test_a_key_that_was_cut_off_is_redacted_too() -> None:
-    assert bundle.redacted(f"key: {KEY[:40]}") == "key: <private key>"
+    assert redacted(f"key: {KEY[:40]}") == "key: <private key>"
 
 
 def test_passwords_in_urls_are_redacted() -> None:
     said = "dialing amqp://guest:hunter2@rabbit:5672/a@b, then https://web.example:443/a@b and ssh://root@node-1:22"
     told = "dialing amqp://guest:<password>@rabbit:5672/a@b, then https://web.example:443/a@b and ssh://root@node-1:22"
-    assert bundle.redacted(said) == told
+    assert redacted(said) == told
 
 
 def test_current_and_previous_logs(api: FakeApi, client: Client) -> None:

@@ -371,6 +371,24 @@ def test_after(cluster):
     assert not [path for path in api.objects if "/cp-" in path]
 
 
+def test_results_of_workers_are_written_down_without_loading_a_client(suite: Suite) -> None:
+    """Ctrl-C in the middle of that would lose the result, and leave half a client for what comes after."""
+    (suite.pytester.path / "conftest.py").write_text(
+        """
+import os, pathlib, sys
+def pytest_runtest_logreport(report):
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        pathlib.Path("loaded").write_text(" ".join(sys.modules))
+"""
+    )
+    suite.write('\ndef test_kept(cluster):\n    """It MUST be kept."""\n')
+    assert suite.pytester.runpytest_subprocess("suites", "-n2", "-p", "no:cacheprovider").ret == pytest.ExitCode.OK
+    assert suite.outcomes == {"apps/thing/kept": "kept"}
+    loaded = (suite.pytester.path / "loaded").read_text().split()
+    assert "clusterproof.running.journal" in loaded
+    assert not {"kubernetes", "urllib3", "clusterproof.client"} & set(loaded)
+
+
 def test_one_cluster_for_all_workers(suite: Suite, api: FakeApi) -> None:
     suite.write("".join(f'\ndef test_{name}(cluster):\n    """It MUST hold."""' for name in "abcdef"))
     suite.run("-n3")

@@ -6,7 +6,6 @@ Collecting never fails: what could not be had is said in its place, because a bu
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ from clusterproof.client import Client
 from clusterproof.errors import ApiError, SurroundingsError
 from clusterproof.kinds import Kind
 from clusterproof.outcome import Attachment
+from clusterproof.running.redaction import redacted
 
 LIMIT = 64 * 1024
 """Characters of one attachment."""
@@ -48,15 +48,6 @@ OBJECTS: tuple[Kind, ...] = (
 )
 """Kinds a promise may be about; one request each for a namespace."""
 
-_SECRETS = (
-    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S), "<private key>"),
-    # A JSON Web Token, which is what service account tokens are: three base64url parts of which two begin with `{"`.
-    (re.compile(r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*"), "<token>"),
-    # Of somebody who is named in a URL: ssh://user:password@host.
-    (re.compile(r"(://[^/:@\s]*):[^/\s]*@"), r"\1:<password>@"),
-    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), r"\1 <credentials>"),
-)
-
 
 def collect(namespaces: Iterable[str], client: Client) -> tuple[Attachment, ...]:
     """The evidence of these namespaces and the conditions of all nodes, at most `TOTAL` characters. Never raises."""
@@ -64,13 +55,6 @@ def collect(namespaces: Iterable[str], client: Client) -> tuple[Attachment, ...]
     for name in namespaces:
         found += _namespace(name, client)
     return tuple(_within(TOTAL, found))
-
-
-def redacted(text: str) -> str:
-    """The text without private keys, tokens, passwords in URLs and credentials of HTTP headers."""
-    for pattern, instead in _SECRETS:
-        text = pattern.sub(instead, text)
-    return text
 
 
 def _namespace(name: str, client: Client) -> Iterator[Attachment]:

@@ -18,6 +18,7 @@ from clusterproof.errors import SurroundingsError
 from clusterproof.outcome import ClusterFacts, Outcome, Result, Run
 from clusterproof.running import journal, proving, resume
 from clusterproof.running.forks import Forks
+from clusterproof.running.redaction import redacted
 from clusterproof.running.run import RunFolder
 from clusterproof.settings import Settings
 
@@ -213,9 +214,7 @@ class Conductor:
         )
 
     def _arguments(self) -> tuple[str, ...]:
-        from clusterproof.running import bundle
-
-        return tuple(bundle.redacted(str(argument)) for argument in self.config.invocation_params.args)
+        return tuple(redacted(str(argument)) for argument in self.config.invocation_params.args)
 
     def _selected(self) -> tuple[str, ...]:
         return tuple(planned["id"] for planned in self.plan.values())

@@ -310,8 +310,9 @@ def test_a_cluster_without_nodes(shared: Machine) -> None:
 
 
 def _under_way(cluster: Cluster, folder: Path, running: Started) -> str:
-    """The run's id, once it has proven one promise and is proving two others."""
+    """The run's id, once it has told of one promise and is proving two others."""
     running.reaches(lambda: {path.name for path in folder.glob("endless-*")} == {"endless-first", "endless-second"})
+    running.reaches(lambda: "\n." in running.output)
     (run,) = {each.labels[RUN_LABEL] for each in cluster.ask(_namespaces)}
     return run
 
