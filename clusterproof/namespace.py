@@ -106,6 +106,8 @@ def create(client: Client, kind: Kind, manifest: dict[str, Any], run_id: str, na
         steps.current.outside.add(kind)
     if kind in RUNS_PODS:
         steps.current.busy.add(namespace)
+    if kind == kinds.JOB:
+        steps.current.jobs.add(namespace)
     made = Object.of(client, raw, kind)
     made.last_word = True
     return made
@@ -143,9 +145,22 @@ def close_namespace(namespace: Namespace) -> None:
     except ApiError as error:
         if error.status != 404:  # a promise may have deleted it itself
             raise
-    if namespace.name in steps.current.busy:
-        with contextlib.suppress(ApiError):  # whoever may not do that has to wait
+    with contextlib.suppress(ApiError):  # whoever may not do that has to wait
+        if namespace.name in steps.current.jobs:
+            end_jobs(client, namespace.name)
+        if namespace.name in steps.current.busy:
             client.delete(kinds.POD.path(namespace.name))
+
+
+def end_jobs(client: Client, namespace: str) -> None:
+    """Ask for the deletion of all Jobs in a namespace that ends, which otherwise may never end.
+
+    A namespace ends its pods before all else, and a failed pod of a Job with backoffLimitPerIndex stays until another
+    has replaced it, which nobody can make there any more.
+
+    Source: https://kep.k8s.io/5080 and https://kep.k8s.io/3850
+    """
+    client.delete(kinds.JOB.path(namespace), query={"propagationPolicy": "Background"})
 
 
 def _copy_pull_secret(cluster: Cluster, fresh: str) -> None:

@@ -24,6 +24,8 @@ class Record:
     """Kinds of what it created outside of its namespaces, which does not go with them."""
     busy: set[str] = field(default_factory=set)
     """Namespaces in which it has made pods run."""
+    jobs: set[str] = field(default_factory=set)
+    """Namespaces in which it has created Jobs."""
     requests_before: int = 0
     """Requests of this process before the promise began."""
 

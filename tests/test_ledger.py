@@ -261,7 +261,13 @@ class TestSweep:
         put(stocked, f"{hooks}/hook", run="r1")
         ledger.sweep(client, "r1", within=5)
         deleted = [request for request in stocked.requests if request.startswith("DELETE")]
-        assert deleted == [f"DELETE {hooks}/hook", f"DELETE {CORE}/namespaces/mine"]
+        assert deleted[:2] == [f"DELETE {hooks}/hook", f"DELETE {CORE}/namespaces/mine"]
+
+    def test_no_job_holds_its_namespace(self, stocked: FakeApi, client: Client) -> None:
+        put(stocked, f"{CORE}/namespaces/mine", run="r1")
+        put(stocked, "/apis/batch/v1/namespaces/mine/jobs/index")
+        ledger.sweep(client, "r1", within=5)
+        assert "DELETE /apis/batch/v1/namespaces/mine/jobs?propagationPolicy=Background" in stocked.requests
 
     def test_names_what_holds_a_namespace(self, stocked: FakeApi, client: Client) -> None:
         message = "Some content has finalizers remaining: example.com/hold in 1 resource instances"

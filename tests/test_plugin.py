@@ -551,6 +551,22 @@ def test_an_interruption_cleans_up_in_every_process(installed: Suite, api: FakeA
     assert not [path for path in api.objects if "/cp-" in path]
 
 
+def test_an_interruption_in_the_middle_of_a_fork_is_not_lost(suite: Suite, api: FakeApi) -> None:
+    (suite.pytester.path / "conftest.py").write_text(
+        """
+import os, pathlib, signal
+from clusterproof import catalog
+catalog.root = lambda: pathlib.Path(__file__).parent / "suites"
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))
+"""
+    )
+    suite.write("".join(f'\ndef test_{name}(namespace):\n    """It MUST hold."""' for name in "abcd"))
+    result = suite.pytester.runpytest_subprocess("suites", "-p", "no:cacheprovider")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+    assert not [path for path in api.objects if "/cp-" in path]
+
+
 def test_suites_without_a_cluster_end_at_once(installed: Suite, api: FakeApi) -> None:
     api.git_version = "v1.20.0"
     installed.write("".join(f'\ndef test_{name}(cluster):\n    """It MUST hold."""' for name in "abcd"))

@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from types import FrameType
@@ -24,6 +25,8 @@ from clusterproof.running import proving, retry
 
 ENDING = 30.0
 """Seconds that an interrupted process has for its clean-up."""
+
+INTERRUPTIONS = {signal.SIGINT, signal.SIGTERM}
 
 PR_SET_PDEATHSIG = 1
 """Of prctl(2)."""
@@ -101,14 +104,15 @@ class Forks:
         ours, theirs = Pipe()
         name = f"w{self.started}"
         self.started += 1
-        parent, pid = os.getpid(), os.fork()
-        if not pid:
-            for other in [ours, *(worker.connection for worker in self.workers)]:
-                # Otherwise nobody would notice the end of a process.
-                other.close()
-            _serve(name, theirs, session, parent)
+        with _uninterrupted():
+            parent, pid = os.getpid(), os.fork()
+            if not pid:
+                for other in [ours, *(worker.connection for worker in self.workers)]:
+                    # Otherwise nobody would notice the end of a process.
+                    other.close()
+                _serve(name, theirs, session, parent)
+            self.workers.append(Worker(name, pid, ours))
         theirs.close()
-        self.workers.append(Worker(name, pid, ours))
         return self.workers[-1]
 
     def _bury(self, worker: Worker) -> None:
@@ -140,25 +144,48 @@ class _Sender:
         return True
 
 
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM wait for the end of the block.
+
+    KeyboardInterrupt in the middle of fork(2) is lost where Python calls back there, leaves a process that nobody knows
+    of, and takes the forked one into its parent's code.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(name: str, connection: Connection, session: pytest.Session, parent: int) -> NoReturn:
     """Prove what the parent sends until it sends nothing more; never returns into the parent's code."""
+    config, sender = session.config, _Sender()
+    proving.worker = name
+    try:
+        _listen_to_signals(parent)
+        config.pluginmanager.register(sender)
+        _capture_anew(config)
+        while (number := connection.recv()) is not None:
+            item = session.items[number]
+            config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+            serialize = config.hook.pytest_report_to_serializable
+            connection.send([serialize(config=config, report=report) for report in sender.reports])
+    except KeyboardInterrupt:
+        with contextlib.suppress(Exception):  # what stays behind is the parent's to remove
+            session._setupstate.teardown_exact(None)
+    except (EOFError, OSError):
+        pass  # the parent has gone
+    finally:
+        os._exit(0)
+
+
+def _listen_to_signals(parent: int) -> None:
+    """Take up those that have waited since the fork; KeyboardInterrupt when the parent has had enough already."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides what it means
     signal.signal(signal.SIGTERM, _interrupt)
     _end_with(parent)
-    config, sender = session.config, _Sender()
-    proving.worker = name
-    with contextlib.suppress(KeyboardInterrupt, EOFError, OSError):
-        try:
-            config.pluginmanager.register(sender)
-            _capture_anew(config)
-            while (number := connection.recv()) is not None:
-                item = session.items[number]
-                config.hook.pytest_runtest_protocol(item=item, nextitem=None)
-                serialize = config.hook.pytest_report_to_serializable
-                connection.send([serialize(config=config, report=report) for report in sender.reports])
-        except KeyboardInterrupt:
-            session._setupstate.teardown_exact(None)
-    os._exit(0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)
 
 
 def _end_with(parent: int) -> None:
