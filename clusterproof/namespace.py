@@ -145,22 +145,24 @@ def close_namespace(namespace: Namespace) -> None:
     except ApiError as error:
         if error.status != 404:  # a promise may have deleted it itself
             raise
-    with contextlib.suppress(ApiError):  # whoever may not do that has to wait
-        if namespace.name in steps.current.jobs:
-            end_jobs(client, namespace.name)
-        if namespace.name in steps.current.busy:
-            client.delete(kinds.POD.path(namespace.name))
+    if namespace.name in steps.current.busy:
+        end_pods(client, namespace.name, jobs=namespace.name in steps.current.jobs)
 
 
-def end_jobs(client: Client, namespace: str) -> None:
-    """Ask for the deletion of all Jobs in a namespace that ends, which otherwise may never end.
+def end_pods(client: Client, namespace: str, *, jobs: bool = True) -> None:
+    """Ask for the end of all pods in a namespace that ends, and of Jobs before them; whoever may not has to wait.
 
     A namespace ends its pods before all else, and a failed pod of a Job with backoffLimitPerIndex stays until another
-    has replaced it, which nobody can make there any more.
+    has replaced it, which nobody can make there any more: it would never end. And a pod that somebody has given hours
+    to end would have them.
 
     Source: https://kep.k8s.io/5080 and https://kep.k8s.io/3850
     """
-    client.delete(kinds.JOB.path(namespace), query={"propagationPolicy": "Background"})
+    if jobs:
+        with contextlib.suppress(ApiError):
+            client.delete(kinds.JOB.path(namespace), {"propagationPolicy": "Background"})
+    with contextlib.suppress(ApiError):
+        client.delete(kinds.POD.path(namespace), {"gracePeriodSeconds": 1})
 
 
 def _copy_pull_secret(cluster: Cluster, fresh: str) -> None:

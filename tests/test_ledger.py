@@ -267,7 +267,8 @@ class TestSweep:
         put(stocked, f"{CORE}/namespaces/mine", run="r1")
         put(stocked, "/apis/batch/v1/namespaces/mine/jobs/index")
         ledger.sweep(client, "r1", within=5)
-        assert "DELETE /apis/batch/v1/namespaces/mine/jobs?propagationPolicy=Background" in stocked.requests
+        deleted = [request for request in stocked.requests if request.startswith("DELETE")]
+        assert deleted[1:] == ["DELETE /apis/batch/v1/namespaces/mine/jobs", f"DELETE {CORE}/namespaces/mine/pods"]
 
     def test_names_what_holds_a_namespace(self, stocked: FakeApi, client: Client) -> None:
         message = "Some content has finalizers remaining: example.com/hold in 1 resource instances"

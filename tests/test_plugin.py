@@ -567,6 +567,20 @@ os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))
     assert not [path for path in api.objects if "/cp-" in path]
 
 
+def test_an_interruption_that_python_swallows_comes_once_more(installed: Suite) -> None:
+    installed.write(
+        STUCK.replace(
+            "    import threading",
+            "    class Stuck:\n        def __del__(self): threading.Event().wait(60)\n"
+            "    import threading\n    Stuck()",
+        )
+        + 'def test_broken(cluster):\n    """It MUST."""\n    while not os.path.exists("stuck"): pass\n    assert 0'
+    )
+    started = time.monotonic()
+    assert installed.run("-x").ret == pytest.ExitCode.TESTS_FAILED
+    assert time.monotonic() - started < 20
+
+
 def test_suites_without_a_cluster_end_at_once(installed: Suite, api: FakeApi) -> None:
     api.git_version = "v1.20.0"
     installed.write("".join(f'\ndef test_{name}(cluster):\n    """It MUST hold."""' for name in "abcd"))

@@ -11,8 +11,9 @@ import contextlib
 import ctypes
 import os
 import signal
+import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from types import FrameType
@@ -183,7 +184,9 @@ def _serve(name: str, connection: Connection, session: pytest.Session, parent: i
 def _listen_to_signals(parent: int) -> None:
     """Take up those that have waited since the fork; KeyboardInterrupt when the parent has had enough already."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides what it means
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, _interrupt)
+    sys.unraisablehook = _insistent(sys.unraisablehook)
     _end_with(parent)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)
 
@@ -194,6 +197,18 @@ def _end_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def _insistent(hook: Callable[[sys.UnraisableHookArgs], Any]) -> Callable[[sys.UnraisableHookArgs], Any]:
+    """The hook, but where KeyboardInterrupt was lost in what Python calls back, as for garbage, it comes once more."""
+
+    def told(lost: sys.UnraisableHookArgs) -> None:
+        if lost.exc_type is KeyboardInterrupt:
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+        else:
+            hook(lost)
+
+    return told
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

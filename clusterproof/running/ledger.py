@@ -5,7 +5,6 @@ Only metadata is read, a page at a time, so a ledger of a big cluster costs requ
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from clusterproof.conditions import gone
 from clusterproof.errors import ApiError, NeverHappened
 from clusterproof.hollow import PREFIX as HOLLOW
 from clusterproof.kinds import Kind
-from clusterproof.namespace import RUN_LABEL, end_jobs
+from clusterproof.namespace import RUN_LABEL, end_pods
 from clusterproof.objects import Object
 from clusterproof.wait import eventually
 
@@ -165,8 +164,7 @@ def sweep(client: Client, run_id: str = "", *, within: float = 120.0, spare: Ite
     doomed.sort(key=lambda entry: entry.kind.kind not in _FIRST)
     troubles = {entry: _remove(client, entry) for entry in doomed}
     for space in spaces:
-        with contextlib.suppress(ApiError):  # the namespace says what holds it
-            end_jobs(client, space)
+        end_pods(client, space)
     troubles |= {entry: trouble for entry in found if entry.held and (trouble := _release(client, entry))}
     troubles = {entry: trouble or _awaited(client, entry, deadline) for entry, trouble in troubles.items()}
     # Only now: a claim protects its volume. One that is not retained is its provisioner's to remove, with its data.

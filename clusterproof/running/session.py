@@ -358,8 +358,8 @@ class Conductor:
     def _namespaces_left(self, client: Client, kept: list[str]) -> list[str]:
         """Delete what a killed worker could not, and wait for all namespaces of the run to be gone."""
         from clusterproof import kinds
-        from clusterproof.errors import ApiError, NeverHappened
-        from clusterproof.namespace import RUN_LABEL, end_jobs
+        from clusterproof.errors import NeverHappened
+        from clusterproof.namespace import RUN_LABEL, end_pods
         from clusterproof.objects import Object, Selection
         from clusterproof.wait import eventually
 
@@ -374,8 +374,7 @@ class Conductor:
         for each in others(mine.read()):
             if not each.deleting:
                 each.delete()
-            with contextlib.suppress(ApiError):  # the namespace says what holds it
-                end_jobs(client, each.name)
+            end_pods(client, each.name)
         try:
             eventually(mine, gone, within=self.settings.timeouts.namespace)
         except NeverHappened:
