@@ -112,8 +112,8 @@ class Forks:
                     # Otherwise nobody would notice the end of a process.
                     other.close()
                 _serve(name, theirs, session, parent)
+            theirs.close()
             self.workers.append(Worker(name, pid, ours))
-        theirs.close()
         return self.workers[-1]
 
     def _bury(self, worker: Worker) -> None:
