@@ -28,6 +28,7 @@ ENDING = 30.0
 """Seconds that an interrupted process has for its clean-up."""
 
 INTERRUPTIONS = {signal.SIGINT, signal.SIGTERM}
+"""What a user's Ctrl-C and a scheduler send."""
 
 PR_SET_PDEATHSIG = 1
 """Of prctl(2)."""

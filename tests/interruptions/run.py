@@ -1,10 +1,12 @@
-"""Kills runs with SIGKILL at random moments: `--resume` proves only what is missing and ends with the same outcomes.
+"""Ends runs at random moments: `--resume` proves only what is missing and ends with the same outcomes.
 
-A fast selection is proven once undisturbed, then once for each round with a kill in between: of the runner alone, or of
-the runner and all its processes. `clusterproof sweep` is run right after the kill, or only after the resumed run, and
-then every object of every kind, the cluster-scoped included, is compared with what there was before. Exit code 0 when
-all rounds are as they must be.
-    python tests/interruptions/run.py [--rounds N] [--first N] [--seed N] [--kubeconfig FILE] [--folder FOLDER]
+A fast selection is proven once undisturbed, then once for each round with SIGKILL in between: for the runner alone, or
+for the runner and all its processes. `clusterproof sweep` is run right after the kill, or only after the resumed run,
+and then every object of every kind, the cluster-scoped included, is compared with what there was before. With
+`--ctrl-c` all processes get SIGINT instead, in every second round while they are being forked, and the run has to clean
+up by itself. Exit code 0 when all rounds are as they must be.
+    python tests/interruptions/run.py [--ctrl-c] [--rounds N] [--first N] [--seed N] [--kubeconfig FILE]
+        [--folder FOLDER]
 """
 
 from __future__ import annotations
@@ -59,16 +61,20 @@ PATIENCE = 300.0
 """Seconds for one run on a busy machine."""
 GOING = 120.0
 """Seconds within which all that was removed must have gone."""
+ENDING = 60.0
+"""Seconds within which a run must have ended after Ctrl-C, with all that it made."""
+FORKING = (1.5, 4.0)
+"""Seconds from a run's start between which it forks its processes, and these load what they need."""
 
 
 @dataclass(slots=True)
 class Round:
-    """What became of one run that was killed."""
+    """What became of one run that was ended."""
 
-    killed: float
+    ended: float
     """Seconds from its start."""
     proven: int
-    """Promises that were proven when it was killed."""
+    """Promises that were proven when it was ended."""
     seconds: float
     """How long the resumed part took."""
     swept: int
@@ -79,9 +85,10 @@ class Round:
 class Bench:
     """One cluster, and runs on it."""
 
-    def __init__(self, kubeconfig: Path, folder: Path) -> None:
+    def __init__(self, kubeconfig: Path, folder: Path, *, ctrl_c: bool) -> None:
         self.kubeconfig = kubeconfig
         self.folder = folder
+        self.ctrl_c = ctrl_c
 
     def command(self, into: Path, *options: str) -> list[str]:
         paths = [str(catalog.root() / each) for each in SELECTION]
@@ -118,6 +125,24 @@ class Bench:
             with contextlib.suppress(ProcessLookupError):
                 (os.killpg if everything else os.kill)(running.pid, signal.SIGKILL)
 
+    def interrupt(self, into: Path, after: float, *, run: str) -> list[str]:
+        """Start a run, and press Ctrl-C after so many seconds; what is wrong with its end."""
+        command = self.command(into, f"--run-id={run}")
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        ) as running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                said, _ = running.communicate(timeout=after)
+                return []  # it was faster
+            os.killpg(running.pid, signal.SIGINT)
+            try:
+                said, _ = running.communicate(timeout=ENDING)
+            except subprocess.TimeoutExpired:
+                os.killpg(running.pid, signal.SIGKILL)
+                return [f"it had not ended {ENDING:.0f} s after Ctrl-C"]
+        problems = [] if running.returncode == 2 else [f"it exited with {running.returncode} after Ctrl-C"]
+        return problems + [line for line in said.splitlines() if "Traceback" in line]
+
     def left(self, before: ledger.Ledger, run: str) -> tuple[str, ...]:
         """What is new in the cluster, once what is going had time to go."""
         client, deadline = Client.from_kubeconfig(self.kubeconfig), time.monotonic() + GOING
@@ -143,13 +168,17 @@ class Bench:
         return sum(not line.startswith("removed files of a killed run: ") for line in lines)
 
     def one_round(self, number: int, after: float, expected: dict[str, str], before: ledger.Ledger) -> Round:
-        """Kill a run, sweep what it left in half of the rounds, resume it, sweep in all of them, and compare."""
-        run, into = f"kill-{number}", self.folder / f"{number}"
-        self.kill(into, after, everything=bool(number % 2), run=run)
+        """End a run, sweep what it left in half of the rounds, resume it, sweep in all of them, and compare."""
+        run, into = f"ended-{number}", self.folder / f"{number}"
+        problems, swept = [], 0
+        if self.ctrl_c:
+            problems += self.interrupt(into, after, run=run)
+            problems += [f"left in the cluster after Ctrl-C: {one}" for one in self.left(before, run)]
+        else:
+            self.kill(into, after, everything=bool(number % 2), run=run)
         _, lines, complete = journal.read(into / journal.NAME)
         proven = {each.id for _, each in lines if each.outcome is not Outcome.ERROR}
-        problems, swept = [], 0
-        if number % 4 > 1:
+        if number % 4 > 1 and not self.ctrl_c:
             swept = self.sweep(run)
             problems += [f"left in the cluster after the kill: {one}" for one in self.left(before, run)]
         code, seconds, said = self.prove(into, "--resume")
@@ -185,7 +214,8 @@ def _outcomes(run: Run) -> dict[str, str]:
 def main() -> int:
     """All rounds; 0 when nothing was wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=20, metavar="N", help="runs to kill (default: 20)")
+    parser.add_argument("--ctrl-c", action="store_true", help="end runs with SIGINT instead of SIGKILL")
+    parser.add_argument("--rounds", type=int, default=20, metavar="N", help="runs to end (default: 20)")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="number of the first round (default: 0)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the moments (default: 1)")
     parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="cluster to use (default: one of its own)")
@@ -200,7 +230,7 @@ def main() -> int:
             ended.callback(cluster.down, NAME)
         if not folder:
             folder = Path(ended.enter_context(tempfile.TemporaryDirectory(prefix="clusterproof-interruptions-")))
-        bench = Bench(kubeconfig, folder)
+        bench = Bench(kubeconfig, folder, ctrl_c=args.ctrl_c)
         wrong = _rounds(bench, args.seed, range(args.first, args.first + args.rounds))
     print(f"{args.rounds} rounds, {wrong} wrong")
     return 1 if wrong else 0
@@ -214,12 +244,13 @@ def _rounds(bench: Bench, seed: int, numbers: range) -> int:
     wrong = 0
     for number in numbers:
         # Each round has its moment, whichever round is the first.
-        after = random.Random(f"{seed}-{number}").uniform(0.1, 1.0) * whole
+        forking = bench.ctrl_c and number % 2
+        after = random.Random(f"{seed}-{number}").uniform(*(FORKING if forking else (0.1 * whole, whole)))
         done = bench.one_round(number, after, expected, before)
         wrong += bool(done.problems)
         print(
-            f"round {number}: killed after {done.killed:.1f} s with {done.proven} proven; resumed in "
-            f"{done.seconds:.1f} s, {done.killed + done.seconds - whole:+.1f} s in all; {done.swept} swept",
+            f"round {number}: ended after {done.ended:.1f} s with {done.proven} proven; resumed in "
+            f"{done.seconds:.1f} s, {done.ended + done.seconds - whole:+.1f} s in all; {done.swept} swept",
             *done.problems,
             sep="\n  ",
             flush=True,
