@@ -551,6 +551,32 @@ def test_an_interruption_cleans_up_in_every_process(installed: Suite, api: FakeA
     assert not [path for path in api.objects if "/cp-" in path]
 
 
+def test_a_second_interruption_ends_the_waiting_and_not_the_reports(installed: Suite, api: FakeApi) -> None:
+    installed.write(STUCK + 'def test_kept(cluster):\n    """It MUST hold."""')
+
+    def keep(handler: Any) -> bool:
+        handler.answer(200, {})
+        return True
+
+    for worker in ("w0", "w1"):
+        api.overrides[f"DELETE /api/v1/namespaces/cp-twice-stuck-{worker}-1"] = keep
+
+    def interrupt() -> None:
+        journal = installed.out / "journal.jsonl"
+        while not (journal.exists() and journal.read_text() and Path("stuck").exists()):
+            threading.Event().wait(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+        while not any("watch" in request and "run%3Dtwice" in request for request in api.requests):
+            threading.Event().wait(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    assert installed.run("--run-id=twice").ret == pytest.ExitCode.INTERRUPTED
+    assert installed.outcomes == {"apps/thing/kept": "kept"}
+    (left,) = installed.document["leaks"]
+    assert left.startswith("unknown: interrupted again before all had gone; the rest goes with: clusterproof sweep --k")
+
+
 def test_an_interruption_in_the_middle_of_a_fork_is_not_lost(suite: Suite, api: FakeApi) -> None:
     (suite.pytester.path / "conftest.py").write_text(
         """

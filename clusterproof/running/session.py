@@ -154,6 +154,13 @@ class Conductor:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Verify that the run left nothing, hand over its record, and give the cluster back."""
+        told = f"interrupted again; what is still there of this run goes with: {self._sweep_command()}"
+        try:
+            self._end(session, exitstatus)
+        except KeyboardInterrupt:
+            raise pytest.exit.Exception(told, pytest.ExitCode.INTERRUPTED) from None
+
+    def _end(self, session: pytest.Session, exitstatus: int) -> None:
         try:
             if self.earlier and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
                 failed = any(each.outcome is Outcome.BROKEN for each in self.earlier.results)
@@ -304,6 +311,13 @@ class Conductor:
             return self._leaks(client, ends=ends, everywhere=self.earlier is not None or not complete)
         except (ApiError, SurroundingsError) as error:
             return (f"unknown: the cluster could not be inspected: {error}",)
+        except KeyboardInterrupt:  # whoever has pressed Ctrl-C twice wants the reports, and no more waiting
+            return (f"unknown: interrupted again before all had gone; the rest goes with: {self._sweep_command()}",)
+
+    def _sweep_command(self) -> str:
+        if not self.run.ready or self._ends_with_run(access := self.run.access()):
+            return f"clusterproof sweep --run {self.run.id}"
+        return f"clusterproof sweep --kubeconfig {access.kubeconfig} --run {self.run.id}"
 
     def _with_machines(self, facts: ClusterFacts) -> ClusterFacts:
         """The facts with what was seen of the nodes from inside, if a promise looked."""
