@@ -521,6 +521,13 @@ def test_stuck(namespace):
 '''
 
 
+def one_is_proven_and_one_is_stuck(suite: Suite) -> None:
+    """Wait for the journal to have more than its opening, and for `STUCK` to be stuck."""
+    journal = suite.out / "journal.jsonl"
+    while not (journal.exists() and journal.read_text().count("\n") > 1 and Path("stuck").exists()):
+        threading.Event().wait(0.05)
+
+
 def test_stopping_early_does_not_wait_for_the_others(installed: Suite, api: FakeApi) -> None:
     installed.write(
         STUCK
@@ -539,9 +546,7 @@ def test_an_interruption_cleans_up_in_every_process(installed: Suite, api: FakeA
     installed.write(STUCK + 'def test_kept(cluster):\n    """It MUST hold."""')
 
     def interrupt() -> None:
-        journal = installed.out / "journal.jsonl"
-        while not (journal.exists() and journal.read_text() and Path("stuck").exists()):
-            threading.Event().wait(0.05)
+        one_is_proven_and_one_is_stuck(installed)
         os.kill(os.getpid(), number)
 
     threading.Thread(target=interrupt, daemon=True).start()
@@ -562,9 +567,7 @@ def test_a_second_interruption_ends_the_waiting_and_not_the_reports(installed: S
         api.overrides[f"DELETE /api/v1/namespaces/cp-twice-stuck-{worker}-1"] = keep
 
     def interrupt() -> None:
-        journal = installed.out / "journal.jsonl"
-        while not (journal.exists() and journal.read_text() and Path("stuck").exists()):
-            threading.Event().wait(0.05)
+        one_is_proven_and_one_is_stuck(installed)
         os.kill(os.getpid(), signal.SIGINT)
         while not any("watch" in request and "run%3Dtwice" in request for request in api.requests):
             threading.Event().wait(0.05)

@@ -201,12 +201,12 @@ class Conductor:
     def _add(self, result: Result) -> None:
         if self._journal is None:
             self._journal = journal.Journal(self.settings.reports_dir)
-        if not self.results and self.run.ready:
-            self._journal.open(self._opened())
         if self.run.ready:
             result = replace(result, cluster=self.run.facts().uid)
+        self.results.append(result)  # before what takes longer, and Ctrl-C may come into
+        if len(self.results) == 1 and self.run.ready:
+            self._journal.open(self._opened())
         self._journal.add(result)
-        self.results.append(result)
 
     def _opened(self) -> journal.Opened:
         return journal.Opened(

@@ -223,6 +223,8 @@ def main() -> int:
         "--folder", type=Path, metavar="FOLDER", help="keeps all results; the undisturbed run is not repeated"
     )
     args = parser.parse_args()
+    # What is started in the background ignores it otherwise, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.ExitStack() as ended:
         kubeconfig, folder = args.kubeconfig, args.folder
         if not kubeconfig:
