@@ -563,8 +563,9 @@ def test_a_second_interruption_ends_the_waiting_and_not_the_reports(installed: S
         handler.answer(200, {})
         return True
 
-    for worker in ("w0", "w1"):
-        api.overrides[f"DELETE /api/v1/namespaces/cp-twice-stuck-{worker}-1"] = keep
+    labels = {"clusterproof.dev/run": "twice"}
+    api.put("/api/v1/namespaces/left", {"kind": "Namespace", "metadata": {"name": "left", "labels": labels}})
+    api.overrides["DELETE /api/v1/namespaces/left"] = keep
 
     def interrupt() -> None:
         one_is_proven_and_one_is_stuck(installed)
