@@ -261,7 +261,8 @@ class TestSweep:
         put(stocked, f"{hooks}/hook", run="r1")
         ledger.sweep(client, "r1", within=5)
         deleted = [request for request in stocked.requests if request.startswith("DELETE")]
-        assert deleted[:2] == [f"DELETE {hooks}/hook", f"DELETE {CORE}/namespaces/mine"]
+        mine = [f"{CORE}/namespaces/mine", "/apis/batch/v1/namespaces/mine/jobs", f"{CORE}/namespaces/mine/pods"]
+        assert deleted == [f"DELETE {each}" for each in (f"{hooks}/hook", *mine)]
 
     def test_no_job_holds_its_namespace(self, stocked: FakeApi, client: Client) -> None:
         put(stocked, f"{CORE}/namespaces/mine", run="r1")

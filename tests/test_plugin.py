@@ -521,6 +521,16 @@ def test_stuck(namespace):
 '''
 
 
+def stays(api: FakeApi, path: str) -> None:
+    """Have the server agree to the object's deletion, and keep it."""
+
+    def keep(handler: Any) -> bool:
+        handler.answer(200, {"kind": "Status"})
+        return True
+
+    api.overrides[f"DELETE {path}"] = keep
+
+
 def one_is_proven_and_one_is_stuck(suite: Suite) -> None:
     """Wait for the journal to have more than its opening, and for `STUCK` to be stuck."""
     journal = suite.out / "journal.jsonl"
@@ -559,13 +569,9 @@ def test_an_interruption_cleans_up_in_every_process(installed: Suite, api: FakeA
 def test_a_second_interruption_ends_the_waiting_and_not_the_reports(installed: Suite, api: FakeApi) -> None:
     installed.write(STUCK + 'def test_kept(cluster):\n    """It MUST hold."""')
 
-    def keep(handler: Any) -> bool:
-        handler.answer(200, {})
-        return True
-
     labels = {"clusterproof.dev/run": "twice"}
     api.put("/api/v1/namespaces/left", {"kind": "Namespace", "metadata": {"name": "left", "labels": labels}})
-    api.overrides["DELETE /api/v1/namespaces/left"] = keep
+    stays(api, "/api/v1/namespaces/left")
 
     def interrupt() -> None:
         one_is_proven_and_one_is_stuck(installed)
@@ -702,11 +708,7 @@ def test_untidy(cluster):
 '''
     )
 
-    def keep(handler: Any) -> bool:
-        handler.answer(200, {"kind": "Status"})
-        return True
-
-    api.overrides["DELETE /api/v1/namespaces/left"] = keep
+    stays(api, "/api/v1/namespaces/left")
     installed.run("-n0", "--run-id=mine", "--timeout-scale=0.01")
     assert installed.document["leaks"] == ["Namespace left"]
 

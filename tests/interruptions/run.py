@@ -132,7 +132,7 @@ class Bench:
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
         ) as running:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                said, _ = running.communicate(timeout=after)
+                running.communicate(timeout=after)
                 return []  # it was faster
             os.killpg(running.pid, signal.SIGINT)
             try:
@@ -176,11 +176,11 @@ class Bench:
             problems += [f"left in the cluster after Ctrl-C: {one}" for one in self.left(before, run)]
         else:
             self.kill(into, after, everything=bool(number % 2), run=run)
+            if number % 4 > 1:
+                swept = self.sweep(run)
+                problems += [f"left in the cluster after the kill: {one}" for one in self.left(before, run)]
         _, lines, complete = journal.read(into / journal.NAME)
         proven = {each.id for _, each in lines if each.outcome is not Outcome.ERROR}
-        if number % 4 > 1 and not self.ctrl_c:
-            swept = self.sweep(run)
-            problems += [f"left in the cluster after the kill: {one}" for one in self.left(before, run)]
         code, seconds, said = self.prove(into, "--resume")
         if not proven or complete:
             if code != 4 or "--resume: nothing to resume" not in said:
