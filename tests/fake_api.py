@@ -90,6 +90,15 @@ class FakeApi:
         self.history.append((self.version, event, path, raw))
         self.changed.notify_all()
 
+    def discovers(self, root: str, *groups: JSON) -> None:
+        """Have `/api` or `/apis` tell of these groups, each made by `group`."""
+
+        def answer(handler: Any) -> bool:
+            handler.answer(200, {"kind": "APIGroupDiscoveryList", "items": list(groups)})
+            return True
+
+        self.overrides[f"GET {root}"] = answer
+
     def kubeconfig(self, path: Path, **user: Any) -> Path:
         """Write a kubeconfig with one context, `fake`."""
         document = {
@@ -102,6 +111,18 @@ class FakeApi:
         }
         path.write_text(yaml.safe_dump(document))
         return path
+
+
+def resource(plural: str, kind: str, *, namespaced: bool = False, verbs: tuple[str, ...] = ("list", "delete")) -> JSON:
+    """A resource, as aggregated discovery tells of it."""
+    scope = "Namespaced" if namespaced else "Cluster"
+    return {"resource": plural, "responseKind": {"kind": kind}, "scope": scope, "verbs": list(verbs)}
+
+
+def group(name: str, *versions: tuple[str, list[JSON]]) -> JSON:
+    """An API group with the resources of its versions, as aggregated discovery tells of it."""
+    served = [{"version": version, "resources": resources} for version, resources in versions]
+    return {"metadata": {"name": name}, "versions": served}
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -11,31 +12,15 @@ import pytest
 from clusterproof.client import Client
 from clusterproof.errors import SurroundingsError
 from clusterproof.hold import HOLD
-from clusterproof.kinds import CLUSTER_ROLE, custom
+from clusterproof.kinds import CLUSTER_ROLE, CONFIG_MAP, NAMESPACE, custom
 from clusterproof.namespace import RUN_LABEL
 from clusterproof.running import ledger
 
-from .fake_api import FakeApi
+from .fake_api import FakeApi, group, resource
 
 JSON = dict[str, Any]
 CORE = "/api/v1"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
-
-
-def resource(plural: str, kind: str, *, namespaced: bool = False, verbs: tuple[str, ...] = ("list", "delete")) -> JSON:
-    scope = "Namespaced" if namespaced else "Cluster"
-    return {"resource": plural, "responseKind": {"kind": kind}, "scope": scope, "verbs": list(verbs)}
-
-
-def group(name: str, *versions: tuple[str, list[JSON]]) -> JSON:
-    served = [{"version": version, "resources": resources} for version, resources in versions]
-    return {"metadata": {"name": name}, "versions": served}
-
-
-def discovers(api: FakeApi, root: str, *groups: JSON) -> None:
-    api.overrides[f"GET {root}"] = lambda handler: _answers(
-        handler, 200, {"kind": "APIGroupDiscoveryList", "items": list(groups)}
-    )
 
 
 def _answers(handler: Any, status: int, value: JSON) -> bool:
@@ -54,9 +39,8 @@ def stocked(api: FakeApi) -> FakeApi:
         resource("events", "Event", namespaced=True),
         resource("bindings", "Binding", namespaced=True, verbs=("create",)),
     ]
-    discovers(api, "/api", group("", ("v1", core)))
-    discovers(
-        api,
+    api.discovers("/api", group("", ("v1", core)))
+    api.discovers(
         "/apis",
         group(
             "autoscaling",
@@ -212,6 +196,28 @@ class TestRemains:
         remains = ledger.remains(client, [CLUSTER_ROLE], "r1", ["gone-by-now"])
         assert remains == ("ClusterRole ours", "PersistentVolume pv-1")
 
+    def test_of_namespaces_that_stay_on_purpose_are_none(self, stocked: FakeApi, client: Client) -> None:
+        put(stocked, f"{CORE}/namespaces/mine", run="r1")
+        put(stocked, f"{CORE}/namespaces/mine/configmaps/inside", run="r1")
+        volume(stocked, "pv-1", "mine")
+        assert ledger.remains(client, [NAMESPACE, CONFIG_MAP], "r1", ["mine"], ["mine"]) == ()
+        assert ledger.left(ledger.snapshot(client), "r1", spare=["mine"]) == ()
+
+    def test_volumes_go_after_their_namespaces(self, stocked: FakeApi, client: Client) -> None:
+        volume(stocked, "pv-1", "gone-by-now")
+        volume(stocked, "pv-2", "default")
+        volume(stocked, "pv-3", "gone-by-now", "Retain")
+        removal = threading.Timer(0.3, stocked.remove, [f"{CORE}/persistentvolumes/pv-1"])
+        removal.start()
+        ledger.await_volumes(client, ["gone-by-now"], within=10)
+        removal.join()
+        assert ledger.remains(client, [], "r1", ["gone-by-now"]) == ("PersistentVolume pv-3",)
+
+    def test_volumes_that_stay_are_waited_for_no_longer_than_said(self, stocked: FakeApi, client: Client) -> None:
+        volume(stocked, "pv-1", "gone-by-now")
+        ledger.await_volumes(client, ["gone-by-now"], within=0.3)
+        assert ledger.remains(client, [], "r1", ["gone-by-now"]) == ("PersistentVolume pv-1",)
+
     def test_cost_a_request_for_each_kind_and_one_for_volumes(self, stocked: FakeApi, client: Client) -> None:
         before = len(stocked.requests)
         ledger.remains(client, [CLUSTER_ROLE], "r1", [])
@@ -256,7 +262,7 @@ class TestSweep:
     def test_what_holds_up_removal_goes_first(self, stocked: FakeApi, client: Client) -> None:
         hooks = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
         kind = resource("validatingwebhookconfigurations", "ValidatingWebhookConfiguration")
-        discovers(stocked, "/apis", group("admissionregistration.k8s.io", ("v1", [kind])))
+        stocked.discovers("/apis", group("admissionregistration.k8s.io", ("v1", [kind])))
         put(stocked, f"{CORE}/namespaces/mine", run="r1")
         put(stocked, f"{hooks}/hook", run="r1")
         ledger.sweep(client, "r1", within=5)
@@ -301,9 +307,9 @@ class TestSweep:
         assert "403 Forbidden: no" in swept.stuck[0]
 
     def test_without_a_run_takes_every_run(self, stocked: FakeApi, client: Client) -> None:
-        discovers(stocked, "/api")
-        discovers(
-            stocked, "/apis", group("rbac.authorization.k8s.io", ("v1", [resource("clusterroles", "ClusterRole")]))
+        stocked.discovers("/api")
+        stocked.discovers(
+            "/apis", group("rbac.authorization.k8s.io", ("v1", [resource("clusterroles", "ClusterRole")]))
         )
         asked: list[JSON] = []
 

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from clusterproof import catalog, provider
+from clusterproof.hold import HOLD
 from clusterproof.provider import Access, Shape
 
-from .fake_api import FakeApi
+from .fake_api import FakeApi, group, resource
 
 HEAD = """
 import os, pytest
@@ -512,6 +513,20 @@ def test_a(namespace):
     assert installed.results["apps/thing/a"]["reason"] == "the worker process crashed while proving it"
 
 
+def test_a_forked_process_that_fails_by_itself_says_why(installed: Suite) -> None:
+    installed.write("".join(f'\ndef test_{name}(cluster):\n    """It MUST hold."""' for name in "abc"))
+    (installed.pytester.path / "suites/conftest.py").write_text(
+        """
+def pytest_runtest_makereport(item):
+    if item.name == "test_b":
+        raise OSError("the disk is full")
+"""
+    )
+    assert installed.run("--workers=2").ret == pytest.ExitCode.TESTS_FAILED
+    assert installed.outcomes == {"apps/thing/a": "kept", "apps/thing/b": "error", "apps/thing/c": "kept"}
+    assert "OSError: the disk is full" in installed.results["apps/thing/b"]["message"]
+
+
 STUCK = '''
 def test_stuck(namespace):
     """It MUST be tried."""
@@ -585,6 +600,31 @@ def test_a_second_interruption_ends_the_waiting_and_not_the_reports(installed: S
     assert installed.outcomes == {"apps/thing/kept": "kept"}
     (left,) = installed.document["leaks"]
     assert left.startswith("unknown: interrupted again before all had gone; the rest goes with: clusterproof sweep --k")
+
+
+def test_what_an_interrupted_promise_holds_is_let_go(installed: Suite, api: FakeApi) -> None:
+    installed.write(STUCK + 'def test_kept(cluster):\n    """It MUST hold."""')
+    path = "/api/v1/namespaces/default/configmaps/held"
+    metadata = {"name": "held", "labels": {"clusterproof.dev/run": "holds"}, "finalizers": [HOLD]}
+    api.put(path, {"kind": "ConfigMap", "metadata": metadata})
+    api.discovers("/api", group("", ("v1", [resource("configmaps", "ConfigMap", namespaced=True)])))
+
+    stays(api, path)
+
+    def let_go(handler: Any) -> bool:
+        assert handler.body == {"metadata": {"finalizers": []}}
+        handler.answer(200, api.remove(path))
+        return True
+
+    api.overrides[f"PATCH {path}"] = let_go
+
+    def interrupt() -> None:
+        one_is_proven_and_one_is_stuck(installed)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    assert installed.run("--run-id=holds").ret == pytest.ExitCode.INTERRUPTED
+    assert installed.document["leaks"] == []
 
 
 def test_an_interruption_in_the_middle_of_a_fork_is_not_lost(suite: Suite, api: FakeApi) -> None:

@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 import sys
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ class Worker:
     connection: Connection
     item: pytest.Item | None = None
     """What it is proving."""
+    trouble: str = ""
+    """Why it ends, where it could say so."""
 
 
 class Forks:
@@ -80,7 +83,11 @@ class Forks:
         for worker in [worker for worker in self.workers if worker.connection in ready]:
             assert worker.item is not None
             try:
-                reports = [_restored(session.config, raw) for raw in worker.connection.recv()]
+                told = worker.connection.recv()
+                if isinstance(told, str):
+                    worker.trouble = told  # and its end follows
+                    continue
+                reports = [_restored(session.config, raw) for raw in told]
             except EOFError:
                 self._bury(worker)
                 reports = [_crash(worker)]
@@ -176,8 +183,11 @@ def _serve(name: str, connection: Connection, session: pytest.Session, parent: i
     except KeyboardInterrupt:
         with contextlib.suppress(Exception):  # what stays behind is the parent's to remove
             session._setupstate.teardown_exact(None)
-    except (EOFError, OSError):
+    except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the parent has gone
+    except Exception:  # of pytest's own, or of somebody's plugin: a promise that fails is a report
+        with contextlib.suppress(OSError):
+            connection.send(traceback.format_exc())
     finally:
         os._exit(0)
 
@@ -240,12 +250,13 @@ def _log(reports: list[pytest.TestReport], session: pytest.Session) -> None:
 def _crash(worker: Worker) -> pytest.TestReport:
     """A report in the form in which pytest-xdist tells of a crashed worker."""
     assert worker.item is not None
+    said = f"the process {worker.name} ended while proving {worker.item.nodeid}"
     return pytest.TestReport(
         nodeid=worker.item.nodeid,
         location=worker.item.location,
         keywords={},
         outcome="failed",
-        longrepr=f"the process {worker.name} ended while proving {worker.item.nodeid}",
+        longrepr=said + (f":\n{worker.trouble}" if worker.trouble else ""),
         when="???",  # type: ignore[arg-type]  # as pytest-xdist does
         worker=worker.name,
     )

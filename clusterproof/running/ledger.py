@@ -5,6 +5,7 @@ Only metadata is read, a page at a time, so a ledger of a big cluster costs requ
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from clusterproof.errors import ApiError, NeverHappened
 from clusterproof.hollow import PREFIX as HOLLOW
 from clusterproof.kinds import Kind
 from clusterproof.namespace import RUN_LABEL, end_pods
-from clusterproof.objects import Object
+from clusterproof.objects import Object, Selection
 from clusterproof.wait import eventually
 
 PAGE = 500
@@ -66,6 +67,12 @@ class Entry:
     def held(self) -> bool:
         """Whether a promise holds it, which nobody else will let go."""
         return any(map(_is_ours, self.finalizers))
+
+    @property
+    def places(self) -> set[str]:
+        """Names of the namespaces that it is, is in, or was claimed from."""
+        named = {self.name} if self.kind == kinds.NAMESPACE else set()
+        return (named | {self.namespace, self.claimed_from}) - {""}
 
     def __str__(self) -> str:
         return f"{self.kind} {self.namespace + '/' if self.namespace else ''}{self.name}"
@@ -124,25 +131,47 @@ def compare(before: Ledger, after: Ledger, run_id: str, namespaces: Iterable[str
     return Leaks(ours, tuple(sorted(set(appeared) - set(ours))))
 
 
-def left(ledger: Ledger, run_id: str, namespaces: Iterable[str] = ()) -> tuple[str, ...]:
-    """What is still there of a run, as `compare` finds it: the labels on objects tell without a ledger of before."""
+def left(ledger: Ledger, run_id: str, namespaces: Iterable[str] = (), spare: Iterable[str] = ()) -> tuple[str, ...]:
+    """What is still there of a run, as `compare` finds it: the labels on objects tell without a ledger of before.
+
+    The namespaces to `spare` stay on purpose, with what is in them.
+    """
+    spared = set(spare)
     ours_too = {*namespaces, *_namespaces(ledger, run_id)}
     ours = (
         str(entry)
         for entry in ledger.entries.values()
-        if entry.run == run_id or entry.namespace in ours_too or entry.claimed_from in ours_too
+        if (entry.run == run_id or not ours_too.isdisjoint(entry.places)) and spared.isdisjoint(entry.places)
     )
     return tuple(sorted(ours))
 
 
-def remains(client: Client, served: Iterable[Kind], run_id: str, namespaces: Iterable[str]) -> tuple[str, ...]:
-    """What is still there of a run that created objects of these kinds, if its namespaces are gone.
+def remains(
+    client: Client, served: Iterable[Kind], run_id: str, namespaces: Iterable[str], spare: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """What is still there of a run that created objects of these kinds, if its namespaces are gone but for some.
 
     All that was in them went with them, but for volumes that were claimed from there.
     """
     volumes = _read(client, [kinds.PERSISTENT_VOLUME], "")
     labelled = _read(client, served, f"{RUN_LABEL}={run_id}")
-    return left(Ledger({**labelled.entries, **volumes.entries}), run_id, namespaces)
+    return left(Ledger({**labelled.entries, **volumes.entries}), run_id, namespaces, spare)
+
+
+def await_volumes(client: Client, namespaces: Iterable[str], *, within: float) -> None:
+    """Wait at most `within` seconds for volumes that were claimed from these namespaces, which have gone, to go too.
+
+    Their provisioners come to them a moment later; clouds need minutes. Retained ones are not waited for.
+    """
+    claimed_from = set(namespaces)
+
+    def gone_too(volumes: list[Object]) -> str | None:
+        found = (_entry(kinds.PERSISTENT_VOLUME, volume.raw) for volume in volumes)
+        going = [each for each in found if each.claimed_from in claimed_from and not each.retained]
+        return f"{len(going)} are still there" if going else None
+
+    with contextlib.suppress(NeverHappened):
+        eventually(Selection(client, kinds.PERSISTENT_VOLUME), gone_too, within=within)
 
 
 def sweep(client: Client, run_id: str = "", *, within: float = 120.0, spare: Iterable[str] = ()) -> Swept:
@@ -205,21 +234,25 @@ def _is_machine(entry: Entry) -> bool:
 
 def _list(client: Client, kind: Kind, selector: str) -> Iterator[Entry]:
     # Of volumes the spec is wanted, which says where they were claimed from; of all else the metadata suffices.
-    whole = kind == kinds.PERSISTENT_VOLUME
-    for item in _items(client, kind.path(), selector, "application/json" if whole else f"{_METADATA},application/json"):
-        metadata, spec = item["metadata"], item.get("spec") or {}
-        if "uid" not in metadata:  # what has none is computed, not stored
-            continue
-        yield Entry(
-            kind,
-            metadata.get("namespace", ""),
-            metadata["name"],
-            metadata["uid"],
-            (metadata.get("labels") or {}).get(RUN_LABEL, ""),
-            (spec.get("claimRef") or {}).get("namespace", "") if whole else "",
-            whole and spec.get("persistentVolumeReclaimPolicy") == "Retain",
-            tuple(metadata.get("finalizers") or ()),
-        )
+    accept = "application/json" if kind == kinds.PERSISTENT_VOLUME else f"{_METADATA},application/json"
+    for item in _items(client, kind.path(), selector, accept):
+        if "uid" in item["metadata"]:  # what has none is computed, not stored
+            yield _entry(kind, item)
+
+
+def _entry(kind: Kind, item: dict[str, Any]) -> Entry:
+    metadata = item["metadata"]
+    volume = (item.get("spec") or {}) if kind == kinds.PERSISTENT_VOLUME else {}
+    return Entry(
+        kind,
+        metadata.get("namespace", ""),
+        metadata["name"],
+        metadata["uid"],
+        (metadata.get("labels") or {}).get(RUN_LABEL, ""),
+        (volume.get("claimRef") or {}).get("namespace", ""),
+        volume.get("persistentVolumeReclaimPolicy") == "Retain",
+        tuple(metadata.get("finalizers") or ()),
+    )
 
 
 def _items(client: Client, path: str, selector: str, accept: str) -> Iterator[dict[str, Any]]:

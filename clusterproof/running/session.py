@@ -154,7 +154,7 @@ class Conductor:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Verify that the run left nothing, hand over its record, and give the cluster back."""
-        told = f"interrupted again; what is still there of this run goes with: {self._sweep_command()}"
+        told = f"interrupted again; what is still there of this run goes with: {self._sweep_commands()}"
         try:
             self._end(session, exitstatus)
         except KeyboardInterrupt:
@@ -303,19 +303,31 @@ class Conductor:
         from clusterproof.errors import ApiError, SurroundingsError
 
         client, ends = Client.from_kubeconfig(access.kubeconfig, access.context), self._ends_with_run(access)
+        lost = any(result.outcome is Outcome.ERROR for result in self.results)
+        # Where a promise did not end in order, it did not note what it has created, nor let go what it held.
+        in_order = complete and not lost
+        limits = self.settings.timeouts
+        within = limits.namespace
         try:
-            if any(result.outcome is Outcome.ERROR for result in self.results):
-                if not ends:
-                    self._clean_up(client)
-                complete = False  # where a promise did not end in order, it did not note what it has created
-            return self._leaks(client, ends=ends, everywhere=self.earlier is not None or not complete)
+            if not (in_order or ends or self.settings.namespaces):
+                self._clean_up(client, lost=lost)
+                within = limits.object  # all the rest has been waited for
+            everywhere = self.earlier is not None or not in_order
+            return self._leaks(client, ends=ends, everywhere=everywhere, within=within)
         except (ApiError, SurroundingsError) as error:
             return (f"unknown: the cluster could not be inspected: {error}",)
         except KeyboardInterrupt:  # whoever has pressed Ctrl-C twice wants the reports, and no more waiting
-            return (f"unknown: interrupted again before all had gone; the rest goes with: {self._sweep_command()}",)
+            command = self._sweep_command(access)
+            return (f"unknown: interrupted again before all had gone; the rest goes with: {command}",)
 
-    def _sweep_command(self) -> str:
-        if not self.run.ready or self._ends_with_run(access := self.run.access()):
+    def _sweep_commands(self) -> str:
+        if not self.run.ready:
+            return f"clusterproof sweep --run {self.run.id}"
+        access = self.run.access()
+        return " and ".join(dict.fromkeys(map(self._sweep_command, filter(None, (access, access.peer)))))
+
+    def _sweep_command(self, access: Access) -> str:
+        if self._ends_with_run(access):
             return f"clusterproof sweep --run {self.run.id}"
         return f"clusterproof sweep --kubeconfig {access.kubeconfig} --run {self.run.id}"
 
@@ -327,35 +339,46 @@ class Conductor:
 
         return machines.facts(facts, self.run)
 
-    def _clean_up(self, client: Client) -> None:
-        """Remove what promises that could not be proven could not remove either, once the API server answers."""
+    def _clean_up(self, client: Client, *, lost: bool) -> None:
+        """Remove what promises that did not end in order left; once the API server answers, where it was lost."""
         from clusterproof.running import ledger
         from clusterproof.wait import eventually
 
-        if self.settings.namespaces:
-            return
         limits = self.settings.timeouts
-        eventually(lambda: client.request("GET", "/version").status, lambda status: None, within=limits.recovery)
+        if lost:
+            eventually(lambda: client.request("GET", "/version").status, lambda status: None, within=limits.recovery)
         ledger.sweep(client, self.run.id, within=limits.namespace, spare=self._kept())
 
-    def _leaks(self, client: Client, *, ends: bool, everywhere: bool) -> tuple[str, ...]:
-        """What the run left, looked for among all kinds or among those that it is known to have created."""
+    def _leaks(self, client: Client, *, ends: bool, everywhere: bool, within: float) -> tuple[str, ...]:
+        """What the run left, looked for among all kinds or among those that it is known to have created.
+
+        Its namespaces are waited for at most `within` seconds.
+        """
         from clusterproof.running import ledger
 
-        namespaces = [name for result in self.results for name in result.namespaces]
+        namespaces = [name for result in self._all_results() for name in result.namespaces]
         kept = self._kept()
         # Of a cluster that ends now, namespaces and their volumes go with it: there is nothing to wait for.
         goes_along = [*namespaces, "PersistentVolume "] if ends else []
         # Whoever was lent namespaces makes none.
-        left = [] if goes_along or self.settings.namespaces else self._namespaces_left(client, kept)
+        left = [] if goes_along or self.settings.namespaces else self._namespaces_left(client, kept, within)
         if self.on_cluster:
             # What is in a namespace that was lent does not go with it.
             everywhere = everywhere or bool(self.settings.namespaces)
-            if everywhere:
-                leaks = ledger.left(ledger.snapshot(client), self.run.id, namespaces)
-            else:
-                leaks = ledger.remains(client, self.run.noted_kinds(), self.run.id, namespaces)
-            left += [leak for leak in leaks if not any(name in leak for name in (*kept, *left, *goes_along))]
+
+            def look() -> list[str]:
+                if everywhere:
+                    leaks = ledger.left(ledger.snapshot(client), self.run.id, namespaces, kept)
+                else:
+                    leaks = ledger.remains(client, self.run.noted_kinds(), self.run.id, namespaces, kept)
+                return [leak for leak in leaks if not any(name in leak for name in (*left, *goes_along))]
+
+            leaks = look()
+            if not left and any(leak.startswith("PersistentVolume ") for leak in leaks):
+                # They go after the namespaces that they were claimed from.
+                ledger.await_volumes(client, namespaces, within=self.settings.timeouts.volume_end)
+                leaks = look()
+            left += leaks
         return tuple(left)
 
     def _ends_with_run(self, access: Access) -> bool:
@@ -369,7 +392,7 @@ class Conductor:
         )
         return [name for each in failed for name in each.namespaces]
 
-    def _namespaces_left(self, client: Client, kept: list[str]) -> list[str]:
+    def _namespaces_left(self, client: Client, kept: list[str], within: float) -> list[str]:
         """Delete what a killed worker could not, and wait for all namespaces of the run to be gone."""
         from clusterproof import kinds
         from clusterproof.errors import NeverHappened
@@ -390,7 +413,7 @@ class Conductor:
                 each.delete()
             end_pods(client, each.name)
         try:
-            eventually(mine, gone, within=self.settings.timeouts.namespace)
+            eventually(mine, gone, within=within)
         except NeverHappened:
             return [str(each) for each in others(mine.read())]
         return []
