@@ -15,7 +15,7 @@ DESCRIPTIONS = (
     "normal: the default tier",
     "full: slow or costly promises",
     "disruptive: disturbs the whole cluster; runs only with --disruptive, after all others and alone",
-    "alone: disturbs what others rely on, such as the number of nodes; runs after them and alone, and harms nothing",
+    "alone: disturbs what others rely on, as the number of nodes, or suffers from them; runs last and harms nothing",
     "pod_security(level): Pod Security level of the test's namespaces: privileged, baseline or restricted (default)",
     "first: waits for a wall-clock minute or is otherwise long, so it is started before the others",
     # pytest-kubernetes uses this mark without registering it.

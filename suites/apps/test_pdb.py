@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clusterproof import Images, Namespace, Object, Timeouts, eventually, manifests
-from clusterproof.conditions import Condition, all_ready, gone, ready, running, settled, without
+from clusterproof.conditions import Condition, all_ready, gone, observed, ready, running, settled, without
 
 GATE = "clusterproof.dev/healthy"
 """Condition without which pods are not ready, until a test says so or for good."""
@@ -99,8 +99,8 @@ def _allows(disruptions: int, *, healthy: int) -> Condition:
     """The controller has seen the budget, counts so many healthy pods, and allows so many to be taken away."""
 
     def allows(budget: Object) -> str | None:
-        if budget.status.get("observedGeneration", 0) < budget.generation:
-            return "its controller has not seen it"
+        if unseen := observed(budget):
+            return unseen
         seen = {key: budget.status.get(key) for key in ("disruptionsAllowed", "currentHealthy")}
         return (
             None if seen == {"disruptionsAllowed": disruptions, "currentHealthy": healthy} else f"its status is {seen}"

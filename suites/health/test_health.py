@@ -335,6 +335,7 @@ def test_clock(cluster: Cluster, timeouts: Timeouts) -> None:
     eventually(cluster.select(kinds.LEASE, "kube-node-lease"), _agree_with_the_server, within=timeouts.recovery)
 
 
+@pytest.mark.alone  # otherwise it would be about what this run asks of the cluster at the same time
 def test_latency(cluster: Cluster, namespace: Namespace) -> None:
     """99 of 100 requests for one object MUST be answered within a second, to read, write, create or delete it.
 
@@ -497,9 +498,9 @@ def _are_available(workloads: list[Object]) -> str | None:
 
 
 def _lacks(workload: Object) -> str:
+    if unseen := conditions.observed(workload):
+        return f"is not known yet: {unseen}"
     status = workload.status
-    if status.get("observedGeneration", 0) < workload.generation:
-        return f"is at generation {workload.generation}, which its controller has not seen"
     want = status.get("desiredNumberScheduled", workload.spec.get("replicas", 0))
     have = status.get("numberAvailable", status.get("availableReplicas", 0))
     return "" if have >= want else f"has {have}/{want} pods available"
