@@ -71,12 +71,14 @@ FIRST = (
     "network/service/discovery",
     "network/ingress/routing",
     "network/ingress/endpoints",
-    "access/rbac",
+    "access/rbac/matrix",
+    "access/rbac/scope",
     "extend/crd/lifecycle",
     "extend/crd/schema",
     "scale/metrics",
     "scale/hpa/cpu",
-    "storage/",
+    "storage/dynamic",
+    "storage/data_survives",
 )
 """What each cluster is asked first: one thing at least of everything that people use Kubernetes for."""
 
