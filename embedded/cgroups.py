@@ -59,7 +59,9 @@ def remove(cluster: str, node: str = "") -> None:
     The parent of all clusters' groups goes with the last of them.
     """
     for mount in hierarchies():
-        for folder, _, _ in os.walk(mount / TOP / cluster / node, topdown=False):
+        group = mount / TOP / cluster / node
+        _drop_page_cache(group)
+        for folder, _, _ in os.walk(group, topdown=False):
             _remove_group(Path(folder))
         with contextlib.suppress(OSError):  # other clusters are in it
             (mount / TOP).rmdir()
@@ -69,6 +71,22 @@ def _delegate(group: Path) -> None:
     """v2: let children of this group use its controllers."""
     wanted = (group / "cgroup.controllers").read_text().split()
     (group / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in wanted))
+
+
+def _drop_page_cache(group: Path) -> None:
+    """Have the kernel forget the files that processes of a group, and of groups that it had, have read or written.
+
+    While memory is plenty it would keep each of those groups for them, though it was removed, and a machine on which
+    clusters have come and gone for hours takes longer to make new ones.
+
+    Source: https://docs.kernel.org/admin-guide/cgroup-v1/memory.html#force-empty and
+    https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files
+    """
+    with contextlib.suppress(OSError):  # another hierarchy, an older kernel, or not all of it could be dropped
+        if is_v2():
+            (group / "memory.reclaim").write_text((group / "memory.current").read_text())
+        else:
+            (group / "memory.force_empty").write_text("0")
 
 
 def _remove_group(group: Path) -> None:
