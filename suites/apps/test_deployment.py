@@ -97,18 +97,7 @@ def test_zero_downtime(namespace: Namespace, images: Images, timeouts: Timeouts,
 
     Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination-flow
     """
-    drain = round(timeouts.propagation / 2)
-    web = namespace.create(
-        manifests.web(
-            "web",
-            images.agnhost_old,
-            replicas=2,
-            strategy={"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            grace=drain + 5,
-            readiness=manifests.http_probe(failures=10) | {"timeoutSeconds": 5},
-            container={"lifecycle": {"preStop": {"exec": {"command": ["sleep", str(drain)]}}}},
-        )
-    )
+    web = namespace.create(_drained(images.agnhost_old, round(timeouts.propagation / 2)))
     url = url_of(namespace.create(manifests.service("web")))
     before = eventually(web.pods(), all_ready(2), within=timeouts.rollout)
 
@@ -395,6 +384,19 @@ def test_min_ready_seconds(namespace: Namespace, images: Images, timeouts: Timeo
 
     web.patch({"spec": {"minReadySeconds": 0}})
     eventually(web, rolled_out, within=timeouts.rollout)
+
+
+def _drained(image: str, seconds: int) -> dict[str, Any]:
+    """A web server whose pods serve for some seconds after they were told to end."""
+    return manifests.web(
+        "web",
+        image,
+        replicas=2,
+        strategy={"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        grace=seconds + 5,
+        readiness=manifests.http_probe(failures=10) | {"timeoutSeconds": 5},
+        container={"lifecycle": {"preStop": {"exec": {"command": ["sleep", str(seconds)]}}}},
+    )
 
 
 def _replica_sets(web: Object) -> Selection:

@@ -24,37 +24,7 @@ def test_sources(namespace: Namespace, images: Images, timeouts: Timeouts) -> No
     """
     namespace.create(manifests.config_map("plain", {"colour": "blue", "shape": "round"}))
     namespace.create(manifests.secret("safe", {"password": SECRET, "open": "yes"}))
-    variables = [
-        _from("COLOUR", "configMapKeyRef", name="plain", key="colour"),
-        _from("PASSWORD", "secretKeyRef", name="safe", key="password"),
-        _from("MISSING", "configMapKeyRef", name="plain", key="missing", optional=True),
-        _from("NAME", "fieldRef", fieldPath="metadata.name"),
-        _from("LABEL", "fieldRef", fieldPath="metadata.labels['app']"),
-        _from("ADDRESS", "fieldRef", fieldPath="status.podIP"),
-        _from("NODE", "fieldRef", fieldPath="spec.nodeName"),
-        _from("LIMIT", "resourceFieldRef", resource="limits.memory", divisor="1Mi"),
-        {"name": "TOGETHER", "value": "$(NAME) on $(NODE)"},
-    ]
-    files = [{"key": "open", "path": "deep/open", "mode": 0o440}, {"key": "password", "path": "password"}]
-    downward = [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]
-    volumes = [
-        {"name": "plain", "configMap": {"name": "plain"}},
-        {"name": "safe", "secret": {"secretName": "safe", "defaultMode": 0o444, "items": files}},
-        {"name": "self", "downwardAPI": {"items": downward}},
-    ]
-    every = {"prefix": "EVERY_", "configMapRef": {"name": "plain"}}
-    pod = namespace.create(
-        manifests.pod(
-            "reader",
-            images.agnhost,
-            args=["pause"],
-            labels={"clusterproof.dev/kind": "reader"},
-            volumes=volumes,
-            mounts={name: f"/{name}" for name in ("plain", "safe", "self")},
-            resources={"limits": {"memory": "96Mi"}},
-            container={"env": variables, "envFrom": [every]},
-        )
-    )
+    pod = namespace.create(_told_everything(images))
     eventually(pod, ready, within=timeouts.pod)
 
     node = pod.spec["nodeName"]
@@ -166,6 +136,39 @@ def test_immutable(namespace: Namespace, kind: str) -> None:
     found.patch({"metadata": {"labels": {"may": "change"}}})
 
     assert found.read().raw["data"] == before, f"{found} is immutable, and its data was changed"
+
+
+def _told_everything(images: Images) -> dict[str, Any]:
+    """A pod that asks for something of each kind, in its environment and in files."""
+    variables = [
+        _from("COLOUR", "configMapKeyRef", name="plain", key="colour"),
+        _from("PASSWORD", "secretKeyRef", name="safe", key="password"),
+        _from("MISSING", "configMapKeyRef", name="plain", key="missing", optional=True),
+        _from("NAME", "fieldRef", fieldPath="metadata.name"),
+        _from("LABEL", "fieldRef", fieldPath="metadata.labels['app']"),
+        _from("ADDRESS", "fieldRef", fieldPath="status.podIP"),
+        _from("NODE", "fieldRef", fieldPath="spec.nodeName"),
+        _from("LIMIT", "resourceFieldRef", resource="limits.memory", divisor="1Mi"),
+        {"name": "TOGETHER", "value": "$(NAME) on $(NODE)"},
+    ]
+    files = [{"key": "open", "path": "deep/open", "mode": 0o440}, {"key": "password", "path": "password"}]
+    downward = [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]
+    volumes = [
+        {"name": "plain", "configMap": {"name": "plain"}},
+        {"name": "safe", "secret": {"secretName": "safe", "defaultMode": 0o444, "items": files}},
+        {"name": "self", "downwardAPI": {"items": downward}},
+    ]
+    every = {"prefix": "EVERY_", "configMapRef": {"name": "plain"}}
+    return manifests.pod(
+        "reader",
+        images.agnhost,
+        args=["pause"],
+        labels={"clusterproof.dev/kind": "reader"},
+        volumes=volumes,
+        mounts={name: f"/{name}" for name in ("plain", "safe", "self")},
+        resources={"limits": {"memory": "96Mi"}},
+        container={"env": variables, "envFrom": [every]},
+    )
 
 
 def _reader(name: str, images: Images, node: Object) -> dict[str, Any]:

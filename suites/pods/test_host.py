@@ -20,6 +20,19 @@ NOT_ANSWERED = {"SERVFAIL", "REFUSED", "no answer"}
 """What a look-up gives that did not succeed, and does not say either that there is no such name."""
 LONGEST_HOST_NAME = 64
 """Characters that a kernel takes."""
+NAMED: dict[str, Any] = {
+    "hostname": "me",
+    "subdomain": "us",
+    "setHostnameAsFQDN": False,
+    "hostAliases": [{"ip": "192.0.2.7", "hostnames": ["printer", "printer.example"]}],
+    "dnsPolicy": "None",
+    "dnsConfig": {
+        "nameservers": ["192.0.2.53"],
+        "searches": ["example", "sub.example"],
+        "options": [{"name": "ndots", "value": "2"}],
+    },
+}
+"""What a pod says that it is called, and which names and name servers it wants to know."""
 
 
 def test_names(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -29,19 +42,7 @@ def test_names(namespace: Namespace, images: Images, timeouts: Timeouts) -> None
 
     Source: https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/#pod-s-dns-policy
     """
-    spec = {
-        "hostname": "me",
-        "subdomain": "us",
-        "setHostnameAsFQDN": False,
-        "hostAliases": [{"ip": "192.0.2.7", "hostnames": ["printer", "printer.example"]}],
-        "dnsPolicy": "None",
-        "dnsConfig": {
-            "nameservers": ["192.0.2.53"],
-            "searches": ["example", "sub.example"],
-            "options": [{"name": "ndots", "value": "2"}],
-        },
-    }
-    pod = namespace.create(manifests.pod("named", images.agnhost, args=["pause"], spec=spec))
+    pod = namespace.create(manifests.pod("named", images.agnhost, args=["pause"], spec=NAMED))
     eventually(pod, ready, within=timeouts.pod)
 
     name = inside.said(pod, "hostname").strip()

@@ -11,27 +11,21 @@ from typing import Any
 from clusterproof import Images, Namespace, Object, Timeouts, eventually, manifests
 from clusterproof.conditions import Condition, ready
 
+TALK = """
+if [ -e /shared/again ]; then echo second run; exec /agnhost pause >/dev/null 2>&1; fi
+touch /shared/again; seq 100; echo complain >&2
+until [ -e /shared/more ]; do sleep 0.2; done; echo late; exit 1
+"""
+"""Says something while its log is followed, ends once when told to, and says something else the second time."""
+
 
 def test_logs(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """What a container prints MUST be told in whole, from its end, of late, as it comes, and after its restart.
 
     Source: https://kubernetes.io/docs/concepts/cluster-administration/logging/
     """
-    # Follows the log while it grows, and ends once: the second run says something else.
-    script = """
-    if [ -e /shared/again ]; then echo second run; exec /agnhost pause >/dev/null 2>&1; fi
-    touch /shared/again; seq 100; echo complain >&2
-    until [ -e /shared/more ]; do sleep 0.2; done; echo late; exit 1
-    """
-    pod = namespace.create(
-        manifests.pod(
-            "talks",
-            images.agnhost,
-            command=["sh", "-c", script],
-            volumes=[{"name": "shared", "emptyDir": {}}],
-            mounts={"shared": "/shared"},
-        )
-    )
+    shared: dict[str, Any] = {"volumes": [{"name": "shared", "emptyDir": {}}], "mounts": {"shared": "/shared"}}
+    pod = namespace.create(manifests.pod("talks", images.agnhost, command=["sh", "-c", TALK], **shared))
     eventually(pod, ready, within=timeouts.pod)
     lines = [*map(str, range(1, 101)), "complain"]
     eventually(lambda: sorted(pod.logs().split()), _is(sorted(lines), f"the log of {pod}"), within=timeouts.request)
@@ -40,8 +34,8 @@ def test_logs(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     assert all(moment.endswith("Z") for moment, *_ in stamped), f"{pod}: its lines with their times are {stamped}"
     assert sorted(line for *_, line in stamped) == sorted(lines), f"{pod}: its lines with their times are {stamped}"
 
-    path = f"{pod.path}/log"
-    follow = pod.client.clone().stream(path, {"follow": True, "tailLines": 1}, within=timeouts.recovery)
+    options = {"follow": True, "tailLines": 1}
+    follow = pod.client.clone().stream(f"{pod.path}/log", options, within=timeouts.recovery)
     before = [next(follow)]
     assert pod.exec(["touch", "/shared/more"]).code == 0
     after = list(follow)
@@ -49,12 +43,7 @@ def test_logs(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
 
     eventually(pod, _restarted(1), within=timeouts.recovery)
     eventually(lambda: pod.logs(), _is("second run\n", f"the log of {pod}"), within=timeouts.request)
-    previous = pod.logs(previous=True).split()
-    if previous[:1] == ["unable"]:
-        # A kubelet that tidies up just when the next container is made removes the one that has ended; not twice.
-        pod.exec(["sh", "-c", "rm /shared/again; kill 1"])
-        eventually(pod, _restarted(3), within=timeouts.recovery)
-        previous = pod.logs(previous=True).split()
+    previous = _before_the_restart(pod, timeouts)
     assert sorted(previous) == sorted([*lines, "late"]), f"{pod}: the log before its restart ends with {previous[-3:]}"
     recent = pod.logs(since=3600)
     assert recent == "second run\n", f"{pod}: of the last hour its log tells {recent!r}"
@@ -183,6 +172,17 @@ def _is(wanted: Any, what: str) -> Any:
 
     is_.__name__ = f"{what} is what was said"
     return is_
+
+
+def _before_the_restart(pod: Object, timeouts: Timeouts) -> list[str]:
+    """What the container said that was there before; of a second one, where that of the first is lost."""
+    said = pod.logs(previous=True).split()
+    if said[:1] != ["unable"]:
+        return said
+    # A kubelet that tidies up just when the next container is made removes the one that has ended; not twice.
+    pod.exec(["sh", "-c", "rm /shared/again; kill 1"])
+    eventually(pod, _restarted(3), within=timeouts.recovery)
+    return pod.logs(previous=True).split()
 
 
 def _restarted(times: int) -> Condition:

@@ -88,28 +88,7 @@ def test_projected(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
     """
     namespace.create(manifests.config_map("plain", {"colour": "blue", "shape": "round"}))
     namespace.create(manifests.secret("safe", {"password": "s3cret"}))
-    sources = [
-        {"configMap": {"name": "plain", "items": [{"key": "colour", "path": "plain/colour"}]}},
-        {"secret": {"name": "safe"}},
-        {"downwardAPI": {"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}},
-        {"serviceAccountToken": {"path": "token", "audience": "somebody", "expirationSeconds": 600}},
-    ]
-    volumes = [
-        {"name": "all", "projected": {"sources": sources}},
-        {"name": "plain", "configMap": {"name": "plain"}},
-        {"name": "scratch", "emptyDir": {}},
-    ]
-    mounts = [
-        {"name": "all", "mountPath": "/all"},
-        {"name": "plain", "mountPath": "/tmp/only", "subPath": "shape"},
-        {"name": "scratch", "mountPath": "/whole"},
-        {"name": "scratch", "mountPath": "/part", "subPathExpr": "of-$(NAME)"},
-    ]
-    name = {"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
-    container = {"volumeMounts": mounts, "env": [name]}
-    pod = namespace.create(
-        manifests.pod("reader", images.agnhost, args=["pause"], volumes=volumes, container=container)
-    )
+    pod = namespace.create(_reader(images))
     eventually(pod, ready, within=timeouts.pod)
 
     found = said(pod, "cd /all; find -L . -type f ! -path './..*' | sort").split()
@@ -160,6 +139,30 @@ def test_host_path(
     notes = namespace.select(kinds.EVENT, fields=f"involvedObject.uid={pods['mistaken'].uid},reason=FailedMount")
     eventually(notes, tell_of("hostPath type check failed"), within=timeouts.volume)
     assert pods["mistaken"].read().status["phase"] == "Pending"
+
+
+def _reader(images: Images) -> dict[str, Any]:
+    """A pod with a projected volume of everything, and with parts of two others."""
+    sources = [
+        {"configMap": {"name": "plain", "items": [{"key": "colour", "path": "plain/colour"}]}},
+        {"secret": {"name": "safe"}},
+        {"downwardAPI": {"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}},
+        {"serviceAccountToken": {"path": "token", "audience": "somebody", "expirationSeconds": 600}},
+    ]
+    volumes = [
+        {"name": "all", "projected": {"sources": sources}},
+        {"name": "plain", "configMap": {"name": "plain"}},
+        {"name": "scratch", "emptyDir": {}},
+    ]
+    mounts = [
+        {"name": "all", "mountPath": "/all"},
+        {"name": "plain", "mountPath": "/tmp/only", "subPath": "shape"},
+        {"name": "scratch", "mountPath": "/whole"},
+        {"name": "scratch", "mountPath": "/part", "subPathExpr": "of-$(NAME)"},
+    ]
+    name = {"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    container = {"volumeMounts": mounts, "env": [name]}
+    return manifests.pod("reader", images.agnhost, args=["pause"], volumes=volumes, container=container)
 
 
 def _diary(pod: Object) -> str:
