@@ -109,6 +109,8 @@ REGION = "topology.kubernetes.io/region"
 """Label that the cloud gives to nodes."""
 RENEWAL = "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient"
 """ClusterRole by which kubelets are given new certificates without anybody's help."""
+RESIZING = 33
+"""Minor version of the first kubelet that resizes pods unless told not to; the API server may be three ahead of it."""
 LEADERS = ("kube-scheduler", "kube-controller-manager")
 """Names of the Leases by which the control plane's programs elect a leader."""
 
@@ -317,7 +319,7 @@ def _several_nodes(survey: Survey) -> Finding:
         effects = {taint.get("effect") for taint in node["spec"].get("taints") or []}
         return not node["spec"].get("unschedulable") and not {"NoSchedule", "NoExecute"} & effects
 
-    number = sum(map(takes_pods, survey.nodes))
+    number = sum(takes_pods(node) for node in survey.nodes if _is_linux(node))
     return Finding(number > 1, f"found {number} node{'' if number == 1 else 's'} that take{'s' * (number == 1)} pods")
 
 
@@ -332,7 +334,22 @@ def _resize(survey: Survey) -> Finding:
         for version, resource in discovery.resources(survey.served)
         for subresource in resource.get("subresources") or []
     )
+    behind = [node["metadata"]["name"] for node in survey.nodes if _is_linux(node) and _is_behind(node)]
+    if found and behind:
+        return Finding(False, f"found subresource resize of pods, but a kubelet before 1.{RESIZING} on {behind[0]}")
     return Finding(found, f"{'found' if found else 'no'} subresource resize of pods")
+
+
+def _is_linux(node: dict[str, Any]) -> bool:
+    labels: dict[str, str] = node["metadata"].get("labels") or {}
+    return labels.get("kubernetes.io/os", "linux") == "linux"
+
+
+def _is_behind(node: dict[str, Any]) -> bool:
+    """Whether its kubelet does not resize pods yet; of one that tells no version, nothing is known."""
+    version: str = node["status"].get("nodeInfo", {}).get("kubeletVersion", "")
+    told = re.match(r"v1\.(\d+)", version)
+    return told is not None and int(told[1]) < RESIZING
 
 
 def _vpa_in_place(survey: Survey) -> Finding:

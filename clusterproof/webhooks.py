@@ -12,7 +12,8 @@ from clusterproof.conditions import endpoints, ready
 from clusterproof.namespace import Namespace
 from clusterproof.wait import eventually
 
-PORT = 8443
+PORT = 10250
+"""That of kubelets, which is free in every pod: some clouds keep their API servers from all others but 443."""
 
 
 @dataclass(frozen=True, slots=True)

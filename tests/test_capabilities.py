@@ -18,6 +18,11 @@ def node(name: str, *handlers: dict[str, Any]) -> dict[str, Any]:
     return {"metadata": {"name": name}, "spec": {}, "status": {"runtimeHandlers": list(handlers)}}
 
 
+def kubelet(name: str, minor: int, os: str = "linux") -> dict[str, Any]:
+    metadata = {"name": name, "labels": {"kubernetes.io/os": os}}
+    return {"metadata": metadata, "spec": {}, "status": {"nodeInfo": {"kubeletVersion": f"v1.{minor}.2"}}}
+
+
 CAPABLE = {"name": "", "features": {"userNamespaces": True}}
 INCAPABLE = {"name": "", "features": {"userNamespaces": False}}
 SPECIAL = {"name": "special", "features": {"userNamespaces": True}}
@@ -107,12 +112,40 @@ def test_autoscaling_in_place_is_claimed_by_the_schema(
         {"metadata": {"name": group}, "versions": [{"version": "v1", "resources": resources}]}
         for group, resources in (("", [pods]), ("autoscaling.k8s.io", []))
     ]
+    survey.__dict__["nodes"] = [kubelet("a", 37)]
     api.overrides["GET /openapi/v3/apis/autoscaling.k8s.io/v1"] = answer
 
     finding = capabilities.VPA_IN_PLACE.detect(survey)
 
     assert finding.found is evidence.startswith("found")
     assert evidence in finding.evidence
+
+
+@pytest.mark.parametrize(
+    ("nodes", "evidence"),
+    [
+        ([kubelet("a", 37), kubelet("b", 33)], "found subresource resize of pods"),
+        ([kubelet("a", 37), kubelet("b", 32)], "found subresource resize of pods, but a kubelet before 1.33 on b"),
+        ([kubelet("a", 37), kubelet("b", 32, os="windows")], "found subresource resize of pods"),
+    ],
+)
+def test_pods_are_resized_where_every_kubelet_can(client: Client, nodes: list[dict[str, Any]], evidence: str) -> None:
+    survey = Survey(client)
+    pods = {"resource": "pods", "subresources": [{"subresource": "resize"}]}
+    survey.__dict__["served"] = [{"metadata": {}, "versions": [{"version": "v1", "resources": [pods]}]}]
+    survey.__dict__["nodes"] = nodes
+
+    finding = capabilities.RESIZE.detect(survey)
+
+    assert finding == capabilities.Finding("before" not in evidence, evidence)
+
+
+def test_there_are_several_nodes_where_linux_runs_on_several(client: Client) -> None:
+    survey = Survey(client)
+    survey.__dict__["nodes"] = [kubelet("a", 37), kubelet("b", 37, os="windows")]
+    assert not capabilities.SEVERAL_NODES.detect(survey).found
+    survey.__dict__["nodes"].append(kubelet("c", 37))
+    assert capabilities.SEVERAL_NODES.detect(survey).found
 
 
 DISKS = {"metadata": {"name": "disks"}, "provisioner": "disks.example", "allowVolumeExpansion": True}

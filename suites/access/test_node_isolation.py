@@ -24,6 +24,7 @@ def test_reads(namespace: Namespace, credentials: Credentials, images: Images, t
     config = namespace.create(manifests.config_map("mine"))
     others = [mine.path, other.path, config.path, kinds.SECRET.path(namespace.name)]
     others += [kinds.SECRET.path(), kinds.CONFIG_MAP.path("kube-system")]
+    others += [kinds.PERSISTENT_VOLUME.path(), kinds.PERSISTENT_VOLUME_CLAIM.path(namespace.name)]
     others += [kinds.POD.path(), kinds.POD.path("kube-system"), _pods_on(f"{name}-next")]
     answers = {path: node.request("GET", path).status for path in others}
     open_to_it = {path: status for path, status in answers.items() if status != 403}

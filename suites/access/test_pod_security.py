@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from clusterproof import Images, Namespace, Response, Timeouts, case, eventually, kinds, manifests
+from clusterproof import Hopeless, Images, Namespace, Response, Timeouts, case, eventually, kinds, manifests
 from clusterproof.conditions import has_condition
+from clusterproof.counters import total
 from clusterproof.kinds import Kind
 from clusterproof.refusals import refused
 
@@ -127,6 +128,40 @@ def test_warn(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
         assert answer.status == 201, f"a {kind} in {namespace}, which only warns, is refused: {answer.text}"
         warning = quiet.headers.get("Warning", "")
         assert "would violate PodSecurity" not in warning, f"a {kind} that breaks no rule is warned about: {warning}"
+
+
+@pytest.mark.pod_security("baseline")
+def test_audit(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A pod that breaks a rule of the level a namespace audits MUST be let in without a warning, and be counted.
+
+    Source: https://kubernetes.io/docs/concepts/security/pod-security-admission/
+    """
+    level = {"pod-security.kubernetes.io/audit": "restricted"}
+    namespace.object(kinds.NAMESPACE, namespace.name).patch({"metadata": {"labels": level}})
+    bad = manifests.pod("try", images.agnhost, spec={"securityContext": {"runAsNonRoot": False}})
+
+    def tried() -> tuple[Response, float]:
+        before = _audited(namespace)
+        answer = _ask(namespace, kinds.POD, bad)
+        return answer, _audited(namespace) - before
+
+    eventually(tried, _is_audited, within=timeouts.propagation, describe=f"a Pod in {namespace}, which only audits,")
+
+
+def _audited(namespace: Namespace) -> float:
+    """How many pods the API server has let in though an audited level forbids them."""
+    violations = {"decision": "deny", "mode": "audit", "policy_level": "restricted"}
+    return total(namespace.client, "pod_security_evaluations_total", **violations)
+
+
+def _is_audited(tried: tuple[Response, float]) -> str | None:
+    """It is let in without a warning, and counted."""
+    answer, counted = tried
+    if answer.status != 201:
+        raise Hopeless(f"is refused with {answer.status}: {answer.text}")
+    if "would violate PodSecurity" in (warning := answer.headers.get("Warning", "")):
+        raise Hopeless(f"is warned of: {warning}")
+    return None if counted else "is not counted as a violation of the level restricted"
 
 
 def _ask(namespace: Namespace, kind: Kind, manifest: dict[str, Any]) -> Response:

@@ -631,11 +631,14 @@ def _is_too_much(binding: Object, who: Subject, rule: Mapping[str, Any]) -> bool
     # To make one of their own is given to everybody on some clusters; its labels say what its pods may do.
     enters |= "namespaces" in resources and not verbs <= READING | {"create"}
     reads_all = everywhere and "configmaps" in resources and not rule.get("resourceNames")
-    return (everything or reads_all or another or enters) and _is_many(who, everywhere=everywhere)
+    # What may be done in kube-system leads to everything else.
+    return (everything or reads_all or another or enters) and _is_many(
+        who, everywhere=everywhere or binding.namespace == "kube-system"
+    )
 
 
 def _is_many(who: Subject, *, everywhere: bool) -> bool:
-    """Whether a subject is everybody, or, in a binding that counts everywhere, what pods are by default."""
+    """Whether a subject is everybody, or, in a binding that counts for others' pods, what pods are by default."""
     name = who["name"]
     if who["kind"] == "ServiceAccount":
         return everywhere and name == "default"

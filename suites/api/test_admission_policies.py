@@ -9,6 +9,7 @@ import pytest
 
 from clusterproof import (
     Cluster,
+    Hopeless,
     Namespace,
     Object,
     Response,
@@ -19,6 +20,7 @@ from clusterproof import (
     kinds,
     manifests,
 )
+from clusterproof.counters import total
 from clusterproof.refusals import refused
 
 REGISTRATION = "admissionregistration.k8s.io/v1"
@@ -65,6 +67,21 @@ def test_warn(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> Non
     assert warned.status == 201, f"a policy that only warns refused a red ConfigMap with {warned.status}: {warned.text}"
     warning = quiet.headers.get("Warning", "")
     assert "red is not allowed" not in warning, f"a blue ConfigMap is warned about: {warning}"
+
+
+def test_audit(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
+    """An object that violates a policy bound to audit MUST be let in without a warning, and be counted.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/#validation-actions
+    """
+    _bind(cluster, namespace, ["Audit"])
+
+    def tried() -> tuple[Response, float]:
+        answer = _try(namespace, "red")
+        violations = {"policy": namespace.name, "enforcement_action": "audit"}
+        return answer, total(cluster.client, "apiserver_validating_admission_policy_check_total", **violations)
+
+    eventually(tried, _is_audited, within=timeouts.propagation, describe=f"a red ConfigMap in {namespace}")
 
 
 def test_scope(cluster: Cluster, namespace: Namespace, namespaces: Callable[[], Namespace], timeouts: Timeouts) -> None:
@@ -209,6 +226,16 @@ def _try(namespace: Namespace, color: str, **more: str) -> Response:
 def _is_refused(answer: Response) -> str | None:
     """It was refused."""
     return None if answer.status == 422 else f"a red ConfigMap is answered with {answer.status}, not 422"
+
+
+def _is_audited(tried: tuple[Response, float]) -> str | None:
+    """It is let in without a warning, and counted."""
+    answer, counted = tried
+    if answer.status != 201:
+        raise Hopeless(f"a policy that only audits refused it with {answer.status}: {answer.text}")
+    if "red is not allowed" in (warning := answer.headers.get("Warning", "")):
+        raise Hopeless(f"a policy that only audits warned of it: {warning}")
+    return None if counted else "it is not counted as a violation of the policy"
 
 
 def _is_painted(answer: Response) -> str | None:

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from clusterproof import Cluster, Images, Namespace, Object, Timeouts, eventually, kinds, manifests, measure, step
+from clusterproof.counters import series
 from clusterproof.refusals import refused
 
 OBJECTS = 250
@@ -139,12 +140,11 @@ OLDEST = "/api/v1/componentstatuses"
 
 def _deprecated_in_use(cluster: Cluster) -> dict[str, str]:
     """Deprecated APIs that the answering server was asked for, each with the version that no longer has it."""
-    said = cluster.client.request("GET", "/metrics", accept="*/*").text
-    rows = re.findall(r"^apiserver_requested_deprecated_apis\{(.*)\} [1-9]", said, re.MULTILINE)
-    labels = [dict(re.findall(r'(\w+)="([^"]*)"', row)) for row in rows]
+    counted = series(cluster.client, "apiserver_requested_deprecated_apis")
     return {
         f"{each['group'] + '/' if each['group'] else ''}{each['version']} {each['resource']}": each["removed_release"]
-        for each in labels
+        for each, number in counted
+        if number
     }
 
 

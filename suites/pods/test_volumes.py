@@ -10,6 +10,7 @@ from clusterproof import Cluster, Images, Namespace, Object, Timeouts, eventuall
 from clusterproof.conditions import gone, phase, ready, succeeded, tell_of
 from clusterproof.credentials import claims_of
 from clusterproof.inside import said
+from clusterproof.running.proving import Unsupported
 
 MACHINE_ID = "/etc/machine-id"
 
@@ -112,6 +113,9 @@ def test_host_path(
     Source: https://kubernetes.io/docs/concepts/storage/volumes/#hostpath
     """
     node = nodes[0].name
+    wanted = cluster.get(kinds.NODE, node).status["nodeInfo"]["machineID"]
+    if not wanted:
+        raise Unsupported(f"{nodes[0]} has no {MACHINE_ID}")
     script = "cat /id/machine-id; { echo > /id/machine-id; } 2>/dev/null || echo read-only > /dev/termination-log"
     pods = {}
     for name, kind in (("reader", "File"), ("mistaken", "Socket")):
@@ -131,7 +135,6 @@ def test_host_path(
         )
     reader = eventually(pods["reader"], succeeded, within=timeouts.pod)
 
-    wanted = cluster.get(kinds.NODE, node).status["nodeInfo"]["machineID"]
     found = reader.logs().strip()
     assert found == wanted, f"{reader} finds the id {found} in {MACHINE_ID} of {node}, which tells {wanted}"
     (state,) = reader.status["containerStatuses"]

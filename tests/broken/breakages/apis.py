@@ -227,6 +227,16 @@ def _ignore_errors(policy: dict[str, Any]) -> None:
     policy["spec"]["failurePolicy"] = "Ignore"
 
 
+def _refuse_what_is_audited(binding: dict[str, Any]) -> None:
+    actions = binding["spec"]["validationActions"]
+    binding["spec"]["validationActions"] = ["Deny" if action == "Audit" else action for action in actions]
+
+
+def _warn_of_what_is_audited(binding: dict[str, Any]) -> None:
+    actions = binding["spec"]["validationActions"]
+    binding["spec"]["validationActions"] = ["Warn" if action == "Audit" else action for action in actions]
+
+
 def _refuse_on_errors(policy: dict[str, Any]) -> None:
     policy["spec"]["failurePolicy"] = "Fail"
 
@@ -304,6 +314,22 @@ rewritten_on_the_way(
     keeps=["api/admission_policies/deny", "api/admission_policies/failure_policy[Fail]"],
 )
 rewritten_on_the_way(
+    "audits_refuse",
+    "What is bound to be audited is refused.",
+    "validatingadmissionpolicybindings",
+    _refuse_what_is_audited,
+    breaks={"api/admission_policies/audit": r"a policy that only audits refused it with 422"},
+    keeps=["api/admission_policies/deny", "api/admission_policies/warn"],
+)
+rewritten_on_the_way(
+    "audits_warn",
+    "What is bound to be audited is warned of.",
+    "validatingadmissionpolicybindings",
+    _warn_of_what_is_audited,
+    breaks={"api/admission_policies/audit": r"a policy that only audits warned of it"},
+    keeps=["api/admission_policies/deny", "api/admission_policies/warn"],
+)
+rewritten_on_the_way(
     "certificates_for_a_year",
     "Certificates are good for as long as the cluster likes, for however short a time they were asked for.",
     "certificatesigningrequests",
@@ -378,6 +404,33 @@ def warnings_lost(subject: Subject) -> Damage:
 
     with through(subject, exchange=silence) as arguments:
         yield arguments
+
+
+def relabelled_on_the_way(name: str, meaning: str, label: str, *, breaks: Mapping[str, str]) -> None:
+    """Register a breakage: the level that a namespace audits is understood as something else."""
+
+    @breakage(name=name, meaning=meaning, breaks=breaks, keeps=["access/pod_security/warn"])
+    def relabel(subject: Subject) -> Damage:
+        def exchange(request: Request, ask: Ask) -> Answer:
+            request.body = request.body.replace(b"pod-security.kubernetes.io/audit", label.encode())
+            return ask(request)
+
+        with through(subject, exchange=exchange) as arguments:
+            yield arguments
+
+
+relabelled_on_the_way(
+    "audited_levels_enforced",
+    "A level that a namespace audits is enforced.",
+    "pod-security.kubernetes.io/enforce",
+    breaks={"access/pod_security/audit": r"is refused with 403"},
+)
+relabelled_on_the_way(
+    "audited_levels_forgotten",
+    "A level that a namespace audits is not looked at.",
+    "clusterproof.dev/audit",
+    breaks={"access/pod_security/audit": r"is not counted as a violation of the level restricted"},
+)
 
 
 def told_otherwise(

@@ -132,6 +132,14 @@ granted(
     breaks={"access/node_isolation/reads": r"no pod is bound, MUST be refused with 403, but: .*/pods\S*': 200"},
     keeps=["access/node_isolation/pods"],
 )
+granted(
+    "nodes_read_all_claims",
+    "Every node may read the claims of volumes of all namespaces.",
+    manifests.rbac_rule(["get", "list"], ["persistentvolumeclaims"]),
+    manifests.subject("Group", KUBELETS),
+    breaks={"access/node_isolation/reads": r"MUST be refused with 403, but: .*/persistentvolumeclaims': 200"},
+    keeps=["access/node_isolation/pods"],
+)
 
 
 @breakage(
@@ -142,6 +150,19 @@ def system_accounts_are_administrators(subject: Subject) -> Damage:
     """All service accounts of kube-system are bound to cluster-admin."""
     accounts = manifests.subject("Group", f"system:serviceaccounts:{SYSTEM}")
     with subject.having(manifests.cluster_role_binding("broken", "cluster-admin", [accounts])):
+        yield []
+
+
+@breakage(
+    breaks={"access/rbac/broad_grants": r"RoleBinding kube-system/broken grants default .*'\*'"},
+    keeps=["access/rbac/unbound"],
+)
+def default_account_rules_kube_system(subject: Subject) -> Damage:
+    """Pods of the namespace default may do everything in kube-system."""
+    account = manifests.subject("ServiceAccount", "default", "default")
+    binding = manifests.role_binding("broken", "cluster-admin", [account], role_kind="ClusterRole")
+    binding["metadata"]["namespace"] = SYSTEM
+    with subject.having(binding):
         yield []
 
 
