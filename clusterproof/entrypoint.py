@@ -158,8 +158,8 @@ class EntryPoint:
         return self.class_name in (ingress.spec.get("ingressClassName"), ingress.annotations.get(OLD_CLASS))
 
 
-def web_address(ingress: Object) -> str:
-    """`host:80` of the first address in an Ingress' status; empty while it has none."""
-    entries = (ingress.status.get("loadBalancer") or {}).get("ingress") or []
+def web_address(served: Object) -> str:
+    """`host:80` of the first address in the status of an Ingress or a Service; empty while it has none."""
+    entries = (served.status.get("loadBalancer") or {}).get("ingress") or []
     found = [entry.get("ip") or entry.get("hostname") for entry in entries]
     return f"{in_url(found[0])}:80" if found else ""

@@ -129,6 +129,23 @@ def test_an_outage_is_the_observers_own_when_pods_were_answered(
     assert (len(observer.excused), len(observer.outages)) == ((1, 0) if excused else (0, 1))
 
 
+@pytest.mark.parametrize(
+    ("start", "error", "excused"),
+    [(101, "no answer in time", True), (101, "answered 502", False), (115, "no answer in time", False)],
+    ids=["cut off, too", "answered badly", "at another time"],
+)
+def test_a_load_balancers_outage_is_the_observers_own_when_it_was_cut_off_from_the_api(
+    start: float, error: str, excused: bool
+) -> None:
+    inside = interval("a pod on n1", "api, new connections", 90, 130)
+    outside = [interval(OBSERVER, READ, 90, 100), interval(OBSERVER, READ, 100, 110, "no answer in time")]
+    balancer = interval(OBSERVER, "balancer, new connections", start, start + 10, error)
+
+    (seen,) = (each for each in account([*outside, inside, balancer]) if each.family == "balancer")
+
+    assert (len(seen.excused), len(seen.outages)) == ((1, 0) if excused else (0, 1))
+
+
 def test_intervals_are_read_as_they_were_written(timeline: Timeline) -> None:
     written = Interval("a pod on n1", "dns, by the Service's name", 1.5, 2.5, FAILING, 3, 2, "name not found", "uid")
     timeline.interval(written)
@@ -178,7 +195,7 @@ def test_budgets_are_read(text: str, changed: dict[str, float]) -> None:
     [
         ("soon", "'soon': a number of seconds is expected"),
         ("api=-1", "'api=-1': seconds cannot be negative"),
-        ("web=3", "'web=3': there is no 'web'; choose from api, watch, service, dns, ingress"),
+        ("web=3", "'web=3': there is no 'web'; choose from api, watch, service, dns, ingress, balancer"),
         ("api=nan", "'api=nan': seconds cannot be negative"),
     ],
 )

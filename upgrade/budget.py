@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from .timeline import OBSERVER, Outage, Seen
 from .verdict import SKIPPED, Check, check
 
-FAMILIES = ("api", "watch", "service", "dns", "ingress")
-DEFAULT = {"api": 60.0, "watch": 75.0, "service": 5.0, "dns": 5.0, "ingress": 10.0}
+DEFAULT = {"api": 60.0, "watch": 75.0, "service": 5.0, "dns": 5.0, "ingress": 10.0, "balancer": 10.0}
 """Seconds. The API server of a cluster with one control plane node is away while it is replaced; an application with
 two replicas, readiness and a graceful end is not."""
+FAMILIES = tuple(DEFAULT)
 
 
 def parse(text: str) -> dict[str, float]:

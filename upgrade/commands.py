@@ -69,6 +69,11 @@ class Prepare:
             help="where Ingresses are reached, from here and from pods (default: as the Ingress's status says)",
         )
         parser.add_argument(
+            "--load-balancer",
+            action="store_true",
+            help="also lay down a Service with a load balancer (default: where the cluster declares that it has some)",
+        )
+        parser.add_argument(
             "--rate",
             type=_per_second,
             default=5,
@@ -86,7 +91,7 @@ class Prepare:
         from .prepare import Wishes, prepare
 
         client, path, context = external.connect(args.kubeconfig, args.context)
-        wishes = Wishes(args.image_registry, args.ingress_address, args.rate, args.within)
+        wishes = Wishes(args.image_registry, args.ingress_address, args.load_balancer, args.rate, args.within)
         folder = Folder(args.state)
         before = prepare(folder, client, path, context, wishes, _say)
         for what, why in before.unsupported.items():

@@ -57,6 +57,8 @@ class Before:
     """Address of the Service that is asked all the time."""
     ingress: str = ""
     """`host:port` at which Ingresses are reached; empty without."""
+    balancer: str = ""
+    """`host:port` of the Service with a load balancer; empty without."""
     token: str = ""
     """A service account's, from before."""
     token_until: float = 0.0

@@ -92,10 +92,14 @@ class _Watchers:
                 enough,
             ),
         ]
-        if before.ingress:
+        for what, address, headers in (
+            ("ingress", before.ingress, {"Host": before.host}),
+            ("balancer", before.balancer, {}),
+        ):
             for reuse, how in ((False, "new connections"), (True, "one kept connection")):
-                visitor = Connection(f"http://{before.ingress}/", {"Host": before.host}, reuse, WITHIN, None)
-                self._askers.append(asker(f"ingress, {how}", _visit(visitor)))
+                if address:
+                    visitor = Connection(f"http://{address}/", headers, reuse, WITHIN, None)
+                    self._askers.append(asker(f"{what}, {how}", _visit(visitor)))
 
     def run(self, seconds: float, progress: Progress) -> str:
         started, cost = time.time(), _Cost()

@@ -35,6 +35,8 @@ class Wishes:
     image_registry: str = ""
     ingress_address: str = ""
     """`host:port`; empty to take it from the Ingress's status."""
+    load_balancer: bool = False
+    """Whether the cluster can be asked for one, though it does not say so itself."""
     rate: int = 5
     """Requests per second of each client."""
     within: float = 180.0
@@ -88,6 +90,7 @@ class _Laying:
         volumes = self._can(capabilities.DYNAMIC_STORAGE, "volumes")
         ingress = self._can(capabilities.INGRESS, "Ingress")
         metrics = self._can(capabilities.METRICS, "HorizontalPodAutoscaler")
+        balancer = wishes.load_balancer or self._declares(capabilities.LOAD_BALANCER, "load balancer")
         self._open_namespace()
         self._create(workloads.definition(before.custom_group))
         made = [
@@ -101,6 +104,7 @@ class _Laying:
                 *workloads.batch(before.image, volumes=volumes),
                 *([manifests.hpa(workloads.WEB, target=workloads.WEB, low=2, high=2)] if metrics else []),
                 *([self._ingress()] if ingress else []),
+                *([workloads.balanced()] if balancer else []),
             )
         ]
         progress(f"{len(self._made)} objects made in namespace {before.namespace}")
@@ -110,7 +114,12 @@ class _Laying:
         self._await_workloads(named, volumes=volumes, metrics=metrics)
         if ingress:
             before.ingress = wishes.ingress_address or self._address(named["Ingress", workloads.WEB])
-            self._await_ingress()
+            corrected = f" for host {before.host}, which --ingress-address can correct,"
+            self._await_answer(before.ingress, {"Host": before.host}, corrected)
+        if balancer:
+            front = named["Service", workloads.FRONT]
+            before.balancer = self._address(front)
+            self._await_answer(before.balancer, {}, f", where {front} says that it is,")
         progress("workloads run and hold their data")
         pods = self._create(vantage.manifest(before, wishes.rate))
         self._wait(pods, rolled_out)
@@ -124,6 +133,13 @@ class _Laying:
         if not finding.found:
             self._before.unsupported[what] = finding.evidence
         return finding.found
+
+    def _declares(self, capability: Capability, what: str) -> bool:
+        """What cannot be found out, and would cost something where it is tried."""
+        declared = capability.name in self._survey.declared.get("capabilities", "").split()
+        if not declared:
+            self._before.unsupported[what] = "not declared; --load-balancer asks for one"
+        return declared
 
     def _create(self, manifest: dict[str, Any]) -> Object:
         kind = kinds.of(manifest)
@@ -146,19 +162,18 @@ class _Laying:
         rule = manifests.rule(self._before.host, {"/": workloads.WEB})
         return manifests.ingress(workloads.WEB, rules=[rule], class_name=chosen)
 
-    def _address(self, ingress: Object) -> str:
-        self._wait(ingress, has_address)
-        return web_address(ingress)
+    def _address(self, served: Object) -> str:
+        self._wait(served, has_address)
+        return web_address(served)
 
-    def _await_ingress(self) -> None:
-        before = self._before
-        visitor = Connection(f"http://{before.ingress}/", {"Host": before.host}, False, vantage.WITHIN, None)
+    def _await_answer(self, address: str, headers: dict[str, str], whose: str) -> None:
+        visitor = Connection(f"http://{address}/", headers, False, vantage.WITHIN, None)
 
         def asked() -> str:
             answer = visitor.ask()
             return f"{answer.error} {answer.detail}".strip()
 
-        asked.__name__ = f"http://{before.ingress}/ for host {before.host}, which --ingress-address can correct,"
+        asked.__name__ = f"http://{address}/{whose}"
         self._wait(asked, equals(""))
 
     def _custom_objects(self) -> None:

@@ -22,6 +22,8 @@ BEAT = 5.0
 """Seconds after which an interval is written although nothing changed: at most so much is lost with the observer."""
 HELD_UP = 1.5
 """Seconds between two requests of a client from which on nobody looked."""
+BLUR = 2.5
+"""Seconds by which one outage is shorter or longer for one client than for another that asks at other moments."""
 OBSERVER = "observer"
 """The vantage point outside the cluster."""
 
@@ -50,7 +52,7 @@ class Interval:
 
     @property
     def family(self) -> str:
-        """What a budget is given for: `api`, `watch`, `service`, `dns` or `ingress`."""
+        """What a budget is given for: `api`, `watch`, `service`, `dns`, `ingress` or `balancer`."""
         return self.probe.split()[0].rstrip(",")
 
 
@@ -211,7 +213,17 @@ def account(intervals: Iterable[Interval]) -> list[Seen]:
             mute = [out for out in one.outages if not out.error.startswith("answered")]
             one.excused = [out for out in mute if any(each.answered_throughout(out) for each in others)]
             one.outages = [out for out in one.outages if out not in one.excused]
+    # No pod asks a load balancer by the way that users come; whoever is cut off from the API is so from there, too.
+    cut_off = [out for one in found for out in one.excused]
+    for one in found:
+        if one.family == "balancer":
+            one.excused = [out for out in one.outages if any(_is_within(out, own) for own in cut_off)]
+            one.outages = [out for out in one.outages if out not in one.excused]
     return sorted(found, key=lambda seen: (seen.vantage != OBSERVER, seen.vantage, seen.probe))
+
+
+def _is_within(one: Outage, other: Outage) -> bool:
+    return not one.error.startswith("answered") and other.start - BLUR <= one.start and one.end <= other.end + BLUR
 
 
 def _seen(intervals: list[Interval]) -> Seen:

@@ -9,6 +9,8 @@ from clusterproof.kinds import Kind
 
 WEB, KEEPER, SHELF, READER = "web", "keeper", "shelf", "reader"
 """A server without state, one with a volume for each pod, a claim that is only used now and then, and a user."""
+FRONT = "front"
+"""How the server is reached from outside, by a load balancer."""
 DATA = {"season": "autumn", "list": "1\n2\n3\n"}
 """Of the ConfigMap and the Secret."""
 VERSIONS = ("v1", "v1beta1")
@@ -37,6 +39,11 @@ def web(image: str) -> list[dict[str, Any]]:
         spec=_spread(WEB),
     )
     return [pods, manifests.service(WEB), budget(WEB)]
+
+
+def balanced() -> dict[str, Any]:
+    """A Service with a load balancer for the same pods."""
+    return manifests.service(FRONT, selector={"app": WEB}, type="LoadBalancer")
 
 
 def keeper(image: str, *, volumes: bool) -> list[dict[str, Any]]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clusterproof.upgrade.folder import Before, Folder
+
 COMMAND = str(Path(sys.executable).with_name("clusterproof"))
 PATIENCE = 300.0
 """Seconds for one command, on a machine that has much else to do."""
@@ -74,6 +76,11 @@ class Observation:
         done = self.run("verify", *arguments)
         assert done.returncode in (0, 1), done.stderr
         return Judged(done.returncode, done.stdout, json.loads((self.folder / "verdict.json").read_text()))
+
+    @property
+    def before(self) -> Before:
+        """What was laid down."""
+        return Folder(self.folder).load()
 
     def end(self) -> None:
         """Remove what was laid down."""

@@ -12,7 +12,7 @@ from clusterproof.embedded import operate, state
 from .conftest import NEW, OLD
 from .observation import Judged, Observation, clusterproof
 
-BUDGET = "api=120,watch=120,service=30,dns=30,ingress=90"
+BUDGET = "api=120,watch=120,service=30,dns=30,ingress=90,balancer=90"
 """Seconds, for a machine with much else to do. Its one ingress controller is moved with the pods it knows of."""
 
 
@@ -28,8 +28,9 @@ def test_whole_use(old: state.ClusterState, tmp_path: Path, capsys: pytest.Captu
     time.sleep(4)
     with observation.monitored() as monitor:
         _await_text(observation, '"event": "started"', 2)
-        _cut_off(old, seconds=5)
+        _cut_off(old, "INPUT", "-s", str(old.host_address), "-p", "tcp", "--dport", "6443", seconds=5)
         time.sleep(3)
+        _cut_off(old, "FORWARD", "-d", _balancer(observation), seconds=4)
         began = time.time()
         done = clusterproof("upgrade", "run", "--name", old.name, "--from", OLD, "--to", NEW)
         seconds = time.time() - began
@@ -59,6 +60,9 @@ def _accounted(judged: Judged, killed: float) -> None:
     nodes = [each for each in judged.verdict["probes"] if each["vantage"].startswith("a pod on ")]
     assert len({each["vantage"] for each in nodes}) == 2, "there is a vantage point on each node"
     assert all(each["requests"] > 50 for each in nodes), nodes
+    balancer = judged.probe("observer", "balancer, new")
+    assert not balancer["observers_own_outages"], f"pods were answered by the API all the while: {balancer}"
+    assert [each for each in balancer["outages"] if each["end"] - each["start"] > 2], f"it led nowhere: {balancer}"
     for name in ("api read, new", "api read, one", "api write"):
         seen = judged.probe("observer", name)
         own = [each for each in seen["observers_own_outages"] if each["end"] - each["start"] > 3]
@@ -77,11 +81,16 @@ def _await_text(observation: Observation, text: str, number: int) -> None:
         time.sleep(0.2)
 
 
-def _cut_off(cluster: state.ClusterState, seconds: float) -> None:
-    """Between this machine, where the observer is, and the API server nothing passes; pods reach it."""
-    rule = ["INPUT", "-s", str(cluster.host_address), "-p", "tcp", "--dport", "6443", "-j", "DROP"]
+def _cut_off(cluster: state.ClusterState, *packets: str, seconds: float) -> None:
+    """These packets do not pass the router between this machine, where the observer is, and the cluster."""
+    rule = [*packets, "-j", "DROP"]
     operate.run_on(cluster, "control-plane", "iptables", "-w", "-I", *rule)
     try:
         time.sleep(seconds)
     finally:
         operate.run_on(cluster, "control-plane", "iptables", "-w", "-D", *rule)
+
+
+def _balancer(observation: Observation) -> str:
+    """Address of the load balancer that was laid down."""
+    return observation.before.balancer.partition(":")[0]

@@ -108,7 +108,7 @@ def authorization_off(subject: Subject, namespace: str) -> Iterator[None]:
 )
 def test_damage_is_named(subject: Subject, observed: Observation, damage: Damage, named: dict[str, str]) -> None:
     """An upgrade that did damage MUST end in a verdict that names it, in exit code 1, and in no other complaint."""
-    namespace = _namespace(observed)
+    namespace = observed.before.namespace
     names = {"namespace": namespace, "first": subject.nodes[0], "second": subject.nodes[1]}
     names["group"] = f"{namespace.removeprefix('cp-')}.clusterproof.dev"
 
@@ -128,12 +128,6 @@ def test_sound_again(observed: Observation) -> None:
     judged = observed.verify("--budget", ENDLESS)
 
     assert (judged.code, judged.broken) == (0, {}), judged.text
-
-
-def _namespace(observed: Observation) -> str:
-    from clusterproof.upgrade.folder import Folder
-
-    return Folder(observed.folder).load().namespace
 
 
 def _await_version(subject: Subject, node: str, version: str) -> None:
