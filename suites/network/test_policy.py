@@ -57,6 +57,8 @@ def test_default_deny(namespace: Namespace, some_nodes: list[Object], images: Im
 def test_from(namespaces: Callable[[], Namespace], nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
     """A policy MUST let through those whose pod and namespace it names, to the port that it names, and nobody else.
 
+    It names some by their labels, and others by an expression about labels.
+
     Source: https://kubernetes.io/docs/concepts/services-networking/network-policies/#behavior-of-to-and-from-selectors
     """
     ours, theirs = namespaces(), namespaces()
@@ -65,7 +67,8 @@ def test_from(namespaces: Callable[[], Namespace], nodes: list[Object], images: 
     guest, namesake = (eventually(each, ready, within=timeouts.pod) for each in started)
     who = {each: [server] for each in (friend, stranger, guest, namesake)}
     named = {"matchLabels": {"kubernetes.io/metadata.name": theirs.name}}
-    peers = [{"podSelector": _of("friend")}, {"namespaceSelector": named, "podSelector": _of("guest")}]
+    friends = {"matchExpressions": [{"key": "role", "operator": "In", "values": ["friend"]}]}
+    peers = [{"podSelector": friends}, {"namespaceSelector": named, "podSelector": _of("guest")}]
 
     rules = [{"from": peers, "ports": [{"protocol": "TCP", "port": OPEN}]}]
     ours.create(network_policy("by-label", select={"role": "server"}, types=["Ingress"], ingress=rules))
@@ -91,15 +94,20 @@ def test_egress(namespace: Namespace, nodes: list[Object], images: Images, timeo
 def test_ip_block(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
     """A policy MUST let through the addresses that it names, less those that it excepts.
 
+    The server lets through everybody but the stranger, who lets through nobody but the friend.
+
     Source: https://kubernetes.io/docs/reference/kubernetes-api/policy-resources/network-policy-v1/#NetworkPolicySpec
     """
     server, friend, stranger = _pods(namespace, nodes, images, timeouts, "server", "friend", "stranger")
     everybody, bits = ("::/0", 128) if ":" in stranger.status["podIP"] else ("0.0.0.0/0", 32)
-    block = {"cidr": everybody, "except": [f"{stranger.status['podIP']}/{bits}"]}
-    rules = [{"from": [{"ipBlock": block}]}]
-    namespace.create(network_policy("by-address", select={"role": "server"}, types=["Ingress"], ingress=rules))
+    own = {each: f"{each.status['podIP']}/{bits}" for each in (friend, stranger)}
+    blocks = {"server": {"cidr": everybody, "except": [own[stranger]]}, "stranger": {"cidr": own[friend]}}
+    for role, block in blocks.items():
+        rules = [{"from": [{"ipBlock": block}]}]
+        namespace.create(network_policy(f"for-{role}", select={"role": role}, types=["Ingress"], ingress=rules))
 
-    _allowed({friend: [server], stranger: [server]}, {"friend to server:8080"}, timeouts)
+    who = {friend: [server, stranger], stranger: [server], server: [stranger]}
+    _allowed(who, {"friend to server:8080", "friend to stranger:8080"}, timeouts)
 
 
 @pytest.mark.parametrize(

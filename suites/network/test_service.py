@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Callable, Iterable
 from time import monotonic
@@ -238,28 +239,30 @@ def test_traffic_distribution(namespace: Namespace, nodes: list[Object], images:
 
 
 def test_session_timeout(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
-    """A Service with session affinity MUST choose anew for a client who has not asked for longer than its timeout.
+    """A Service with session affinity MUST forget a client who is silent for longer than its timeout, and no sooner.
+
+    A timeout of one second is over soon. One of three hours, which is the default, is not over after some seconds.
 
     Source: https://kubernetes.io/docs/reference/networking/virtual-ips/#session-stickiness-timeout
     """
-    sticky = {"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 1}}}
-    brief = namespace.create(service("brief", selector={}, spec=sticky))
+    sticky, second = {"sessionAffinity": "ClientIP"}, {"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 1}}}
+    brief = namespace.create(service("brief", selector={}, spec={**sticky, **second}))
+    lasting = namespace.create(service("lasting", selector={}, spec=sticky))
     env = {f"SERVE_PORT_{port}": f"backend-{port}" for port in BACKENDS}
     backends = pod("backends", images.agnhost, args=["porter"], env=env, readiness=http_probe(BACKENDS[-1]))
     client = eventually(namespace.create(backends), ready, within=timeouts.pod)
-    for port in BACKENDS:
-        name, here = f"brief-{port}", [client.status["podIP"]]
-        namespace.create(endpoint_slice(name, service="brief", addresses=here, port=port))
-    url = _tcp(brief, 80, "")
-    answers = functools.partial(_fetch, client, {url: set()}, {url: set()})
-    eventually(answers, lambda seen: _only_answers(seen[url]), within=timeouts.propagation, describe=f"{brief}")
+    here = [client.status["podIP"]]
+    for name, port in itertools.product(("brief", "lasting"), BACKENDS):
+        namespace.create(endpoint_slice(f"{name}-{port}", service=name, addresses=here, port=port))
+    urls = [_tcp(web, 80, "") for web in (brief, lasting)]
+    answers = functools.partial(inside.fetch, client, urls, tries=TRIES)
+    eventually(answers, _only_answers, within=timeouts.propagation, describe=f"{brief} and {lasting}")
 
     # In IPVS mode a client is remembered until its closed connections are forgotten, which takes two minutes.
-    silences = [2.0] * 5 + [1.1 * timeouts.rollout] * 2
-    chosen = client.exec(["bash", "-c", _CHOSEN, "chosen", url, *map(str, silences)], within=sum(silences) + 60)
-
-    first, *others = chosen.stdout.split()
+    first, *others = _chosen(client, urls[0], [2.0] * 5 + [1.1 * timeouts.rollout] * 2)
     assert set(others) - {first}, f"{brief} should forget its client after 1 s of silence, but chose always {first}"
+    met = _chosen(client, urls[1], [3.0] * 2)
+    assert len(set(met)) == 1, f"{lasting} should know its client after 3 s of silence, but chose {', '.join(met)}"
 
 
 @pytest.mark.pod_security("privileged")
@@ -431,9 +434,15 @@ def _without_fail(read: Callable[[], set[str]], wanted: set[str], what: str) -> 
         assert not again, f"{what} MUST not fail, but twice: {', '.join(sorted(first))}; {', '.join(sorted(again))}"
 
 
-def _only_answers(answers: set[str]) -> str | None:
+def _chosen(client: Object, url: str, silences: list[float]) -> list[str]:
+    """Who answers a pod at first, and after each of some silences (s), until it is another one than at first."""
+    command = ["bash", "-c", _CHOSEN, "chosen", url, *map(str, silences)]
+    return client.exec(command, within=sum(silences) + 60).stdout.split()
+
+
+def _only_answers(answers: Answers) -> str | None:
     """Every request is answered."""
-    failures = sorted(answer for answer in answers if answer.startswith("curl: "))
+    failures = sorted(answer for each in answers.values() for answer in each if answer.startswith("curl: "))
     return failures[0] if failures else None
 
 

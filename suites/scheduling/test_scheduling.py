@@ -123,11 +123,11 @@ def test_node_preference(namespace: Namespace, nodes: list[Object], images: Imag
 
     Source: https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#node-affinity-weight
     """
-    # A taint by which a node would rather have no pods counts for more than what a pod prefers.
-    free = [node for node in nodes if not node.spec.get("taints")] or nodes
-    places = {f"{number}-{turn}": node for turn in range(3) for number, node in enumerate((free[0], free[-1]))}
+    ends = _ends(nodes)
+    # Three for one node, then three for the other: who looks only at how full nodes are gives them out by turns.
+    places = {f"{number}-{turn}": node for number, node in enumerate(ends) for turn in range(3)}
     pods = {
-        name: namespace.create(_held(f"for-{name}", images, affinity=_preferred(node, free[0], free[-1])))
+        name: namespace.create(_held(f"for-{name}", images, affinity=_preferred(node, *ends)))
         for name, node in places.items()
     }
     nowhere = {"preference": {"matchExpressions": [_rule(HOST, "In", "nowhere")]}, "weight": 100}
@@ -177,6 +177,40 @@ def test_pod_anti_affinity(namespace: Namespace, nodes: list[Object], images: Im
     assert len(set(places)) == len(places), f"pods that keep apart are on {', '.join(places)}"
     (last,) = (pod for pod in pods if "nodeName" not in pod.spec)
     eventually(last, waits_for_node("anti-affinity rules"), within=timeouts.object)
+
+
+@several_nodes
+@pytest.mark.parametrize(
+    ("kind", "to_first", "to_last"),
+    [case("near", "podAffinity", "host", "hostess"), case("apart", "podAntiAffinity", "hostess", "host")],
+)
+def test_pod_preference(
+    namespace: Namespace,
+    nodes: list[Object],
+    images: Images,
+    timeouts: Timeouts,
+    kind: str,
+    to_first: str,
+    to_last: str,
+) -> None:
+    """A pod that prefers to be near another, or apart from it, MUST get a node where it is, and any if there is none.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#inter-pod-affinity-and-anti-affinity
+    """
+    first, last = _ends(nodes)
+    for name, node in (("host", first), ("hostess", last)):
+        host = namespace.create(_held(name, images, affinity=_on(node)))
+        eventually(host, placed_on(node), within=timeouts.object)
+    pods: dict[Object, Object] = {}  # three for one node, then three for the other: see test_node_preference
+    for name, node in ((to_first, first), (to_last, last)):
+        affinity = _on(first, last) | {kind: _near(name, weight=100)}
+        made = [namespace.create(_held(f"for-{name}-{turn}", images, affinity=affinity)) for turn in range(3)]
+        pods |= dict.fromkeys(made, node)
+    unlucky = _on(first) | {kind: _near(to_last, weight=100)}
+    other = namespace.create(_held("other", images, affinity=unlucky))
+
+    for pod, node in {**pods, other: first}.items():
+        eventually(pod, placed_on(node), within=timeouts.object)
 
 
 @several_nodes
@@ -290,21 +324,36 @@ def _required(*terms: list[dict[str, Any]]) -> dict[str, Any]:
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": selector}}
 
 
+def _on(*nodes: Object) -> dict[str, Any]:
+    """Affinity to these nodes only."""
+    return _required([_rule(HOST, "In", *sorted({node.labels[HOST] for node in nodes}))])
+
+
+def _ends(nodes: list[Object]) -> tuple[Object, Object]:
+    """The first and the last node of those to which pods go as they prefer.
+
+    A taint by which a node would rather have no pods counts for more.
+    """
+    free = [node for node in nodes if not node.spec.get("taints")] or nodes
+    return free[0], free[-1]
+
+
 def _preferred(node: Object, *among: Object) -> dict[str, Any]:
     """Affinity to a node that outweighs how full nodes are; if among some, to these only.
 
     Of very many nodes a scheduler looks at a part, and takes the best of that.
     """
     wish = {"weight": 100, "preference": {"matchExpressions": [_rule(HOST, "In", node.labels[HOST])]}}
-    candidates = sorted({each.labels[HOST] for each in among})
-    affinity = _required([_rule(HOST, "In", *candidates)]) if candidates else {"nodeAffinity": {}}
+    affinity = _on(*among) if among else {"nodeAffinity": {}}
     affinity["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"] = [wish]
     return affinity
 
 
-def _near(app: str) -> dict[str, Any]:
-    """A term of pod affinity or anti-affinity: on the node of such a pod."""
+def _near(app: str, *, weight: int = 0) -> dict[str, Any]:
+    """A term of pod affinity or anti-affinity: on the node of such a pod; with a weight it is preferred only."""
     term = {"labelSelector": {"matchLabels": {"app": app}}, "topologyKey": HOST}
+    if weight:
+        return {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": weight, "podAffinityTerm": term}]}
     return {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
 
 

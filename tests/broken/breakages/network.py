@@ -379,6 +379,16 @@ service_rewritten(
     breaks={"network/service/session_timeout": r"should forget its client after 1 s of silence"},
     patch="JSONPatch",
 )
+service_rewritten(
+    "session_timeout_short",
+    "Services forget a client after a second of silence, whatever timeout they have.",
+    "has(object.spec.sessionAffinityConfig) ? ["
+    'JSONPatch{op: "replace", path: "/spec/sessionAffinityConfig/clientIP/timeoutSeconds", value: 1}] : []',
+    breaks={
+        "network/service/session_timeout": r"lasting should know its client after 3 s of silence, but chose backend"
+    },
+    patch="JSONPatch",
+)
 
 
 @breakage(

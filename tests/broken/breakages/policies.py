@@ -113,10 +113,28 @@ policy_rewritten(
     "policy_exceptions_ignored",
     "Policies let through all of a block of addresses, whatever they except.",
     _of_rules(
-        f"has({_RULE}.from) && has({_RULE}.from[0].ipBlock)",
+        f"has({_RULE}.from) && has({_RULE}.from[0].ipBlock) && has({_RULE}.from[0].ipBlock.except)",
         f'JSONPatch{{op: "remove", path: "{_PATH}/from/0/ipBlock/except"}}',
     ),
     breaks={"network/policy/ip_block": r"let through: not within .*stranger to server:8080 is;"},
+)
+policy_rewritten(
+    "policy_blocks_are_everybody",
+    "Policies that name a block of addresses let through every address, less those that they except.",
+    _of_rules(
+        f"has({_RULE}.from) && has({_RULE}.from[0].ipBlock)",
+        f'JSONPatch{{op: "replace", path: "{_PATH}/from/0/ipBlock/cidr", value: "0.0.0.0/0"}}',
+    ),
+    breaks={"network/policy/ip_block": r"let through: not within .*server to stranger:8080 is;"},
+)
+policy_rewritten(
+    "policy_expressions_ignored",
+    "Policies let through pods with any labels where they name them by an expression.",
+    _of_rules(
+        f"has({_RULE}.from) && has({_RULE}.from[0].podSelector) && has({_RULE}.from[0].podSelector.matchExpressions)",
+        f'JSONPatch{{op: "remove", path: "{_PATH}/from/0/podSelector/matchExpressions"}}',
+    ),
+    breaks={"network/policy/from": r"let through: not within .*stranger to server:8080 is;"},
 )
 policy_rewritten(
     "policy_namespaces_ignored",

@@ -86,6 +86,7 @@ plugin_off(
     breaks={
         "scheduling/pod_affinity": r"Pod \S+/(guest-of-\w+ gets|lonely waits for a node) .*it got",
         "scheduling/pod_anti_affinity": r"they all have a node|pods that keep apart are on",
+        "scheduling/pod_preference": r"Pod \S+/for-\S+ gets \S+: it got",
     },
     keeps=["scheduling/gates", "scheduling/node_affinity"],
 )
@@ -158,6 +159,19 @@ def scheduler_packs(subject: Subject) -> Damage:
     fit = {"name": "NodeResourcesFit", "args": strategy}
     others = ["PodTopologySpread", "NodeResourcesBalancedAllocation", "ImageLocality"]
     with configured(subject, off=others, pluginConfig=[fit]):
+        yield []
+
+
+@breakage(
+    breaks={
+        "scheduling/pod_preference[near]": r"Pod \S+/for-host\S* gets \S+: it got \S+-node-\d",
+        "scheduling/pod_preference[apart]": r"Pod \S+/for-host\S* gets \S+: it got \S+-node-\d",
+    },
+    keeps=["scheduling/pod_affinity", "scheduling/pod_anti_affinity", "scheduling/node_preference"],
+)
+def preferred_neighbours_ignored(subject: Subject) -> Damage:
+    """The scheduler minds which pods a pod must be near to or apart from, and not which ones it prefers to be."""
+    with configured(subject, plugins={"score": {"disabled": [{"name": "InterPodAffinity"}]}}):
         yield []
 
 
