@@ -32,7 +32,8 @@ def test_limit(namespace: Namespace, timeouts: Timeouts) -> None:
 
     Source: https://kubernetes.io/docs/concepts/policy/resource-quotas/
     """
-    quota = namespace.create(_quota("tight", **{COUNTED: "1", "services": "1"}))
+    hard = {COUNTED: "1", "services": "1", "persistentvolumeclaims": "1", "requests.storage": "1Gi"}
+    quota = namespace.create(_quota("tight", **hard))
     eventually(quota, _uses(COUNTED, 0), within=timeouts.object)
 
     first = _counted(namespace, quota, timeouts)
@@ -40,9 +41,16 @@ def test_limit(namespace: Namespace, timeouts: Timeouts) -> None:
         namespace.create(_lease("second"))
     told = f"exceeded quota: tight, requested: {COUNTED}=1, used: {COUNTED}=1, limited: {COUNTED}=1"
     assert told in refusal.message, f"the refusal MUST say {told!r}, but it says {refusal.message!r}"
-    namespace.create(manifests.service("other"))
-    with refused(f"a second Service in {namespace} under {quota}"):
-        namespace.create(manifests.service("another"))
+    with refused(f"a claim of 2Gi in {namespace} under {quota}") as refusal:
+        namespace.create(_claim("large", "2Gi"))
+    assert "exceeded quota: tight, requested: requests.storage=2Gi" in refusal.message, refusal.message
+    for kind, other, another in (
+        ("Service", manifests.service("other"), manifests.service("another")),
+        ("PersistentVolumeClaim", _claim("other"), _claim("another")),
+    ):
+        namespace.create(other)
+        with refused(f"a second {kind} in {namespace} under {quota}"):
+            namespace.create(another)
     assert not namespace.list(kinds.LEASE, labels="app=second"), "the refused Lease was stored all the same"
 
     first.delete()
@@ -75,31 +83,29 @@ def test_race(namespace: Namespace, timeouts: Timeouts) -> None:
 
 
 def test_resources(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
-    """Under a quota for CPU a pod MUST say what it requests, and be refused with 403 where all pods' are too much.
+    """Under a quota for CPU and memory a pod MUST request both, and be refused with 403 where all pods' are too much.
 
     Source: https://kubernetes.io/docs/concepts/policy/resource-quotas/#compute-resource-quota
     """
-    quota = namespace.create(_quota("tight", **{"requests.cpu": "500m", "pods": "1"}))
+    quota = namespace.create(_quota("tight", **{"requests.cpu": "500m", "requests.memory": "64Mi", "pods": "1"}))
     eventually(quota, _uses("pods", 0), within=timeouts.object)
 
     # Whoever admits pods follows quotas by a watch, so the first may come too early.
-    eventually(
-        lambda: _refusal(namespace, images, {"requests": {"cpu": "600m"}}),
-        _says("exceeded quota: tight, requested: requests.cpu=600m"),
-        within=timeouts.propagation,
-        describe=f"a pod that requests 600m of CPU under {quota} with 500m",
-    )
-    missing = _requests("500m")(_dry_pod(namespace, images, {"requests": {"cpu": "500m"}}))
+    for asked, told in (_both("600m", "16Mi"), "requests.cpu=600m"), (_both("100m", "96Mi"), "requests.memory=96Mi"):
+        tried, wanted = partial(_refusal, namespace, images, asked), _says(f"exceeded quota: tight, requested: {told}")
+        eventually(tried, wanted, within=timeouts.propagation, describe=f"a pod with {told} under {quota}")
+    missing = _requests("500m")(_dry_pod(namespace, images, _both("500m", "64Mi")))
     assert missing is None, f"a pod that fits {quota}: {missing}"
-    with refused(f"a pod without a request for CPU under {quota}") as refusal:
-        _dry_pod(namespace, images, None)
-    assert "must specify requests.cpu" in refusal.message, refusal.message
+    for lacking, asked in ("cpu", {"memory": "16Mi"}), ("memory", {"cpu": "100m"}):
+        with refused(f"a pod without a request for {lacking} under {quota}") as refusal:
+            _dry_pod(namespace, images, {"requests": asked})
+        assert f"must specify requests.{lacking}" in refusal.message, refusal.message
 
-    large = {"requests": {"cpu": "400m"}}
+    large, few = _both("400m", "48Mi"), _both("200m", "32Mi")
     first = namespace.create(manifests.pod("first", images.agnhost, resources=large, spec=manifests.PARKED))
     eventually(quota, _uses("requests.cpu", "400m"), within=timeouts.object)
-    few, told = {"requests": {"cpu": "200m"}}, "used: pods=1,requests.cpu=400m, limited: pods=1,requests.cpu=500m"
-    more = f"a second pod, with 200m of CPU, under {quota} with 500m"
+    used, limit = "pods=1,requests.cpu=400m,requests.memory=48Mi", "pods=1,requests.cpu=500m,requests.memory=64Mi"
+    told, more = f"used: {used}, limited: {limit}", f"a second pod, with 200m of CPU and 32Mi of memory, under {quota}"
     eventually(lambda: _refusal(namespace, images, few), _says(told), within=timeouts.propagation, describe=more)
     first.delete()
     eventually(lambda: _refusal(namespace, images, few), conditions.equals(""), within=timeouts.object)
@@ -153,32 +159,52 @@ def test_limit_range(namespace: Namespace, images: Images, timeouts: Timeouts) -
 
 
 def test_limit_range_types(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
-    """A LimitRange for pods or claims MUST refuse what asks for more: a pod's containers together, a claim alone.
+    """A LimitRange for pods or claims MUST refuse what is out of bounds: a pod's containers together, a claim alone.
 
     Source: https://kubernetes.io/docs/concepts/policy/limit-range/
     """
-    limits = [{"type": "Pod", "max": {"cpu": "1"}}, {"type": "PersistentVolumeClaim", "max": {"storage": "1Gi"}}]
+    limits = [
+        {"type": "Pod", "min": {"cpu": "100m"}, "max": {"cpu": "1"}, "maxLimitRequestRatio": {"cpu": "2"}},
+        {"type": "PersistentVolumeClaim", "min": {"storage": "64Mi"}, "max": {"storage": "1Gi"}},
+    ]
     manifest = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "bounds"}, "spec": {"limits": limits}}
     namespace.create(manifest)
-    resources = {"requests": {"cpu": "600m"}, "limits": {"cpu": "600m"}}
-    beside = [manifests.container("beside", images.agnhost, resources=resources)]
-    small, large = (manifests.pod("pod", images.agnhost, resources=resources, beside=each) for each in ([], beside))
-    little, much = (manifests.pvc("claim", size) for size in ("1Gi", "2Gi"))
+    pod, claim = partial(manifests.pod, "pod", images.agnhost), partial(manifests.pvc, "claim")
+    fair, least, uneven = _cpu("600m", "600m"), _cpu("50m", "50m"), _cpu("300m", "900m")
+    two = pod(resources=fair, beside=[manifests.container("beside", images.agnhost, resources=fair)])
 
     # Whoever admits them follows LimitRanges by a watch, so the first may come too early.
-    for what, too_much, told in (
-        ("a pod of two containers with 600m of CPU each", large, "maximum cpu usage per Pod is 1"),
-        ("a claim of 2Gi", much, "maximum storage usage per PersistentVolumeClaim is 1Gi"),
+    for what, unfit, told in (
+        ("a pod of two containers with 600m of CPU each", two, "maximum cpu usage per Pod is 1"),
+        ("a pod with 50m of CPU", pod(resources=least), "minimum cpu usage per Pod is 100m"),
+        ("a pod with 300m to 900m of CPU", pod(resources=uneven), "cpu max limit to request ratio per Pod is 2"),
+        ("a claim of 2Gi", claim("2Gi"), "maximum storage usage per PersistentVolumeClaim is 1Gi"),
+        ("a claim of 32Mi", claim("32Mi"), "minimum storage usage per PersistentVolumeClaim is 64Mi"),
     ):
-        tried = partial(_refusal_of, partial(namespace.would_store, too_much))
+        tried = partial(_refusal_of, partial(namespace.would_store, unfit))
         eventually(tried, _says(told), within=timeouts.propagation, describe=f"{what} under LimitRange bounds")
-    for fitting in (small, little):
+    for fitting in (pod(resources=fair), claim("1Gi")):
         told = _refusal_of(partial(namespace.would_store, fitting))
         assert not told, f"a {fitting['kind']} within the limits {limits} MUST be let in, but: {told}"
 
 
 def _lease(name: str) -> dict[str, Any]:
     return manifests.custom_object(kinds.LEASE, name)
+
+
+def _claim(name: str, size: str = "64Mi") -> dict[str, Any]:
+    """A claim that nobody gives a volume: it has no class, and names a volume that does not exist."""
+    return manifests.pvc(name, size, class_name="", spec={"volumeName": "clusterproof-there-is-none"})
+
+
+def _both(cpu: str, memory: str) -> dict[str, Any]:
+    """The resources of a container that requests CPU and memory."""
+    return {"requests": {"cpu": cpu, "memory": memory}}
+
+
+def _cpu(request: str, limit: str) -> dict[str, Any]:
+    """The resources of a container that requests CPU and is limited in it."""
+    return {"requests": {"cpu": request}, "limits": {"cpu": limit}}
 
 
 def _quota(name: str, *, scopes: Sequence[str] = (), **hard: str) -> dict[str, Any]:

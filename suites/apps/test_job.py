@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from clusterproof import Images, Namespace, Object, Timeouts, case, consistently, eventually, kinds, manifests, watching
-from clusterproof.conditions import all_ready, complete, failed, gone, has_condition, settled, without
+from clusterproof.conditions import Condition, all_ready, complete, failed, gone, has_condition, settled, without
 from clusterproof.inside import said
 
 TELL = "echo $JOB_COMPLETION_INDEX $(hostname) > /dev/termination-log"
@@ -101,18 +101,21 @@ def test_disruption(namespace: Namespace, images: Images, timeouts: Timeouts) ->
 
 
 def test_failed_indexes(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
-    """A Job with a limit per index MUST finish the other indexes when one has failed.
+    """A Job with a limit per index MUST try an index as often as that allows, and finish the others when it has failed.
 
     Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/#backoff-limit-per-index
     """
-    more = {"completionMode": "Indexed", "backoffLimitPerIndex": 0}
-    script = ["sh", "-c", "test $JOB_COMPLETION_INDEX != 0"]
-    job = namespace.create(manifests.job("part", images.agnhost, completions=2, command=script, more=more))
+    script, jobs = ["sh", "-c", "test $JOB_COMPLETION_INDEX != 0"], []
+    for limit in (0, 1):
+        more = {"completionMode": "Indexed", "backoffLimitPerIndex": limit}
+        manifest = manifests.job(f"part-{limit}", images.agnhost, completions=2, command=script, more=more)
+        jobs.append(namespace.create(manifest))
 
-    eventually(job, has_condition("Failed", reason="FailedIndexes"), within=timeouts.job)
-
-    outcome = {key: job.status.get(key) for key in ("failedIndexes", "completedIndexes", "failed", "succeeded")}
-    assert outcome == {"failedIndexes": "0", "completedIndexes": "1", "failed": 1, "succeeded": 1}, f"{job}: {outcome}"
+    for tries, job in enumerate(jobs, 1):
+        eventually(job, has_condition("Failed", reason="FailedIndexes"), within=timeouts.job)
+        outcome = {key: job.status.get(key) for key in ("failedIndexes", "completedIndexes", "failed", "succeeded")}
+        wanted = {"failedIndexes": "0", "completedIndexes": "1", "failed": tries, "succeeded": 1}
+        assert outcome == wanted, f"{job}: its index 0 is to be tried {tries} times, and its status tells of {outcome}"
 
 
 def test_max_failed_indexes(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -183,18 +186,31 @@ def test_managed_by(namespace: Namespace, images: Images, timeouts: Timeouts) ->
 
 
 def test_success_policy(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
-    """A Job with a success policy MUST be complete, and end the pods that are left, when that policy is met.
+    """A Job with a success policy MUST be complete, and end the pods that are left, when that is met, and no sooner.
+
+    Of one Job the index 0 is enough, which succeeds when it is told to; 1 does so at once, and 2 never. Of the other
+    any index is enough.
 
     Source: https://kubernetes.io/docs/concepts/workloads/controllers/job/#success-policy
     """
-    more = {"completionMode": "Indexed", "successPolicy": {"rules": [{"succeededIndexes": "0"}]}}
-    script = ["sh", "-c", "test $JOB_COMPLETION_INDEX = 0 || exec /agnhost pause"]
-    manifest = manifests.job("lead", images.agnhost, completions=2, parallelism=2, command=script, more=more)
+    until_told = "until test -e /tmp/end; do sleep 0.5; done"
+    command = ["sh", "-c", f"case $JOB_COMPLETION_INDEX in 0) {until_told};; 2) exec /agnhost pause;; esac"]
+    listed, counted = _enough({"succeededIndexes": "0"}), _enough({"succeededCount": 1})
+    lead = manifests.job("lead", images.agnhost, completions=3, parallelism=3, command=command, more=listed)
+    job = namespace.create(lead)
+    other = namespace.create(manifests.job("any", images.agnhost, completions=2, command=["true"], more=counted))
 
-    job = namespace.create(manifest)
-    eventually(job, has_condition("Complete", reason="SuccessPolicy"), within=timeouts.job)
+    eventually(job, _completed("1"), within=timeouts.job)
+    early = [type for type in ("SuccessCriteriaMet", "Complete") if has_condition(type)(job) is None]
+    assert not early, f"{job} is not to succeed before its index 0 has, and tells of {', '.join(early)}"
+    leads = namespace.pods("app=lead,batch.kubernetes.io/job-completion-index=0")
+    (leader,) = eventually(leads, all_ready(1), within=timeouts.pod)
+    said(leader, "touch /tmp/end")
 
-    assert job.status.get("completedIndexes") == "0", f"{job}: its status tells of {job.status}"
+    for each, indexes in ((job, "0-1"), (other, "0")):
+        eventually(each, has_condition("Complete", reason="SuccessPolicy"), within=timeouts.job)
+        done = each.status.get("completedIndexes")
+        assert done == indexes, f"{each} is to be complete by its indexes {indexes}, and not by {done}: {each.status}"
     eventually(namespace.pods(), _none_active, within=timeouts.pod_end)
 
 
@@ -253,6 +269,22 @@ def test_ttl(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     eventually(brief, gone, within=1 + timeouts.object)
     eventually(namespace.pods("batch.kubernetes.io/job-name=brief"), gone, within=timeouts.pod_end)
     assert lasting.exists(), f"{lasting} is to stay for an hour after its end, and has gone away"
+
+
+def _enough(rule: dict[str, Any]) -> dict[str, Any]:
+    """Of a Job with indexes that has succeeded when it keeps to this rule."""
+    return {"completionMode": "Indexed", "successPolicy": {"rules": [rule]}}
+
+
+def _completed(indexes: str) -> Condition:
+    """Just these of its indexes have succeeded."""
+
+    def completed(job: Object) -> str | None:
+        seen = job.status.get("completedIndexes")
+        return None if seen == indexes else f"its completed indexes are {seen or 'none'}"
+
+    completed.__name__ = f"has completed indexes {indexes}"
+    return completed
 
 
 def _waits_for_the_end(job: Object) -> str | None:

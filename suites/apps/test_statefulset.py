@@ -159,6 +159,8 @@ def test_moved(namespace: Namespace, nodes: list[Object], images: Images, timeou
 def test_update(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """A StatefulSet with a changed template MUST replace its pods one by one from the top, down to its partition.
 
+    A pod below that comes back from the old template when it is deleted.
+
     Source: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#rolling-updates
     """
     partition = {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}}
@@ -178,6 +180,11 @@ def test_update(namespace: Namespace, images: Images, timeouts: Timeouts) -> Non
     assert kept, f"{db}: db-0 was replaced although it is below the partition"
     assert {_image(after["db-1"]), _image(after["db-2"])} == {images.agnhost}
     pods.every(_gives_way_only_to(db, "db-1", "db-2", images.agnhost))
+
+    after["db-0"].delete()
+    back = eventually(db.pods(), without(after["db-0"], all_ready(3)), within=timeouts.recovery)
+    (image,) = (_image(pod) for pod in back if pod.name == "db-0")
+    assert image == images.agnhost_old, f"{db}: db-0 is below the partition, and came back from the new template"
 
 
 def test_on_delete(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:

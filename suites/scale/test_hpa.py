@@ -22,7 +22,7 @@ from clusterproof import (
     watching,
 )
 from clusterproof.conditions import has_condition, replicas_between, rolled_out
-from clusterproof.manifests import DOWN_AT_ONCE, deployment, hpa
+from clusterproof.manifests import DOWN_AT_ONCE, Manifest, deployment, hpa
 from clusterproof.wait import History
 
 pytestmark = [pytest.mark.requires(capabilities.METRICS), pytest.mark.first]
@@ -36,7 +36,9 @@ FILES = 3
 
 PERIOD = 10
 """Seconds between two steps."""
-ONE_BY_ONE = {"policies": [{"type": "Pods", "value": 1, "periodSeconds": PERIOD}]}
+ONE_BY_ONE: Manifest = {"policies": [{"type": "Pods", "value": 1, "periodSeconds": PERIOD}]}
+HOUR: Manifest = {"stabilizationWindowSeconds": 3600}
+AT_ONCE: Manifest = {"stabilizationWindowSeconds": 0}
 
 
 @pytest.fixture
@@ -102,20 +104,26 @@ def test_memory(namespace: Namespace, images: Images, patience: float, timeouts:
 def test_behaviour(namespace: Namespace, images: Images, patience: float, timeouts: Timeouts) -> None:
     """A HorizontalPodAutoscaler MUST add and remove pods no faster than its policies allow, none too soon, and say so.
 
-    Memory use asks for four pods at once; the policy allows one more pod in each 10 s. Then it asks for one, and the
-    window in which pods stay is an hour. When there is no window any more, the policy allows one less in each 10 s.
+    Memory use asks for four pods at once. At first none may be added, then only what has been needed for an hour, then
+    one in each 10 s. Then it asks for one, and the window in which pods stay is an hour. When there is no window any
+    more, the policy allows one less in each 10 s.
 
     Source: https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#scaling-policies
     """
     requests = {"requests": {"memory": "16Mi"}}
     workers = namespace.create(deployment("worker", images.agnhost, command=load.command(), resources=requests))
-    slowly = {"scaleUp": ONE_BY_ONE, "scaleDown": {"stabilizationWindowSeconds": 3600}}
+    never = {"scaleUp": {**ONE_BY_ONE, "selectPolicy": "Disabled"}, "scaleDown": HOUR}
     eventually(workers, rolled_out, within=timeouts.pod)
     load.hold(holding := workers.pods().read()[0], 56)
 
     with watching(namespace.select(kinds.HORIZONTAL_POD_AUTOSCALER)) as history:
-        scaler = namespace.create(hpa("worker", target="worker", high=4, metrics=[MEMORY], behavior=slowly))
+        scaler = namespace.create(hpa("worker", target="worker", high=4, metrics=[MEMORY], behavior=never))
         eventually(scaler, has_condition("ScalingLimited", reason="ScaleUpLimit"), within=patience)
+        early = _wants_at_most(1)(scaler)
+        assert not early, f"{scaler} is to add no pod yet, but {early}"
+        scaler.patch({"spec": {"behavior": {"scaleUp": {"selectPolicy": "Max"} | HOUR}}})
+        eventually(scaler, has_condition("AbleToScale", reason="ScaleUpStabilized"), within=patience)
+        scaler.patch({"spec": {"behavior": {"scaleUp": AT_ONCE}}})
         # Not until three pods run: on a busy node that takes longer than until the next step.
         eventually(scaler, _wants(3), within=patience)
         load.hold(holding, 0)
@@ -126,7 +134,7 @@ def test_behaviour(namespace: Namespace, images: Images, patience: float, timeou
     many = scaler.status["desiredReplicas"]
 
     with watching(namespace.select(kinds.HORIZONTAL_POD_AUTOSCALER)) as history:
-        scaler.patch({"spec": {"behavior": {"scaleDown": {**ONE_BY_ONE, "stabilizationWindowSeconds": 0}}}})
+        scaler.patch({"spec": {"behavior": {"scaleDown": ONE_BY_ONE | AT_ONCE}}})
         eventually(scaler, _wants_at_most(2), within=patience)
     _one_by_one(history, *range(many, 1, -1))
 

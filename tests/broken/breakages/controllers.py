@@ -385,6 +385,28 @@ rewritten(
     keeps=["api/labels/selectors"],
     scale=0.5,
 )
+rewritten(
+    "autoscaler_adds_what_it_may_not",
+    "Horizontal autoscaling adds pods by its policies where it is to add none.",
+    "autoscaling/v2/horizontalpodautoscalers",
+    "has(object.spec.behavior) && has(object.spec.behavior.scaleUp) && "
+    "has(object.spec.behavior.scaleUp.selectPolicy) ? "
+    '[JSONPatch{op: "replace", path: "/spec/behavior/scaleUp/selectPolicy", value: "Max"}] : []',
+    patch="JSONPatch",
+    breaks={"scale/hpa/behaviour": r"HorizontalPodAutoscaler \S+/worker is to add no pod yet, but it wants 2 replicas"},
+    keeps=["api/labels/selectors"],
+)
+rewritten(
+    "autoscaler_adds_pods_at_once",
+    "Horizontal autoscaling adds pods as soon as they are needed, whatever its window.",
+    "autoscaling/v2/horizontalpodautoscalers",
+    "has(object.spec.behavior) && has(object.spec.behavior.scaleUp) && "
+    "has(object.spec.behavior.scaleUp.stabilizationWindowSeconds) ? "
+    '[JSONPatch{op: "replace", path: "/spec/behavior/scaleUp/stabilizationWindowSeconds", value: 0}] : []',
+    patch="JSONPatch",
+    breaks={"scale/hpa/behaviour": r"AbleToScale=True \(ScaleUpStabilized\): not within"},
+    keeps=["api/labels/selectors"],
+)
 controller_off(
     "ephemeral-volume-controller",
     breaks={"storage/ephemeral": r"Pod \S+/user succeeded: not within"},
@@ -411,18 +433,52 @@ rewritten(
     },
     keeps=["scheduling/taints/no_schedule"],
 )
-rewritten(
+
+
+def quota_forgotten(name: str, meaning: str, *resources: str, breaks: Mapping[str, str]) -> None:
+    """Register a breakage: ResourceQuotas do not limit some of the resources that they name."""
+    parts = (
+        f'("{each}" in object.spec.hard ? [JSONPatch{{op: "remove", path: "/spec/hard/{each}"}}] : [])'
+        for each in resources
+    )
+    rewritten(
+        name,
+        meaning,
+        "v1/resourcequotas",
+        " + ".join(parts),
+        patch="JSONPatch",
+        breaks=breaks,
+        keeps=["api/quota/race"],
+    )
+
+
+quota_forgotten(
     "quotas_for_pods_forgotten",
     "Quotas do not count pods and Services.",
-    "v1/resourcequotas",
-    '(has(object.spec.hard.pods) ? [JSONPatch{op: "remove", path: "/spec/hard/pods"}] : []) + '
-    '(has(object.spec.hard.services) ? [JSONPatch{op: "remove", path: "/spec/hard/services"}] : [])',
-    patch="JSONPatch",
+    "pods",
+    "services",
     breaks={
         "api/quota/limit": r"a second Service in \S+ under ResourceQuota \S+ MUST be refused",
         "api/quota/resources": r"ResourceQuota \S+/tight",
     },
-    keeps=["api/quota/race"],
+)
+quota_forgotten(
+    "quotas_for_claims_forgotten",
+    "Quotas do not count claims.",
+    "persistentvolumeclaims",
+    breaks={"api/quota/limit": r"a second PersistentVolumeClaim in \S+ under ResourceQuota \S+ MUST be refused"},
+)
+quota_forgotten(
+    "quotas_for_storage_forgotten",
+    "Quotas do not sum up the storage that claims ask for.",
+    "requests.storage",
+    breaks={"api/quota/limit": r"a claim of 2Gi in \S+ under ResourceQuota \S+ MUST be refused"},
+)
+quota_forgotten(
+    "quotas_for_memory_forgotten",
+    "Quotas do not sum up the memory that pods request.",
+    "requests.memory",
+    breaks={"api/quota/resources": r"a pod with requests.memory=96Mi under ResourceQuota \S+: not within .*is let in"},
 )
 rewritten(
     "static_pods_unseen",

@@ -233,6 +233,17 @@ def _limits(condition: str) -> str:
     return f'[JSONPatch{{op: "replace", path: "/spec/limits", value: {kept}}}]'
 
 
+def _without(bound: str, type: str) -> str:
+    """CEL: the first two limits of a LimitRange without a bound, if they are of this type."""
+    parts = (
+        f'(object.spec.limits.size() > {place} && object.spec.limits[{place}].type == "{type}" && '
+        f"has(object.spec.limits[{place}].{bound}) ? "
+        f'[JSONPatch{{op: "remove", path: "/spec/limits/{place}/{bound}"}}] : [])'
+        for place in (0, 1)
+    )
+    return " + ".join(parts)
+
+
 bounds_rewritten(
     "quota_scopes_ignored",
     "A ResourceQuota holds for all pods, whatever its scope.",
@@ -255,6 +266,30 @@ bounds_rewritten(
     "v1/limitranges",
     _limits('each.type != "PersistentVolumeClaim"'),
     breaks={"api/quota/limit_range_types": r"a claim of 2Gi .*: not within .*per PersistentVolumeClaim.*it is let in"},
+    keeps=["api/quota/limit_range"],
+)
+bounds_rewritten(
+    "least_of_pods_ignored",
+    "A LimitRange lets in pods that ask for less than it says.",
+    "v1/limitranges",
+    _without("min", "Pod"),
+    breaks={"api/quota/limit_range_types": r"a pod with 50m of CPU .*: not within .*per Pod is 100m.*it is let in"},
+    keeps=["api/quota/limit_range"],
+)
+bounds_rewritten(
+    "least_of_claims_ignored",
+    "A LimitRange lets in claims that ask for less than it says.",
+    "v1/limitranges",
+    _without("min", "PersistentVolumeClaim"),
+    breaks={"api/quota/limit_range_types": r"a claim of 32Mi .*: not within .*per PersistentVolumeClaim.*it is let in"},
+    keeps=["api/quota/limit_range"],
+)
+bounds_rewritten(
+    "ratio_of_pods_ignored",
+    "A LimitRange lets in pods whose limits are more times what they request than it says.",
+    "v1/limitranges",
+    _without("maxLimitRequestRatio", "Pod"),
+    breaks={"api/quota/limit_range_types": r"a pod with 300m to 900m of CPU .*: not within .*ratio per Pod.*let in"},
     keeps=["api/quota/limit_range"],
 )
 

@@ -104,6 +104,17 @@ rewritten(
     keeps=["apps/statefulset/parallel"],
 )
 rewritten(
+    "statefulset_forgets_its_template",
+    "StatefulSets take their newest template for the current one, also while pods below a partition run an older one.",
+    f"{STATEFUL_SETS}/status",
+    "has(object.status.updateRevision) ? "
+    '[JSONPatch{op: "add", path: "/status/currentRevision", value: object.status.updateRevision}] : []',
+    patch="JSONPatch",
+    breaks={"apps/statefulset/update": r"db: db-0 is below the partition, and came back from the new template"},
+    keeps=["apps/statefulset/parallel"],
+    scale=1.0,
+)
+rewritten(
     "statefulset_keeps_claims",
     "StatefulSets never delete a claim of theirs.",
     STATEFUL_SETS,
@@ -172,8 +183,19 @@ rewritten(
     "has(object.spec.backoffLimitPerIndex) ? "
     '[JSONPatch{op: "replace", path: "/spec/backoffLimitPerIndex", value: object.spec.backoffLimitPerIndex + 1}] : []',
     patch="JSONPatch",
-    breaks={"apps/job/failed_indexes": r"part: \{'failedIndexes': '0', 'completedIndexes': '1', 'failed': 2"},
+    breaks={"apps/job/failed_indexes": r"part-0: its index 0 is to be tried 1 times, .*'failed': 2"},
     keeps=["apps/job/suspend"],
+    scale=1.0,
+)
+rewritten(
+    "job_index_never_tried_again",
+    "Jobs give an index up as soon as one pod of it has failed, however often it may be tried.",
+    JOBS,
+    "has(object.spec.backoffLimitPerIndex) ? "
+    '[JSONPatch{op: "replace", path: "/spec/backoffLimitPerIndex", value: 0}] : []',
+    patch="JSONPatch",
+    breaks={"apps/job/failed_indexes": r"part-1: its index 0 is to be tried 2 times, .*'failed': 1"},
+    keeps=["apps/job/max_failed_indexes"],
     scale=1.0,
 )
 rewritten(
@@ -184,6 +206,32 @@ rewritten(
     patch="JSONPatch",
     breaks={"apps/job/success_policy": r"Job \S+/lead has condition Complete=True \(SuccessPolicy\): not within"},
     keeps=["apps/job/suspend"],
+)
+rewritten(
+    "job_succeeds_by_any_index",
+    "Jobs are complete when any of their indexes has succeeded, whichever their success policy names.",
+    JOBS,
+    "has(object.spec.successPolicy) && has(object.spec.successPolicy.rules[0].succeededIndexes) ? "
+    '[JSONPatch{op: "replace", path: "/spec/successPolicy/rules/0", value: {"succeededCount": 1}}] : []',
+    patch="JSONPatch",
+    breaks={"apps/job/success_policy": r"Job \S+/lead is not to succeed before its index 0 has, and tells of"},
+    keeps=["apps/job/suspend"],
+    scale=1.0,
+)
+rewritten(
+    "job_succeeds_by_all_indexes",
+    "Jobs wait for all of their indexes where their success policy says how many are enough.",
+    JOBS,
+    "has(object.spec.successPolicy) && has(object.spec.successPolicy.rules[0].succeededCount) ? "
+    '[JSONPatch{op: "replace", path: "/spec/successPolicy/rules/0/succeededCount", '
+    "value: object.spec.completions}] : []",
+    patch="JSONPatch",
+    breaks={
+        "apps/job/success_policy": r"Job \S+/any (is to be complete by its indexes 0, and not by 0-1|"
+        r"has condition Complete=True \(SuccessPolicy\): not within)"
+    },
+    keeps=["apps/job/suspend"],
+    scale=1.0,
 )
 rewritten(
     "cronjob_history_endless",
