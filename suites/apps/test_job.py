@@ -207,7 +207,7 @@ def test_success_policy(namespace: Namespace, images: Images, timeouts: Timeouts
     (leader,) = eventually(leads, all_ready(1), within=timeouts.pod)
     said(leader, "touch /tmp/end")
 
-    for each, indexes in ((job, "0-1"), (other, "0")):
+    for each, indexes in ((job, "0,1"), (other, "0")):
         eventually(each, has_condition("Complete", reason="SuccessPolicy"), within=timeouts.job)
         done = each.status.get("completedIndexes")
         assert done == indexes, f"{each} is to be complete by its indexes {indexes}, and not by {done}: {each.status}"

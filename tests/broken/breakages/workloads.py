@@ -227,7 +227,7 @@ rewritten(
     "value: object.spec.completions}] : []",
     patch="JSONPatch",
     breaks={
-        "apps/job/success_policy": r"Job \S+/any (is to be complete by its indexes 0, and not by 0-1|"
+        "apps/job/success_policy": r"Job \S+/any (is to be complete by its indexes 0, and not by 0,1|"
         r"has condition Complete=True \(SuccessPolicy\): not within)"
     },
     keeps=["apps/job/suspend"],
