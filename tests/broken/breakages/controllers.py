@@ -358,7 +358,7 @@ rewritten(
     "autoscaling/v2/horizontalpodautoscalers",
     'has(object.spec.behavior) ? [JSONPatch{op: "remove", path: "/spec/behavior"}] : []',
     patch="JSONPatch",
-    breaks={"scale/hpa/behaviour": r"ScalingLimited"},
+    breaks={"scale/hpa/behaviour": r"AbleToScale=True \(ScaleUpStabilized\): not within"},
     keeps=["api/labels/selectors"],
     scale=0.3,
 )
