@@ -299,6 +299,13 @@ class Client:
         """GET; ApiError on a status of 400 or more, as for the other verbs."""
         return self._checked("GET", path, query=query)
 
+    def get_text(self, path: str) -> str:
+        """GET of what is no JSON, such as `/metrics`; ApiError on a status of 400 or more."""
+        answer = self.request("GET", path, accept="*/*")
+        if answer.status >= 400:
+            self._raise(answer, "GET", path)
+        return answer.text
+
     def post(self, path: str, body: Any, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """POST: create."""
         return self._checked("POST", path, body=body, query=query)

@@ -17,9 +17,8 @@ Series = tuple[dict[str, str], float]
 
 
 def series(client: Client, name: str) -> Iterator[Series]:
-    """What the answering server has counted under this name; nothing where it does not tell."""
-    said = client.request("GET", "/metrics", accept="*/*").text
-    for labels, value in re.findall(rf"^{name}\{{(.*)\}} (\S+)", said, re.MULTILINE):
+    """What the answering server has counted under this name; ApiError where the user may not read that."""
+    for labels, value in re.findall(rf"^{name}\{{(.*)\}} (\S+)", client.get_text("/metrics"), re.MULTILINE):
         yield dict(re.findall(r'(\w+)="([^"]*)"', labels)), float(value)
 
 
