@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -227,14 +228,9 @@ def _ignore_errors(policy: dict[str, Any]) -> None:
     policy["spec"]["failurePolicy"] = "Ignore"
 
 
-def _refuse_what_is_audited(binding: dict[str, Any]) -> None:
+def _instead_of_audits(binding: dict[str, Any], instead: str) -> None:
     actions = binding["spec"]["validationActions"]
-    binding["spec"]["validationActions"] = ["Deny" if action == "Audit" else action for action in actions]
-
-
-def _warn_of_what_is_audited(binding: dict[str, Any]) -> None:
-    actions = binding["spec"]["validationActions"]
-    binding["spec"]["validationActions"] = ["Warn" if action == "Audit" else action for action in actions]
+    binding["spec"]["validationActions"] = [instead if action == "Audit" else action for action in actions]
 
 
 def _refuse_on_errors(policy: dict[str, Any]) -> None:
@@ -317,7 +313,7 @@ rewritten_on_the_way(
     "audits_refuse",
     "What is bound to be audited is refused.",
     "validatingadmissionpolicybindings",
-    _refuse_what_is_audited,
+    partial(_instead_of_audits, instead="Deny"),
     breaks={"api/admission_policies/audit": r"a policy that only audits refused it with 422"},
     keeps=["api/admission_policies/deny", "api/admission_policies/warn"],
 )
@@ -325,7 +321,7 @@ rewritten_on_the_way(
     "audits_warn",
     "What is bound to be audited is warned of.",
     "validatingadmissionpolicybindings",
-    _warn_of_what_is_audited,
+    partial(_instead_of_audits, instead="Warn"),
     breaks={"api/admission_policies/audit": r"a policy that only audits warned of it"},
     keeps=["api/admission_policies/deny", "api/admission_policies/warn"],
 )

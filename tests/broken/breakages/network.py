@@ -371,19 +371,26 @@ service_rewritten(
     },
     keeps="network/pod_to_pod",
 )
+
+
+def _forgetting_after(seconds: int) -> str:
+    """CEL: every Service with session affinity has this timeout."""
+    path = "/spec/sessionAffinityConfig/clientIP/timeoutSeconds"
+    change = f'JSONPatch{{op: "replace", path: "{path}", value: {seconds}}}'
+    return f"has(object.spec.sessionAffinityConfig) ? [{change}] : []"
+
+
 service_rewritten(
     "session_timeout_ignored",
     "Services send a client to the same pod for hours, however long it has been silent.",
-    "has(object.spec.sessionAffinityConfig) ? ["
-    'JSONPatch{op: "replace", path: "/spec/sessionAffinityConfig/clientIP/timeoutSeconds", value: 10800}] : []',
+    _forgetting_after(10800),
     breaks={"network/service/session_timeout": r"should forget its client after 1 s of silence"},
     patch="JSONPatch",
 )
 service_rewritten(
     "session_timeout_short",
     "Services forget a client after a second of silence, whatever timeout they have.",
-    "has(object.spec.sessionAffinityConfig) ? ["
-    'JSONPatch{op: "replace", path: "/spec/sessionAffinityConfig/clientIP/timeoutSeconds", value: 1}] : []',
+    _forgetting_after(1),
     breaks={
         "network/service/session_timeout": r"lasting should know its client after 3 s of silence, but chose backend"
     },

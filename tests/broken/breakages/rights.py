@@ -159,8 +159,7 @@ def system_accounts_are_administrators(subject: Subject) -> Damage:
 )
 def default_account_rules_kube_system(subject: Subject) -> Damage:
     """Pods of the namespace default may do everything in kube-system."""
-    account = manifests.subject("ServiceAccount", "default", "default")
-    binding = manifests.role_binding("broken", "cluster-admin", [account], role_kind="ClusterRole")
+    binding = manifests.role_binding("broken", "cluster-admin", [DEFAULT], role_kind="ClusterRole")
     binding["metadata"]["namespace"] = SYSTEM
     with subject.having(binding):
         yield []
