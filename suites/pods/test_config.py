@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from itertools import count
 from typing import Any
 
@@ -22,7 +23,8 @@ def test_sources(namespace: Namespace, images: Images, timeouts: Timeouts) -> No
 
     Source: https://kubernetes.io/docs/concepts/configuration/configmap/#configmaps-and-pods
     """
-    namespace.create(manifests.config_map("plain", {"colour": "blue", "shape": "round"}))
+    bytes_ = {"binaryData": {"raw": b64encode(b"bytes").decode()}}
+    namespace.create(manifests.config_map("plain", {"colour": "blue", "shape": "round"}) | bytes_)
     namespace.create(manifests.secret("safe", {"password": SECRET, "open": "yes"}))
     pod = namespace.create(_told_everything(images))
     eventually(pod, ready, within=timeouts.pod)
@@ -31,11 +33,12 @@ def test_sources(namespace: Namespace, images: Images, timeouts: Timeouts) -> No
     expected = {
         **{"COLOUR": "blue", "PASSWORD": SECRET, "MISSING": None, "NAME": "reader", "LABEL": "reader"},
         **{"ADDRESS": pod.status["podIP"], "NODE": node, "LIMIT": "96", "TOGETHER": f"reader on {node}"},
-        **{"EVERY_colour": "blue", "EVERY_shape": "round"},
+        **{"EVERY_colour": "blue", "EVERY_shape": "round", "SAFE_password": SECRET, "SAFE_open": "yes"},
     }
     environment = _environment(pod)
     _same({name: environment.get(name) for name in expected}, expected, f"the environment of {pod}")
-    expected = {"plain/colour": "blue", "plain/shape": "round", "safe/password": SECRET, "safe/deep/open": "yes"}
+    expected = {"plain/colour": "blue", "plain/shape": "round", "plain/raw": "bytes"}
+    expected |= {"safe/password": SECRET, "safe/deep/open": "yes"}
     _same({path: said(pod, f"cat /{path}") for path in expected}, expected, f"the files of {pod}")
     modes = {path: said(pod, f"stat -L -c %a /{path}").strip() for path in ("safe/password", "safe/deep/open")}
     _same(modes, {"safe/password": "444", "safe/deep/open": "440"}, f"the modes of the files of {pod}")
@@ -158,7 +161,10 @@ def _told_everything(images: Images) -> dict[str, Any]:
         {"name": "safe", "secret": {"secretName": "safe", "defaultMode": 0o444, "items": files}},
         {"name": "self", "downwardAPI": {"items": downward}},
     ]
-    every = {"prefix": "EVERY_", "configMapRef": {"name": "plain"}}
+    every = [
+        {"prefix": "EVERY_", "configMapRef": {"name": "plain"}},
+        {"prefix": "SAFE_", "secretRef": {"name": "safe"}},
+    ]
     return manifests.pod(
         "reader",
         images.agnhost,
@@ -167,7 +173,7 @@ def _told_everything(images: Images) -> dict[str, Any]:
         volumes=volumes,
         mounts={name: f"/{name}" for name in ("plain", "safe", "self")},
         resources={"limits": {"memory": "96Mi"}},
-        container={"env": variables, "envFrom": [every]},
+        container={"env": variables, "envFrom": every},
     )
 
 

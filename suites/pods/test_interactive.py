@@ -145,6 +145,35 @@ def test_port_forward(namespace: Namespace, images: Images, timeouts: Timeouts) 
     assert told.strip() == b"private hello", f"{pod}: its private port answers {told!r}"
 
 
+def test_proxy(namespace: Namespace, some_nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """Web requests to a pod's or a Service's proxy MUST be passed on to it, and what it answers be handed back.
+
+    Shown on each node, of many on eight.
+
+    Source: https://kubernetes.io/docs/tasks/access-application-cluster/access-cluster-services/
+    """
+    serving: dict[str, Any] = {"args": ["netexec"], "labels": {"set": "all"}, "readiness": manifests.http_probe()}
+    pods = [
+        namespace.create(manifests.pod(f"serves-{number}", images.agnhost, node=node.name, **serving))
+        for number, node in enumerate(some_nodes)
+    ]
+    service = namespace.create(manifests.service("all", selector={"set": "all"}))
+
+    for pod in pods:
+        eventually(pod, ready, within=timeouts.pod)
+        answer = pod.proxy("/echo?msg=hello&code=202", 8080)
+        where = f"{pod} on {pod.spec['nodeName']}"
+        assert (answer.status, answer.text) == (202, "hello"), (
+            f"{where}: its proxy answers {answer.status} {answer.text}"
+        )
+    eventually(
+        lambda: service.proxy("/hostname", "main").text,
+        lambda told: None if told in {pod.name for pod in pods} else f"it is answered {told[:200]}",
+        within=timeouts.propagation,
+        describe=f"a request to the proxy of {service}",
+    )
+
+
 def test_debug_container(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """A container that is added to a running pod for debugging MUST see its network and the target's processes.
 

@@ -61,6 +61,25 @@ def test_start(namespace: Namespace, images: Images, timeouts: Timeouts) -> None
     assert "running" in sidecars[0]["state"], f"{pod}: its sidecar is {sidecars[0]['state']}"
 
 
+def test_command(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container MUST be started with the command, the arguments and the working directory that its pod gives it.
+
+    Variables in them are replaced by their values, unless they are escaped.
+
+    Source: https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/
+    """
+    command = ["sh", "-c", "trap 'exit 0' TERM; sleep 86400 & wait"]
+    given: dict[str, Any] = {"command": command, "args": ["idle", "$(WORD)", "$$(WORD)"], "env": {"WORD": "two words"}}
+    pod = namespace.create(manifests.pod("told", images.agnhost, container={"workingDir": "/tmp"}, **given))
+    eventually(pod, ready, within=timeouts.pod)
+
+    started = said(pod, "cat /proc/1/cmdline").split("\0")[:-1]
+    told = [*command, "idle", "two words", "$(WORD)"]
+    assert started == told, f"{pod}: its container was started as {started}, not {told}"
+    found = said(pod, "readlink /proc/1/cwd").strip()
+    assert found == "/tmp", f"{pod}: its container was started in {found}, not in its working directory /tmp"
+
+
 def test_end(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """A pod that is deleted MUST run its preStop hooks, then end its containers by SIGTERM, and at last its sidecars.
 

@@ -134,6 +134,23 @@ def test_failure_threshold(namespace: Namespace, images: Images, timeouts: Timeo
     asked()
 
 
+def test_success_threshold(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container MUST NOT be ready before its readiness probe has succeeded successThreshold times in a row.
+
+    The probe counts how often it is asked, and fails the third time only.
+
+    Source: https://kubernetes.io/docs/tasks/configure-pod-container/configure-liveness-readiness-startup-probes/#configure-probes
+    """
+    script = "echo >> /tmp/asked; test $(wc -l < /tmp/asked) -ne 3"
+    probe = _probe({"exec": {"command": ["sh", "-c", script]}}) | {"timeoutSeconds": 30, "successThreshold": 3}
+    pod = namespace.create(manifests.pod("shaky", images.agnhost, args=["pause"], readiness=probe))
+
+    eventually(pod, ready, within=timeouts.pod)
+
+    asked = len(pod.exec(["cat", "/tmp/asked"]).stdout.splitlines())
+    assert asked >= 6, f"{pod} is ready after {asked} answers of its probe, of which 3 in a row are good by the 6th"
+
+
 def test_startup(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """A container MUST NOT be judged by its other probes before its startup probe has succeeded once.
 

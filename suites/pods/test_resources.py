@@ -172,6 +172,27 @@ def test_resize(namespace: Namespace, some_nodes: list[Object], images: Images, 
         assert pod.status["containerStatuses"][0]["restartCount"] == 0, f"{where} was restarted"
 
 
+@pytest.mark.requires(capabilities.RESIZE)
+def test_resize_restart(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container whose resizePolicy says so of a resource MUST be restarted when that changes, and not for another.
+
+    Source: https://kubernetes.io/docs/tasks/configure-pod-container/resize-container-resources/#container-resize-policies
+    """
+    requests = {"cpu": "50m", "memory": "32Mi"}
+    limits = {"cpu": "100m", "memory": "64Mi"}
+    policy = {"resizePolicy": [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]}
+    resources = {"limits": limits, "requests": requests}
+    pod = namespace.create(manifests.pod("some", images.agnhost, args=["pause"], resources=resources, container=policy))
+    eventually(pod, ready, within=timeouts.pod)
+
+    for change, restarts in ({"cpu": "200m"}, 0), ({"memory": "96Mi"}, 1):
+        limits = limits | change
+        containers = [{"name": "main", "resources": {"limits": limits, "requests": requests}}]
+        pod.patch({"spec": {"containers": containers}}, type="strategic", subresource="resize")
+        eventually(pod, _is_given(limits), within=timeouts.pod)
+        eventually(pod, _was_restarted(restarts), within=timeouts.pod)
+
+
 def _ended(pod: Object) -> str | None:
     return None if pod.status.get("phase") in ("Failed", "Succeeded") else phase("Failed")(pod)
 
@@ -192,3 +213,12 @@ def _is_given(limits: dict[str, str]) -> Condition:
 
     is_given.__name__ = f"is given {limits}"
     return is_given
+
+
+def _was_restarted(times: int) -> Condition:
+    def was_restarted(pod: Object) -> str | None:
+        seen = pod.status["containerStatuses"][0]["restartCount"]
+        return None if seen == times else f"it was {seen} times"
+
+    was_restarted.__name__ = f"was restarted {times} times"
+    return was_restarted

@@ -14,6 +14,7 @@ from clusterproof import kinds
 
 from ..registry import Damage, breakage
 from ..subject import SYSTEM, Subject
+from .apis import rewritten_on_the_way
 
 
 @breakage(
@@ -39,6 +40,18 @@ def route_missing(subject: Subject) -> Damage:
     pods = subject.state.nodes[1].pods
     via = f"{pods} via {subject.state.nodes[1].address}"
     with subject.commanded(subject.nodes[0], f"ip route replace blackhole {pods}", f"ip route replace {via}"):
+        yield []
+
+
+@breakage(
+    breaks={"pods/interactive/proxy": r"Pod \S+/serves-1 on \S+-node-2: its proxy answers 5\d\d"},
+    keeps=["network/pod_to_pod", "pods/interactive/exec"],
+)
+def pods_out_of_reach(subject: Subject) -> Damage:
+    """The control plane has no route to the pods of one node."""
+    pods = subject.state.nodes[1].pods
+    via = f"{pods} via {subject.state.nodes[1].address}"
+    with subject.commanded("control-plane", f"ip route replace unreachable {pods}", f"ip route replace {via}"):
         yield []
 
 
@@ -280,6 +293,19 @@ def service_rewritten(
             yield []
 
 
+def _any_address(service: dict[str, Any]) -> None:
+    if service["spec"].get("clusterIP") != "None":
+        service["spec"].pop("clusterIP", None)
+
+
+rewritten_on_the_way(
+    "addresses_of_choice_ignored",
+    "Services get any address, although they ask for a certain one.",
+    "services",
+    _any_address,
+    breaks={"network/service_addresses/chosen": r"a second Service with \S+, .* MUST be refused with 422, but it was"},
+    keeps=["network/service/cluster_ip"],
+)
 service_rewritten(
     "not_ready_pods_served",
     "Services send requests to pods that are not ready.",

@@ -242,6 +242,36 @@ unlike(
     keeps=["pods/probes/readiness"],
 )
 unlike(
+    "success_thresholds_ignored",
+    "A container is ready as soon as its readiness probe has succeeded once.",
+    "has(object.spec.containers[0].readinessProbe) ? "
+    '[JSONPatch{op: "replace", path: "/spec/containers/0/readinessProbe/successThreshold", value: 1}] : []',
+    breaks={"pods/probes/success_threshold": r"Pod \S+/shaky is ready after [1-5] answers of its probe"},
+    keeps=["pods/probes/readiness_gate"],
+)
+unlike(
+    "working_directories_forgotten",
+    "Containers begin in the directory of their image.",
+    _of_containers("workingDir"),
+    breaks={"pods/lifecycle/command": r"Pod \S+/told: its container was started in /, not in its working directory"},
+    keeps=["pods/lifecycle/last_words"],
+)
+unlike(
+    "whole_secrets_forgotten",
+    "Containers find variables of Secrets that they name one by one, and not all of a Secret.",
+    "has(object.spec.containers[0].envFrom) && size(object.spec.containers[0].envFrom) > 1 ? "
+    '[JSONPatch{op: "remove", path: "/spec/containers/0/envFrom/1"}] : []',
+    breaks={"pods/config/sources": r"SAFE_password"},
+    keeps=["pods/config/missing"],
+)
+unlike(
+    "resize_policies_ignored",
+    "Containers go on whatever they are resized in, although they want to be restarted.",
+    _of_containers("resizePolicy"),
+    breaks={"pods/resources/resize_restart": r"Pod \S+/some was restarted 1 times: not within .*it was 0 times"},
+    keeps=["pods/resources/qos"],
+)
+unlike(
     "last_words_lost",
     "Nobody looks at the log of a container that has failed.",
     _of_containers("terminationMessagePolicy"),
@@ -393,6 +423,28 @@ unlike(
     breaks={"pods/host/host_port": r"asks http://\S+ of Pod \S+ on \S+: not within|on which its port is taken"},
     keeps=["pods/host/names"],
 )
+
+
+@breakage(
+    breaks={"pods/config/sources": r"Pod \S+/reader"},
+    keeps=["pods/config/missing"],
+    scale=0.2,
+)
+def binary_data_lost(subject: Subject) -> Damage:
+    """ConfigMaps keep texts only."""
+    change = 'has(object.binaryData) ? [JSONPatch{op: "remove", path: "/binaryData"}] : []'
+    with subject.mutating("v1/configmaps", change, patch="JSONPatch"):
+        yield []
+
+
+@breakage(
+    breaks={"pods/resources/control_group": r"on \S+-node-2: its control group allows \S+m CPU and 96 MiB, not 100m"},
+    keeps=["pods/resources/qos"],
+)
+def kubelet_without_cpu_quotas(subject: Subject) -> Damage:
+    """The kubelet of the second node limits nobody's CPU time."""
+    with subject.kubelet_config(subject.nodes[1], cpuCFSQuota=False):
+        yield []
 
 
 @breakage(
