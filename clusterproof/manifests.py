@@ -380,6 +380,11 @@ def claim_volume(name: str, claim: str) -> Manifest:
     return {"name": name, "persistentVolumeClaim": {"claimName": claim}}
 
 
+def priority_class(name: str, value: int, **more: Any) -> Manifest:
+    """A PriorityClass; `more` are further fields of it."""
+    return _manifest("scheduling.k8s.io/v1", "PriorityClass", name, value=value, **more)
+
+
 def service_account(name: str) -> Manifest:
     """A ServiceAccount."""
     return _manifest("v1", "ServiceAccount", name)

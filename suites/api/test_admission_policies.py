@@ -85,12 +85,17 @@ def test_audit(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> No
 
 
 def test_scope(cluster: Cluster, namespace: Namespace, namespaces: Callable[[], Namespace], timeouts: Timeouts) -> None:
-    """A policy MUST NOT apply where its binding's namespace selector does not match.
+    """A policy MUST NOT apply to what its binding's selector, its match conditions or its exclusions leave out.
 
     Source: https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/
     """
     other = namespaces()
-    _bind(cluster, namespace, ["Deny"])
+    rules = {
+        "matchConstraints": {"resourceRules": [WRITES], "excludeResourceRules": [WRITES | {"resourceNames": ["free"]}]},
+        "matchConditions": [{"name": "not-exempt", "expression": "object.metadata.name != 'exempt'"}],
+        "validations": [NO_RED],
+    }
+    _bound(cluster, namespace, "ValidatingAdmissionPolicy", rules, validationActions=["Deny"])
     eventually(
         lambda: _try(namespace, "red"),
         _is_refused,
@@ -98,8 +103,15 @@ def test_scope(cluster: Cluster, namespace: Namespace, namespaces: Callable[[], 
         describe=f"a red ConfigMap in {namespace}",
     )
 
-    other.create(manifests.config_map("item", {"color": "red"}))
-    namespace.create(manifests.secret("item", {"color": "red"}))
+    red = {"color": "red"}
+    for place, made, why in (
+        (other, manifests.config_map("item", red), "in a namespace that its binding does not select"),
+        (namespace, manifests.secret("item", red), "of another kind than it is about"),
+        (namespace, manifests.config_map("exempt", red), "that its match condition leaves out"),
+        (namespace, manifests.config_map("free", red), "that it excludes by its name"),
+    ):
+        answer = place.client.request("POST", kinds.of(made).path(place.name), body=made)
+        assert answer.status == 201, f"a policy MUST NOT apply to a {made['kind']} {why}, but: {answer.text}"
 
 
 @pytest.mark.parametrize("policy", ["Fail", "Ignore"])
@@ -134,7 +146,10 @@ def test_parameters(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) 
     Source: https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/#parameter-resources
     """
     chosen, _ = (namespace.create(manifests.config_map(f"no-{each}", {"not": each})) for each in ("red", "green"))
-    rule = {"expression": "object.?data.color != optional.of(params.data['not'])", "message": "it is not allowed"}
+    rule = {
+        "expression": "object.?data.color != optional.of(params.data['not'])",
+        "messageExpression": "params.data['not'] + ' is not allowed'",
+    }
     parameters = {"paramKind": {"apiVersion": "v1", "kind": "ConfigMap"}, "validations": [rule]}
     named = {"name": chosen.name, "namespace": namespace.name, "parameterNotFoundAction": "Deny"}
     _bound(cluster, namespace, "ValidatingAdmissionPolicy", parameters, validationActions=["Deny"], paramRef=named)
@@ -148,6 +163,8 @@ def test_parameters(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) 
     chosen.patch({"data": {"not": "blue"}})
     only = conditions.equals({"red": 201, "green": 201, "blue": 422})
     eventually(answers, only, within=timeouts.propagation, describe=f"{what}, which says blue by now")
+    told = _try(namespace, "blue").json()["message"]
+    assert "blue is not allowed" in told, f"the refusal MUST say what the policy's messageExpression makes: {told}"
 
 
 @pytest.mark.requires(capabilities.MUTATING_POLICIES)
@@ -162,7 +179,11 @@ def test_mutate(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> N
             {
                 "patchType": "ApplyConfiguration",
                 "applyConfiguration": {"expression": "Object{data: {'painted': 'yes'}}"},
-            }
+            },
+            {
+                "patchType": "JSONPatch",
+                "jsonPatch": {"expression": "[JSONPatch{op: 'add', path: '/data/framed', value: 'yes'}]"},
+            },
         ],
         "reinvocationPolicy": "Never",
     }
@@ -176,7 +197,9 @@ def test_mutate(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> N
     )
     stored = {color: namespace.create(manifests.config_map(color, {"color": color})) for color in ("red", "blue")}
 
-    assert stored["red"].read()["data"] == {"color": "red", "painted": "yes"}, f"{stored['red']} was not changed"
+    changed = stored["red"].read()["data"]
+    wanted = {"color": "red", "painted": "yes", "framed": "yes"}
+    assert changed == wanted, f"{stored['red']} is stored as {changed}, not {wanted} as its policy changes it"
     assert stored["blue"].read()["data"] == {"color": "blue"}, f"{stored['blue']}, which is not red, was changed"
 
 

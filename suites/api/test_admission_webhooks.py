@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import product
 from typing import Any
 
-from clusterproof import Cluster, Images, Namespace, Response, Timeouts, eventually, kinds, manifests, webhooks
+from clusterproof import (
+    Cluster,
+    Images,
+    Namespace,
+    Response,
+    Timeouts,
+    conditions,
+    eventually,
+    kinds,
+    manifests,
+    webhooks,
+)
 from clusterproof.refusals import refused
 
 Webhook = dict[str, Any]
@@ -95,6 +107,33 @@ def test_timeout(cluster: Cluster, namespace: Namespace, images: Images, timeout
     assert let_in.exists(), f"{let_in}, whose webhook may be ignored, was not stored"
 
 
+def test_match_policy(cluster: Cluster, namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A webhook for one version of a kind MUST be asked about writes through another, unless it wants exact matches.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#matching-requests-matchpolicy
+    """
+    server = webhooks.serve(namespace, images.agnhost, "webhook", within=timeouts.pod)
+    rule = {"apiGroups": ["autoscaling"], "apiVersions": ["v2"], "resources": ["horizontalpodautoscalers"]}
+    hooks = [
+        _webhook(f"{policy}.clusterproof.dev".lower(), namespace, server.client_config("/always-deny"),
+            matchPolicy=policy, rules=[rule | {"operations": ["CREATE"]}],
+            objectSelector={"matchLabels": {"policy": policy}})
+        for policy in POLICIES
+    ]  # fmt: skip
+    cluster.create(_configuration("ValidatingWebhookConfiguration", namespace.name, hooks))
+
+    def refusals() -> set[str]:
+        """In which versions, and under which policies, no autoscaler is created."""
+        ways = product(("v1", "v2"), POLICIES)
+        return {
+            f"{version}, {policy}" for version, policy in ways if _scale_by(namespace, version, policy) in (400, 403)
+        }
+
+    wanted = {"v1, Equivalent", "v2, Equivalent", "v2, Exact"}
+    what = f"refusals by webhooks for autoscalers of autoscaling/v2 in {namespace}"
+    eventually(refusals, conditions.equals(wanted), within=timeouts.propagation, describe=what)
+
+
 def test_failure_policy(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
     """A write whose webhook does not answer MUST be refused where its failure policy is Fail, and let in with Ignore.
 
@@ -122,6 +161,8 @@ def test_failure_policy(cluster: Cluster, namespace: Namespace, timeouts: Timeou
             namespace.create(manifests.config_map(policy.lower(), labels={"policy": policy}))
 
 
+POLICIES = ("Equivalent", "Exact")
+"""Which versions of a kind a webhook is for, as its matchPolicy says."""
 KEY = "webhook-e2e-test"
 """What agnhost's webhook looks at."""
 
@@ -151,6 +192,19 @@ def _try(namespace: Namespace, data: Mapping[str, str], **labels: str) -> Respon
     """What creating a ConfigMap comes to; nothing is stored."""
     path, body = kinds.CONFIG_MAP.path(namespace.name), manifests.config_map("try", data, labels=labels)
     return namespace.client.request("POST", path, body=body, query={"dryRun": "All"})
+
+
+def _scale_by(namespace: Namespace, version: str, policy: str) -> int:
+    """How creating an autoscaler in a version, for the webhook with this policy, is answered; nothing is stored."""
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "nobody"}
+    made = {
+        "apiVersion": f"autoscaling/{version}",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "try", "labels": {"policy": policy}},
+        "spec": {"scaleTargetRef": target, "maxReplicas": 1},
+    }
+    path = f"/apis/autoscaling/{version}/namespaces/{namespace}/horizontalpodautoscalers"
+    return namespace.client.request("POST", path, body=made, query={"dryRun": "All"}).status
 
 
 def _stored(answer: Response) -> dict[str, str]:

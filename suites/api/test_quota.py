@@ -9,7 +9,19 @@ from typing import Any
 
 import pytest
 
-from clusterproof import ApiError, Client, Images, Namespace, Object, Timeouts, conditions, eventually, kinds, manifests
+from clusterproof import (
+    ApiError,
+    Client,
+    Cluster,
+    Images,
+    Namespace,
+    Object,
+    Timeouts,
+    conditions,
+    eventually,
+    kinds,
+    manifests,
+)
 from clusterproof.refusals import refused
 
 DRY = {"dryRun": "All"}
@@ -132,6 +144,27 @@ def test_scopes(namespace: Namespace, images: Images, timeouts: Timeouts, scope:
         namespace.create(second)
     told = "exceeded quota: tight, requested: pods=1, used: pods=1, limited: pods=1"
     assert told in refusal.message, f"the refusal MUST say {told!r}, but it says {refusal.message!r}"
+
+
+def test_priority_scope(cluster: Cluster, namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A ResourceQuota for the pods of a priority class MUST count these, and hold no others to its limit.
+
+    Source: https://kubernetes.io/docs/concepts/policy/resource-quotas/#resource-quota-per-priorityclass
+    """
+    made = cluster.create(manifests.priority_class(namespace.name, 1))
+    manifest = _quota("tight", pods="1")
+    of_class = {"scopeName": "PriorityClass", "operator": "In", "values": [made.name]}
+    manifest["spec"]["scopeSelector"] = {"matchExpressions": [of_class]}
+    quota = namespace.create(manifest)
+    eventually(quota, _uses("pods", 0), within=timeouts.object)
+    spec = {**manifests.PARKED, "priorityClassName": made.name}
+
+    _counted(namespace, quota, timeouts, manifests.pod("first", images.agnhost, spec=spec))
+    told = _refusal_of(partial(namespace.create, manifests.pod("other", images.agnhost, spec=manifests.PARKED)))
+    assert not told, f"{quota} is for pods of {made}, and a pod without a class MUST be let in, but: {told}"
+    with refused(f"a second pod of {made} under {quota}") as refusal:
+        namespace.create(manifests.pod("second", images.agnhost, spec=spec))
+    assert "exceeded quota: tight, requested: pods=1, used: pods=1" in refusal.message, refusal.message
 
 
 def test_limit_range(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:

@@ -223,20 +223,48 @@ def test_topology_spread(namespace: Namespace, nodes: list[Object], images: Imag
     Source: https://kubernetes.io/docs/concepts/scheduling-eviction/topology-spread-constraints/
     """
     names = [nodes[0].name, nodes[-1].name]
-    constraint = {
-        "maxSkew": 1,
-        "topologyKey": HOST,
-        "whenUnsatisfiable": "DoNotSchedule",
-        "labelSelector": {"matchLabels": {"app": "even"}},
-    }
     affinity = _preferred(nodes[0], nodes[0], nodes[-1])
-    spec = {"topologySpreadConstraints": [constraint], "affinity": affinity}
+    spec = {"topologySpreadConstraints": [_even("even")], "affinity": affinity}
 
     even = namespace.create(manifests.deployment("even", images.agnhost, replicas=4, spec=spec, **manifests.HELD))
     pods = eventually(even.pods(), _all_scheduled(4), within=timeouts.object)
 
     numbers = [sum(pod.spec["nodeName"] == name for pod in pods) for name in names]
     assert max(numbers) - min(numbers) <= 1, f"{even}: with a maxSkew of 1 {names} have {numbers} of its pods"
+
+
+@several_nodes
+def test_topology_domains(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """While there are fewer domains than minDomains, each MUST get maxSkew pods of a spread at most, and others wait.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/topology-spread-constraints/#spread-constraint-definition
+    """
+    spread = {"topologySpreadConstraints": [_even("scarce") | {"minDomains": 3}]}
+    places = _on(nodes[0], nodes[-1])
+    for turn in range(3):
+        namespace.create(_held(f"scarce-{turn}", images, app="scarce", affinity=places, spec=spread))
+
+    found = eventually(namespace.pods("app=scarce"), _but_one_scheduled, within=timeouts.object)
+    (last,) = (pod for pod in found if "nodeName" not in pod.spec)
+    eventually(last, waits_for_node("topology spread constraints"), within=timeouts.object)
+
+
+def test_scheduler_name(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A pod that names a scheduler of its own MUST be left to it, and get the node that this one binds it to.
+
+    Source: https://kubernetes.io/docs/tasks/extend-kubernetes/configure-multiple-schedulers/
+    """
+    own = namespace.create(_held("own", images, spec={"schedulerName": "clusterproof.dev/own"}))
+    # One that comes later, and gets its node: by then the scheduler of the others has seen the first.
+    eventually(namespace.create(_held("other", images)), scheduled, within=timeouts.object)
+    place = own.read().spec.get("nodeName")
+    assert not place, f"{own} is for a scheduler of its own, and was given {place} by another"
+
+    target = {"apiVersion": "v1", "kind": "Node", "name": nodes[0].name}
+    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": own.name}, "target": target}
+    namespace.client.post(kinds.POD.path(namespace.name, own.name, "binding"), binding)
+
+    eventually(own, placed_on(nodes[0]), within=timeouts.object)
 
 
 def test_gates(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -277,15 +305,7 @@ def test_priority(
 
     Source: https://kubernetes.io/docs/concepts/scheduling-eviction/pod-priority-preemption/
     """
-    urgent = cluster.create(
-        {
-            "apiVersion": "scheduling.k8s.io/v1",
-            "kind": "PriorityClass",
-            "metadata": {"name": namespace.name},
-            "value": 1000,
-            "preemptionPolicy": policy,
-        }
-    )
+    urgent = cluster.create(manifests.priority_class(namespace.name, 1000, preemptionPolicy=policy))
     spec = hollow.pods_on(hollow_node)
     low = namespace.create(_held("low", images, cpu="3", spec=spec))
     eventually(low, placed_on(hollow_node), within=timeouts.object)
@@ -347,6 +367,16 @@ def _preferred(node: Object, *among: Object) -> dict[str, Any]:
     affinity = _on(*among) if among else {"nodeAffinity": {}}
     affinity["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"] = [wish]
     return affinity
+
+
+def _even(app: str) -> dict[str, Any]:
+    """The constraint that the nodes' numbers of such pods differ by one at most."""
+    return {
+        "maxSkew": 1,
+        "topologyKey": HOST,
+        "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {"matchLabels": {"app": app}},
+    }
 
 
 def _near(app: str, *, weight: int = 0) -> dict[str, Any]:

@@ -228,6 +228,29 @@ def _ignore_errors(policy: dict[str, Any]) -> None:
     policy["spec"]["failurePolicy"] = "Ignore"
 
 
+def _exactly(configuration: dict[str, Any]) -> None:
+    for webhook in configuration["webhooks"]:
+        webhook["matchPolicy"] = "Exact"
+
+
+def _whatever_its_conditions(policy: dict[str, Any]) -> None:
+    policy["spec"].pop("matchConditions", None)
+
+
+def _excluding_nothing(policy: dict[str, Any]) -> None:
+    policy["spec"]["matchConstraints"].pop("excludeResourceRules", None)
+
+
+def _in_fixed_words(policy: dict[str, Any]) -> None:
+    for rule in policy["spec"]["validations"]:
+        rule.pop("messageExpression", None)
+
+
+def _merging_only(policy: dict[str, Any]) -> None:
+    mutations = policy["spec"]["mutations"]
+    policy["spec"]["mutations"] = [each for each in mutations if each["patchType"] == "ApplyConfiguration"]
+
+
 def _instead_of_audits(binding: dict[str, Any], instead: str) -> None:
     actions = binding["spec"]["validationActions"]
     binding["spec"]["validationActions"] = [instead if action == "Audit" else action for action in actions]
@@ -292,6 +315,46 @@ rewritten_on_the_way(
     _be_patient,
     breaks={"api/admission_webhooks/timeout": r"is refused: not within .* it is answered with 201"},
     keeps=["api/admission_webhooks/failure_policy"],
+)
+rewritten_on_the_way(
+    "webhooks_for_one_version_only",
+    "Webhooks are called for writes through the version that they name, and not through others.",
+    "validatingwebhookconfigurations",
+    _exactly,
+    breaks={"api/admission_webhooks/match_policy": r"autoscaling/v2 in \S+: not within .*, not \{.*'v1, Equivalent'"},
+    keeps=["api/admission_webhooks/failure_policy"],
+)
+rewritten_on_the_way(
+    "policy_conditions_ignored",
+    "Policies apply to what their match conditions leave out.",
+    "validatingadmissionpolicies",
+    _whatever_its_conditions,
+    breaks={"api/admission_policies/scope": r"MUST NOT apply to a ConfigMap that its match condition leaves out"},
+    keeps=["api/admission_policies/deny"],
+)
+rewritten_on_the_way(
+    "policy_exclusions_ignored",
+    "Policies apply to what they exclude.",
+    "validatingadmissionpolicies",
+    _excluding_nothing,
+    breaks={"api/admission_policies/scope": r"MUST NOT apply to a ConfigMap that it excludes by its name"},
+    keeps=["api/admission_policies/deny"],
+)
+rewritten_on_the_way(
+    "policy_messages_fixed",
+    "Policies refuse in the words of the rule, whatever message they compute.",
+    "validatingadmissionpolicies",
+    _in_fixed_words,
+    breaks={"api/admission_policies/parameters": r"MUST say what the policy's messageExpression makes"},
+    keeps=["api/admission_policies/deny"],
+)
+rewritten_on_the_way(
+    "policy_patches_ignored",
+    "Of the changes that policies make, patches are left out.",
+    "mutatingadmissionpolicies",
+    _merging_only,
+    breaks={"api/admission_policies/mutate": r"is stored as .*'painted': 'yes'\}, not "},
+    keeps=["api/admission_policies/deny"],
 )
 rewritten_on_the_way(
     "policy_errors_ignored",

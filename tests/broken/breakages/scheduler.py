@@ -186,6 +186,31 @@ def cordon_ignored(subject: Subject) -> Damage:
 
 
 @breakage(
+    breaks={"scheduling/scheduler_name": r"own is for a scheduler of its own, and was given \S+-node-\d by another"},
+    keeps=["scheduling/gates"],
+)
+def own_schedulers_ignored(subject: Subject) -> Damage:
+    """The scheduler takes all pods for its own."""
+    change = '[JSONPatch{op: "replace", path: "/spec/schedulerName", value: "default-scheduler"}]'
+    with subject.mutating("v1/pods", change, patch="JSONPatch"):
+        yield []
+
+
+@breakage(
+    breaks={"scheduling/topology_domains": r"they all have a node"},
+    keeps=["scheduling/topology_spread"],
+)
+def least_number_of_domains_ignored(subject: Subject) -> Damage:
+    """Pods are spread over the domains that there are, however many there are to be."""
+    change = (
+        "has(object.spec.topologySpreadConstraints) && has(object.spec.topologySpreadConstraints[0].minDomains) ? "
+        '[JSONPatch{op: "remove", path: "/spec/topologySpreadConstraints/0/minDomains"}] : []'
+    )
+    with subject.mutating("v1/pods", change, patch="JSONPatch"):
+        yield []
+
+
+@breakage(
     breaks={"scheduling/taints/no_execute": r"Pod \S+/leaves-late told to end: not within|before leaves"},
     keeps=["scheduling/taints/no_schedule"],
     scale=0.15,

@@ -253,6 +253,14 @@ bounds_rewritten(
     keeps=["api/quota/resources"],
 )
 bounds_rewritten(
+    "quotas_for_all_priorities",
+    "A ResourceQuota holds for all pods, whatever priority class it is for.",
+    "v1/resourcequotas",
+    'has(object.spec.scopeSelector) ? [JSONPatch{op: "remove", path: "/spec/scopeSelector"}] : []',
+    breaks={"api/quota/priority_scope": r"a pod without a class MUST be let in, but: .*exceeded quota"},
+    keeps=["api/quota/scopes"],
+)
+bounds_rewritten(
     "limits_of_pods_ignored",
     "A LimitRange holds for each container and each claim, and not for pods.",
     "v1/limitranges",
