@@ -114,6 +114,18 @@ SCHEMA: dict[str, Schema] = {
     "tags": {"type": "array", "items": STRING, "maxItems": 3, "x-kubernetes-list-type": "set"},
     "parts": {"type": "array", "items": {"type": "object", "properties": {"weight": INTEGER}, "required": ["weight"]}},
     "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+    "port": {"x-kubernetes-int-or-string": True},
+    "marks": {"type": "object", "additionalProperties": STRING, "maxProperties": 2},
+    "named": {
+        "type": "array",
+        "items": {"type": "object", "properties": {"key": STRING}, "required": ["key"]},
+        "minItems": 1,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["key"],
+    },
+    "share": {"type": "number", "minimum": 0, "exclusiveMinimum": True, "multipleOf": 0.5},
+    "since": {**STRING, "format": "date-time"},
+    "note": {**STRING, "nullable": True, "minLength": 2},
 }
 INVALID: list[tuple[str, dict[str, Any]]] = [
     ("spec.size", {}),
@@ -128,6 +140,15 @@ INVALID: list[tuple[str, dict[str, Any]]] = [
     ("spec.tags[1]", {"size": 1, "tags": ["a", "a"]}),
     ("spec.tags[1]", {"size": 1, "tags": ["a", 2]}),
     ("spec.parts[1].weight", {"size": 1, "parts": [{"weight": 1}, {}]}),
+    ("spec.port", {"size": 1, "port": True}),
+    ("spec.marks.left", {"size": 1, "marks": {"left": 1}}),
+    ("spec.marks", {"size": 1, "marks": {"a": "", "b": "", "c": ""}}),
+    ("spec.named", {"size": 1, "named": []}),
+    ("spec.named[1]", {"size": 1, "named": [{"key": "a"}, {"key": "a"}]}),
+    ("spec.share", {"size": 1, "share": 0}),
+    ("spec.share", {"size": 1, "share": 0.7}),
+    ("spec.since", {"size": 1, "since": "today"}),
+    ("spec.note", {"size": 1, "note": "x"}),
 ]
 """Specs that are invalid in one field, with that field."""
 
@@ -140,7 +161,8 @@ def test_schema(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> N
     Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation
     """
     _, kind = _define(cluster, _manifest(namespace, SCHEMA, required=["size"]), timeouts)
-    good = namespace.create(_gadget(kind, "good", size=10, unknown=1, free={"deep": {"any": 1}}))
+    fitting = {"size": 10, "free": {"deep": {"any": 1}}, "port": "web", "share": 1.5, "note": None}
+    good = namespace.create(_gadget(kind, "good", unknown=1, **fitting))
 
     for field, spec in INVALID:
         with refused(f"a {kind} with the spec {spec}", 422) as refusal:
@@ -156,9 +178,8 @@ def test_schema(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> N
     assert 'unknown field "spec.unknown"' in refusal.message, f"the refusal does not name it: {refusal.message}"
 
     (stored,) = namespace.list(kind)
-    assert stored.spec == {"size": 10, "color": "red", "free": {"deep": {"any": 1}}}, (
-        f"{good} is stored as {stored.spec}"
-    )
+    wanted = fitting | {"color": "red"}
+    assert stored.spec == wanted, f"{good} is stored as {stored.spec}, not as {wanted}"
 
 
 def test_rules(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
@@ -169,13 +190,19 @@ def test_rules(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> No
     Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-rules
     """
     fixed = {**STRING, "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "the color stays"}]}
-    order = [{"rule": "!has(self.low) || self.low <= self.high", "message": "low above high", "fieldPath": ".low"}]
+    order = [
+        {
+            "rule": "!has(self.low) || self.low <= self.high",
+            "messageExpression": "self.high == 1 ? 'low above 1' : 'low above high'",
+            "fieldPath": ".low",
+        }
+    ]
     manifest = _manifest(namespace, {"low": INTEGER, "high": INTEGER, "color": fixed}, rules=order)
     _, kind = _define(cluster, manifest, timeouts)
 
     with refused(f"a {kind} with low 2 above high 1", 422) as refusal:
         namespace.create(_gadget(kind, "bad", low=2, high=1))
-    assert (refusal.fields, "low above high" in refusal.message) == (["spec.low"], True), refusal.message
+    assert (refusal.fields, "low above 1" in refusal.message) == (["spec.low"], True), refusal.message
     gadget = namespace.create(_gadget(kind, "good", low=1, high=1, color="red"))
     with refused(f"changing the color of {gadget}, which has to stay,", 422) as refusal:
         gadget.patch({"spec": {"color": "blue"}})
@@ -293,6 +320,7 @@ def test_versions(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) ->
         {**first, "name": "v2", "storage": False},
         {**first, "name": "v3", "storage": False, "served": False},
     ]
+    first |= {"deprecated": True, "deprecationWarning": "use v2"}
     definition, kind = _define(cluster, manifest, timeouts)
     newer, unserved = (kinds.custom(kind.group, version, kind.kind, kind.plural) for version in ("v2", "v3"))
 
@@ -305,6 +333,9 @@ def test_versions(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) ->
     read.patch({"spec": {"size": 3}})
     assert written.read().spec == {"size": 3}, f"{written} was changed in {kind.api_version}, but is {written.spec}"
     assert written["apiVersion"] == newer.api_version
+    v1, v2 = (_warning(cluster, each.path(namespace.name)) for each in (kind, newer))
+    assert "use v2" in v1, f"{kind.api_version} is deprecated for v2, but its users are warned {v1!r}"
+    assert not v2, f"{newer.api_version} is not deprecated, but its users are warned {v2!r}"
     assert _status(cluster, unserved.path(namespace.name)) == 404, f"{unserved.api_version} MUST NOT be served"
     assert definition.read().status["storedVersions"] == ["v1"], f"{definition} stores {definition.status}"
 
@@ -418,6 +449,11 @@ def _names(kind: Kind) -> Callable[[list[str]], str | None]:
 
 def _status(cluster: Cluster, path: str) -> int:
     return cluster.client.request("GET", path).status
+
+
+def _warning(cluster: Cluster, path: str) -> str:
+    """What is warned of when a path is read."""
+    return cluster.client.request("GET", path).headers.get("Warning", "")
 
 
 def _gadget(kind: Kind, name: str, /, **spec: Any) -> dict[str, Any]:
