@@ -111,6 +111,8 @@ RENEWAL = "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient"
 """ClusterRole by which kubelets are given new certificates without anybody's help."""
 RESIZING = 33
 """Minor version of the first kubelet that resizes pods unless told not to; the API server may be three ahead of it."""
+TRUSTING = 37
+"""Minor version of the first kubelet that mounts ClusterTrustBundles unless told not to."""
 LEADERS = ("kube-scheduler", "kube-controller-manager")
 """Names of the Leases by which the control plane's programs elect a leader."""
 
@@ -334,10 +336,19 @@ def _resize(survey: Survey) -> Finding:
         for version, resource in discovery.resources(survey.served)
         for subresource in resource.get("subresources") or []
     )
-    behind = [node["metadata"]["name"] for node in survey.nodes if _is_linux(node) and _is_behind(node)]
-    if found and behind:
-        return Finding(False, f"found subresource resize of pods, but a kubelet before 1.{RESIZING} on {behind[0]}")
-    return Finding(found, f"{'found' if found else 'no'} subresource resize of pods")
+    return _with_kubelets(RESIZING, survey, Finding(found, f"{'found' if found else 'no'} subresource resize of pods"))
+
+
+def _trust_bundles(survey: Survey) -> Finding:
+    return _with_kubelets(TRUSTING, survey, _served(kinds.CLUSTER_TRUST_BUNDLE)(survey))
+
+
+def _with_kubelets(minor: int, survey: Survey, finding: Finding) -> Finding:
+    """What was found of the API server, and counts only where no kubelet is of a version before this minor one."""
+    behind = [node["metadata"]["name"] for node in survey.nodes if _is_linux(node) and _is_before(minor, node)]
+    if finding.found and behind:
+        return Finding(False, f"{finding.evidence}, but a kubelet before 1.{minor} on {behind[0]}")
+    return finding
 
 
 def _is_linux(node: dict[str, Any]) -> bool:
@@ -345,11 +356,11 @@ def _is_linux(node: dict[str, Any]) -> bool:
     return labels.get("kubernetes.io/os", "linux") == "linux"
 
 
-def _is_behind(node: dict[str, Any]) -> bool:
-    """Whether its kubelet does not resize pods yet; of one that tells no version, nothing is known."""
+def _is_before(minor: int, node: dict[str, Any]) -> bool:
+    """Whether its kubelet is of a version before this minor one; of one that tells no version, nothing is known."""
     version: str = node["status"].get("nodeInfo", {}).get("kubeletVersion", "")
     told = re.match(r"v1\.(\d+)", version)
-    return told is not None and int(told[1]) < RESIZING
+    return told is not None and int(told[1]) < minor
 
 
 def _vpa_in_place(survey: Survey) -> Finding:
@@ -407,6 +418,9 @@ CERTIFICATES = Capability("access.certificates", "The cluster signs client certi
 KUBELET_RENEWAL = Capability(
     "access.kubelet-renewal", "Kubelets are given new certificates without anybody's help.", _kubelet_renewal
 )
+TRUST_BUNDLES = Capability(
+    "access.trust-bundles", "Pods can mount the certificates that everybody shall trust.", _trust_bundles
+)
 MUTATING_POLICIES = Capability(
     "api.mutating-policies",
     "Objects are changed by policies that the API server evaluates.",
@@ -443,6 +457,9 @@ NETWORK_POLICY = Capability("network.policy", "NetworkPolicies are enforced.", _
 POLICY_IP_BLOCKS = Capability(
     "network.policy.ip-blocks", "Address blocks of NetworkPolicies count for pods, too.", _only_declared
 )
+SERVICE_RANGES = Capability(
+    "network.service-ranges", "Services can have addresses of further ranges.", _served(kinds.SERVICE_CIDR)
+)
 TRAFFIC_DISTRIBUTION = Capability(
     "network.traffic-distribution", "A Service can prefer pods of the client's own node.", _since(35)
 )
@@ -454,6 +471,9 @@ DUAL_STACK = Capability("network.dualstack", "Pods and Services have addresses o
 GATEWAY = Capability("network.gateway", "Routes of the Gateway API are served, whoever writes them.", _open_gateway)
 RESOURCE_CLAIMS = Capability(
     "scheduling.resource-claims", "Pods can claim devices of nodes.", _served(kinds.RESOURCE_CLAIM)
+)
+DEVICE_TAINTS = Capability(
+    "scheduling.device-taints", "Devices can be kept from pods by taints.", _served(kinds.DEVICE_TAINT_RULE)
 )
 SEVERAL_NODES = Capability("nodes.several", "Pods run on two nodes or more.", _several_nodes)
 DYNAMIC_STORAGE = Capability(

@@ -86,6 +86,7 @@ ENDPOINT_SLICE = _kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
 INGRESS = _kind("networking.k8s.io/v1", "Ingress", "ingresses")
 INGRESS_CLASS = _kind("networking.k8s.io/v1", "IngressClass", "ingressclasses", namespaced=False)
 NETWORK_POLICY = _kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+SERVICE_CIDR = _kind("networking.k8s.io/v1", "ServiceCIDR", "servicecidrs", namespaced=False)
 
 CLUSTER_ROLE = _kind("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles", namespaced=False)
 CLUSTER_ROLE_BINDING = _kind(
@@ -97,6 +98,7 @@ ROLE_BINDING = _kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebinding
 CERTIFICATE_SIGNING_REQUEST = _kind(
     "certificates.k8s.io/v1", "CertificateSigningRequest", "certificatesigningrequests", namespaced=False
 )
+CLUSTER_TRUST_BUNDLE = _kind("certificates.k8s.io/v1", "ClusterTrustBundle", "clustertrustbundles", namespaced=False)
 SELF_SUBJECT_ACCESS_REVIEW = _kind(
     "authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", namespaced=False
 )
@@ -136,6 +138,7 @@ DEVICE_CLASS = _kind("resource.k8s.io/v1", "DeviceClass", "deviceclasses", names
 RESOURCE_CLAIM = _kind("resource.k8s.io/v1", "ResourceClaim", "resourceclaims")
 RESOURCE_CLAIM_TEMPLATE = _kind("resource.k8s.io/v1", "ResourceClaimTemplate", "resourceclaimtemplates")
 RESOURCE_SLICE = _kind("resource.k8s.io/v1", "ResourceSlice", "resourceslices", namespaced=False)
+DEVICE_TAINT_RULE = _kind("resource.k8s.io/v1", "DeviceTaintRule", "devicetaintrules", namespaced=False)
 
 SERVICE_EXPORT = _kind("multicluster.x-k8s.io/v1alpha1", "ServiceExport", "serviceexports")
 SERVICE_IMPORT = _kind("multicluster.x-k8s.io/v1alpha1", "ServiceImport", "serviceimports")

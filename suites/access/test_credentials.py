@@ -37,6 +37,11 @@ FRONT_PROXY = {"X-Remote-User": "system:admin", "X-Remote-Group": "system:master
 WHOAMI = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 REVIEW = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
 MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+SERVER = (
+    "--resolve kubernetes.default.svc:$KUBERNETES_SERVICE_PORT:$KUBERNETES_SERVICE_HOST"
+    " https://kubernetes.default.svc:$KUBERNETES_SERVICE_PORT"
+)
+"""How curl reaches the API server from a pod, by its name and without DNS."""
 FAILED = {"type": "Failed", "status": "True", "reason": "Clusterproof", "message": "It cannot be signed."}
 HOUR, DAY = 3600, 24 * 3600
 LONGEST = timedelta(seconds=LIFETIME, minutes=10)
@@ -265,8 +270,7 @@ def test_in_pod(namespace: Namespace, images: Images, timeouts: Timeouts) -> Non
     script = (
         f'curl -sS --cacert {MOUNT}/ca.crt -H "Authorization: Bearer $(cat {MOUNT}/token)"'
         " -H 'Content-Type: application/json'"
-        " --resolve kubernetes.default.svc:$KUBERNETES_SERVICE_PORT:$KUBERNETES_SERVICE_HOST"
-        f" https://kubernetes.default.svc:$KUBERNETES_SERVICE_PORT{WHOAMI}"
+        f" {SERVER}{WHOAMI}"
         """ -d '{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}'"""
     )
     pod = namespace.create(manifests.pod("pod", images.agnhost, args=["pause"], service_account="account"))
@@ -281,6 +285,25 @@ def test_in_pod(namespace: Namespace, images: Images, timeouts: Timeouts) -> Non
     told = known.get("extra", {}).get("authentication.kubernetes.io/pod-uid")
     assert told == [pod.uid], f"{pod} is known as {known}"
     assert where == namespace.name, f"{pod} is told that it is in {where!r}"
+
+
+@pytest.mark.requires(capabilities.TRUST_BUNDLES)
+def test_trust_bundle(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A pod MUST be able to mount what a signer's ClusterTrustBundles hold, and know the API server by its signer's.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/#cluster-trust-bundles
+    """
+    bundle = {"signerName": "kubernetes.io/kube-apiserver-serving", "labelSelector": {}, "path": "ca.crt"}
+    volume = {"name": "trusted", "projected": {"sources": [{"clusterTrustBundle": bundle}]}}
+    pod = namespace.create(
+        manifests.pod("pod", images.agnhost, args=["pause"], volumes=[volume], mounts={"trusted": "/trusted"})
+    )
+    eventually(pod, conditions.running, within=timeouts.pod)
+
+    # Whether it may ask is another question: an answer shows that it has verified who gives it.
+    answer = pod.exec(["sh", "-c", f"curl -sS --cacert /trusted/ca.crt {SERVER}/livez"], within=timeouts.request)
+
+    assert answer.code == 0, f"{pod} MUST know the API server by its ClusterTrustBundle, but: {answer.stderr}"
 
 
 def test_stored_tokens(namespace: Namespace, timeouts: Timeouts) -> None:

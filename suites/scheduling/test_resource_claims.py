@@ -21,7 +21,7 @@ from clusterproof import (
     kinds,
     manifests,
 )
-from clusterproof.conditions import Condition, gone, placed_on, waits_for_node
+from clusterproof.conditions import Condition, gone, placed_on, told_to_end, waits_for_node
 
 pytestmark = pytest.mark.requires(capabilities.RESOURCE_CLAIMS)
 
@@ -57,10 +57,7 @@ def test_device(
 
     Source: https://kubernetes.io/docs/concepts/scheduling-eviction/dynamic-resource-allocation/
     """
-    driver = f"{namespace}.clusterproof.dev"
-    cluster.create(_device_class(namespace.name, driver))
-    cluster.create(_slice(namespace.name, driver, hollow_node))
-    template = namespace.create(_template(namespace.name))
+    driver, template, _ = _only_device(cluster, namespace, hollow_node)
     tolerant = {"tolerations": hollow.pods_on(hollow_node)["tolerations"]}
 
     first = namespace.create(_pod("first", images, template, spec=tolerant))
@@ -76,6 +73,36 @@ def test_device(
     eventually(second, placed_on(hollow_node), within=timeouts.pod_end)
     claim = namespace.get(kinds.RESOURCE_CLAIM, _claim_of(second, timeouts))
     eventually(claim, _is_allocated(driver, hollow_node), within=timeouts.object)
+
+
+@pytest.mark.requires(capabilities.OWN_NODE, capabilities.DEVICE_TAINTS)
+def test_taint(cluster: Cluster, namespace: Namespace, hollow_node: Object, images: Images, timeouts: Timeouts) -> None:
+    """A pod whose device is tainted MUST be told to end, and nobody be given the device while the taint is there.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/dynamic-resource-allocation/#device-taints-and-tolerations
+    """
+    _, template, devices = _only_device(cluster, namespace, hollow_node)
+    tolerant = {"tolerations": hollow.pods_on(hollow_node)["tolerations"]}
+    user = namespace.create(_pod("user", images, template, spec=tolerant))
+    eventually(user, placed_on(hollow_node), within=timeouts.object)
+
+    taint = {"key": "clusterproof.dev/broken", "effect": "NoExecute"}
+    devices.patch({"spec": {"devices": [{"name": DEVICE, "taints": [taint]}]}})
+    eventually(user, told_to_end, within=timeouts.object)
+    hollow.end(user)
+    second = namespace.create(_pod("second", images, template, spec=tolerant))
+    eventually(second, waits_for_node("cannot allocate all claims"), within=timeouts.object)
+
+    devices.patch({"spec": {"devices": [{"name": DEVICE}]}})
+    eventually(second, placed_on(hollow_node), within=timeouts.pod_end)
+
+
+def _only_device(cluster: Cluster, namespace: Namespace, node: Object) -> tuple[str, Object, Object]:
+    """A node's only device: its driver, the template of claims to it, and what the driver tells of it."""
+    driver = f"{namespace}.clusterproof.dev"
+    cluster.create(_device_class(namespace.name, driver))
+    told = cluster.create(_slice(namespace.name, driver, node))
+    return driver, namespace.create(_template(namespace.name)), told
 
 
 def _template(device_class: str) -> dict[str, Any]:

@@ -143,6 +143,16 @@ controller_off(
     keeps=["scheduling/fit"],
 )
 controller_off(
+    "device-taint-eviction-controller",
+    breaks={"scheduling/resource_claims/taint": r"Pod \S+/user told to end: not within"},
+    keeps=["scheduling/resource_claims/device"],
+)
+controller_off(
+    "service-cidr-controller",
+    breaks={"network/service_addresses/ranges": r"ServiceCIDR \S+ .*Ready.*: not within"},
+    keeps=["network/service_addresses/chosen"],
+)
+controller_off(
     "storage-version-migrator-controller",
     breaks={"extend/conversion/storage_migration": r"StorageVersionMigration \S+: it succeeds: not within .*Succeeded"},
     keeps=["extend/conversion/migration"],
@@ -275,6 +285,19 @@ def statefulset_order_violated(subject: Subject) -> Damage:
     """StatefulSets start all their pods at once, although they are to be started in order."""
     change = 'Object{spec: Object.spec{podManagementPolicy: "Parallel"}}'
     with subject.mutating("apps/v1/statefulsets", change):
+        yield []
+
+
+@breakage(
+    breaks={"access/credentials/trust_bundle": r"Pod \S+/pod running: not within"},
+    keeps=["access/credentials/root_authority"],
+    scale=0.3,
+)
+def trust_bundle_unpublished(subject: Subject) -> Damage:
+    """Nobody publishes the certificates by which the API server is known for everybody to trust."""
+    publisher = "kube-apiserver-serving-clustertrustbundle-publisher-controller"
+    with subject.flagged(MANAGER, "controllers", f"*,-{publisher}"):
+        subject.client.delete(kinds.CLUSTER_TRUST_BUNDLE.path())
         yield []
 
 

@@ -1,0 +1,53 @@
+"""Addresses of Services: which ones there are, and whose they are."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+import pytest
+
+from clusterproof import Cluster, Namespace, Timeouts, capabilities, eventually, kinds, manifests
+from clusterproof.conditions import gone, has_condition
+from clusterproof.refusals import refused
+
+
+def test_chosen(namespace: Namespace, timeouts: Timeouts) -> None:
+    """A Service MUST be given the address that it asks for, unless another Service has it.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/service/#choosing-your-own-ip-address
+    """
+    first = namespace.create(manifests.service("first"))
+    address = first.spec["clusterIP"]
+    same: dict[str, Any] = {"spec": {"clusterIP": address}}
+
+    with refused(f"a second Service with {address}, which {first} has,", 422) as refusal:
+        namespace.create(manifests.service("second", **same))
+    assert any("clusterIP" in field for field in refusal.fields), f"the refusal names {refusal.fields}"
+    first.delete()
+    eventually(first, gone, within=timeouts.object)
+    third = eventually(
+        lambda: namespace.create(manifests.service("third", **same)),
+        lambda _: None,
+        within=timeouts.propagation,
+        describe=f"a Service with {address}, which nobody has any more, is let in",
+    )
+    assert third.spec["clusterIP"] == address, f"{third} asks for {address}, and has {third.spec['clusterIP']}"
+
+
+@pytest.mark.requires(capabilities.SERVICE_RANGES)
+def test_ranges(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> None:
+    """A further range of Service addresses MUST become ready, and go when no Service needs it.
+
+    It is a part of what the cluster has already, so that no Service gets an address which nobody knows the way to.
+
+    Source: https://kubernetes.io/docs/tasks/network/extend-service-ip-ranges/
+    """
+    default = cluster.get(kinds.SERVICE_CIDR, "kubernetes")
+    parts = [str(next(ipaddress.ip_network(each).subnets())) for each in default.spec["cidrs"]]
+
+    further = cluster.create(manifests.custom_object(kinds.SERVICE_CIDR, namespace.name, spec={"cidrs": parts}))
+    eventually(further, has_condition("Ready"), within=timeouts.object)
+
+    further.delete()
+    eventually(further, gone, within=timeouts.object)
