@@ -38,6 +38,11 @@ class Cluster:
         """The images under the names this cluster has them by."""
         return images.resolve(self.settings.image_registry, self.access.images)
 
+    @property
+    def mixed(self) -> bool:
+        """Whether some of its nodes run Windows."""
+        return any("Windows" in node.os_image for node in self.facts.nodes)
+
     def nodes(self) -> list[Object]:
         """Linux nodes that are Ready and take pods without a toleration."""
         return [node for node in self.list(kinds.NODE) if schedulable(node)]

@@ -137,6 +137,25 @@ def pod_spec(
     return made | dict(spec or {})
 
 
+def for_linux(manifest: Manifest) -> Manifest:
+    """A manifest whose pods go to nodes that run Linux, as our images need it, unless it says where they go.
+
+    Only clusters that also have nodes of Windows need it: on them nothing else keeps our pods from these.
+    """
+    match manifest:
+        case {"kind": "Pod", "spec": dict() as spec}:
+            required = "requiredDuringSchedulingIgnoredDuringExecution"
+            if spec.get("nodeSelector") or required in spec.get("affinity", {}).get("nodeAffinity", {}):
+                return manifest
+            return {**manifest, "spec": {**spec, "nodeSelector": {"kubernetes.io/os": "linux"}}}
+        case {"spec": {"template": {"spec": dict()} as template} as spec}:
+            inner = for_linux({**template, "kind": "Pod"})
+            return {**manifest, "spec": {**spec, "template": {**template, "spec": inner["spec"]}}}
+        case {"spec": {"jobTemplate": {"spec": {"template": dict()}} as template} as spec}:
+            return {**manifest, "spec": {**spec, "jobTemplate": for_linux(template)}}
+    return manifest
+
+
 def only_on(*nodes: str) -> Manifest:
     """The `affinity` of pods that get one of these nodes, or none."""
     terms = {"nodeSelectorTerms": [_named(node) for node in nodes]}

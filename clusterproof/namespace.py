@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from clusterproof import kinds, steps
+from clusterproof import kinds, manifests, steps
 from clusterproof.client import Client
 from clusterproof.conditions import exists
 from clusterproof.errors import ApiError, NeverHappened, SurroundingsError
@@ -48,14 +48,17 @@ class Namespace:
 
     def create(self, manifest: dict[str, Any]) -> Object:
         """Create an object in this namespace, labelled with the run; ApiError when it is refused."""
-        kind = kinds.of(manifest)
+        kind, fit = kinds.of(manifest), self._fit(manifest)
         with step(f"create {kind} {manifest['metadata'].get('name', '')}"):
-            return self._accounted(lambda: create(self.client, kind, manifest, self.cluster.run_id, self.name))
+            return self._accounted(lambda: create(self.client, kind, fit, self.cluster.run_id, self.name))
 
     def would_store(self, manifest: dict[str, Any]) -> dict[str, Any]:
         """What would be stored of an object in this namespace; nothing is. ApiError when it is refused."""
         path = kinds.of(manifest).path(self.name)
-        return self._accounted(lambda: self.client.post(path, manifest, {"dryRun": "All"}))
+        return self._accounted(lambda: self.client.post(path, self._fit(manifest), {"dryRun": "All"}))
+
+    def _fit(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        return manifests.for_linux(manifest) if self.cluster.mixed and kinds.of(manifest) in RUNS_PODS else manifest
 
     def _accounted(self, post: Callable[[], T]) -> T:
         """Post what may have pods, once more where the namespace's service account was not there yet."""

@@ -30,6 +30,19 @@ def spec_of(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("manifest", WORKLOADS, ids=lambda manifest: manifest["kind"])
+def test_pods_go_to_linux_where_there_is_windows(manifest: dict[str, Any]) -> None:
+    fit = manifests.for_linux(manifest)
+    assert spec_of(fit) == spec_of(manifest) | {"nodeSelector": {"kubernetes.io/os": "linux"}}
+    assert "nodeSelector" not in spec_of(manifest)
+
+
+@pytest.mark.parametrize("place", [{"node": "one"}, {"spec": {"nodeSelector": {"is": "hollow"}}}])
+def test_pods_go_where_they_say(place: dict[str, Any]) -> None:
+    pod = manifests.pod("x", IMAGE, **place)
+    assert manifests.for_linux(pod) == pod
+
+
+@pytest.mark.parametrize("manifest", WORKLOADS, ids=lambda manifest: manifest["kind"])
 def test_every_pod_is_restricted(manifest: dict[str, Any]) -> None:
     spec = spec_of(manifest)
     (main,) = spec["containers"]

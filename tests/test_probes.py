@@ -322,7 +322,7 @@ class Pods:
         self.server = Server(Answers)
         configuration = Configuration()
         configuration.host = self.server.url
-        self.namespace = Namespace("here", cast(Any, SimpleNamespace(run_id="r1")), Client(configuration))
+        self.namespace = Namespace("here", cast(Any, SimpleNamespace(run_id="r1", mixed=False)), Client(configuration))
 
     def start(self, manifest: dict[str, Any]) -> None:
         self.manifests.append(manifest)

@@ -38,6 +38,20 @@ HELLO = base64.b64encode(b"hello").decode()
 GONE = "192.0.2.9"
 """An address to which packets go, and from which none comes back."""
 
+ROOM = {"cpu": "64", "memory": "256Gi", "pods": "100"}
+WINDOWS = {
+    "apiVersion": "v1",
+    "kind": "Node",
+    "metadata": {"name": "windows", "labels": {"kubernetes.io/os": "windows"}},
+    "status": {
+        "capacity": ROOM,
+        "allocatable": ROOM,
+        "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
+        "nodeInfo": {**NODE["status"]["nodeInfo"], "osImage": "Windows Server 2022 Datacenter"},
+    },
+}
+"""A node that seems to run Windows, and never starts anything."""
+
 PROMISES = '''
 """A pod, spoken to over every kind of connection."""
 import pytest
@@ -131,6 +145,22 @@ def test_promises_are_proven_with_every_kind_of_identity(owned: Cluster, promise
     assert "health.operator" not in known
     assert run.leaks == ()
     assert _left(owned) == []
+
+
+def test_nothing_is_sent_to_nodes_of_windows(owned: Cluster, promises: Path) -> None:
+    """Where the emptiest node runs Windows, and says so in no taint, pods MUST go to one that runs Linux."""
+    windows = owned.ask(lambda client: Object.of(client, client.post(kinds.NODE.path(), WINDOWS)))
+    try:
+        with owned.machine.start(*_pytest("."), "--kubeconfig", owned.kubeconfig, at=promises) as running:
+            code = running.wait()
+    finally:
+        owned.ask(lambda client: client.delete(windows.path))
+
+    assert code == 0, running.output
+    run = result.read(promises / "reports/out/result.json")
+    assert run.cluster is not None
+    assert len(run.cluster.nodes) == 2
+    assert [each.outcome for each in run.results] == [Outcome.KEPT, Outcome.KEPT]
 
 
 # Why a cluster is refused
