@@ -67,10 +67,10 @@ def burn(pod: Object, millicores: int) -> None:
     assert result.code == 0, f"{pod}: cannot change its load: {result.stderr}"
 
 
-def hold(pod: Object, megabytes: int) -> None:
-    """Change how much memory a running container holds."""
+def hold(pod: Object, megabytes: int, *, container: str = "") -> None:
+    """Change how much memory a running container holds; of several in a pod, the one of this name."""
     script = f"rm -f /dev/shm/held; dd if=/dev/zero of=/dev/shm/held bs=1M count={megabytes} 2>&1"
-    result = pod.exec(["sh", "-c", script])
+    result = pod.exec(["sh", "-c", script], container=container)
     assert result.code == 0, f"{pod}: cannot change its load: {result.stdout}"
 
 

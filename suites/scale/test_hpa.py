@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from clusterproof import (
     watching,
 )
 from clusterproof.conditions import has_condition, replicas_between, rolled_out
-from clusterproof.manifests import DOWN_AT_ONCE, Manifest, deployment, hpa
+from clusterproof.manifests import DOWN_AT_ONCE, Manifest, container, deployment, hpa
 from clusterproof.wait import History
 
 pytestmark = [pytest.mark.requires(capabilities.METRICS), pytest.mark.first]
@@ -101,6 +102,27 @@ def test_memory(namespace: Namespace, images: Images, patience: float, timeouts:
     history.every(replicas_between(1, 2))
 
 
+def test_container(namespace: Namespace, images: Images, patience: float, timeouts: Timeouts) -> None:
+    """A HorizontalPodAutoscaler for a container's metric MUST go by this container, whatever the pod has beside it.
+
+    The container holds more than twice the memory that it requests; its pod as a whole half of that.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/autoscaling/horizontal-pod-autoscale/#container-resource-metrics
+    """
+    idle = container("idle", images.agnhost, args=["pause"], resources={"requests": {"memory": "120Mi"}})
+    requests = {"requests": {"memory": "24Mi"}}
+    options: dict[str, Any] = {"command": load.command(), "resources": requests, "beside": [idle]}
+    workers = namespace.create(deployment("worker", images.agnhost, **options))
+    metric = {"name": "memory", "container": "main", "target": _ALL_OF_IT}
+    of_main = {"type": "ContainerResource", "containerResource": metric}
+    scaler = namespace.create(hpa("worker", target="worker", low=1, high=2, metrics=[of_main]))
+    eventually(workers, rolled_out, within=timeouts.pod)
+
+    load.hold(workers.pods().read()[0], 60, container="main")
+
+    eventually(scaler, _settled(2, (60 + FILES) / 24, "TooManyReplicas"), within=patience)
+
+
 def test_behaviour(namespace: Namespace, images: Images, patience: float, timeouts: Timeouts) -> None:
     """A HorizontalPodAutoscaler MUST add and remove pods no faster than its policies allow, none too soon, and say so.
 
@@ -177,9 +199,11 @@ def _settled(replicas: int, needed: float, reason: str) -> Callable[[Object], st
     """So many replicas, which use what `needed` replicas are to use; `reason` says why there are not others."""
 
     def settled(scaler: Object) -> str | None:
-        status, target = scaler.status, scaler.spec["metrics"][0]["resource"]["target"]["averageUtilization"]
+        status, wanted = scaler.status, scaler.spec["metrics"][0]
+        (of,) = {"resource", "containerResource"} & wanted.keys()
+        target = wanted[of]["target"]["averageUtilization"]
         seen = (status.get("currentReplicas"), status.get("desiredReplicas"))
-        metrics = [metric.get("resource") or {} for metric in status.get("currentMetrics") or [{}]]
+        metrics = [metric.get(of) or {} for metric in status.get("currentMetrics") or [{}]]
         percent = (metrics[0].get("current") or {}).get("averageUtilization")
         if inactive := has_condition("ScalingActive", reason="ValidMetricFound")(scaler):
             return inactive

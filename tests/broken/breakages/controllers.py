@@ -386,6 +386,18 @@ rewritten(
     scale=0.3,
 )
 rewritten(
+    "containers_taken_for_their_pods",
+    "Horizontal autoscaling goes by what pods use as a whole, also where it is to go by one of their containers.",
+    "autoscaling/v2/horizontalpodautoscalers",
+    'object.spec.metrics[0].type == "ContainerResource" ? [JSONPatch{op: "replace", path: "/spec/metrics/0", value: {'
+    '"type": dyn("Resource"), "resource": dyn({"name": dyn("memory"), "target": '
+    "dyn(object.spec.metrics[0].containerResource.target)})}}] : []",
+    patch="JSONPatch",
+    breaks={"scale/hpa/container": r"worker settles at 2 replicas: not within .*it has 1 replicas and wants 1"},
+    keeps=["api/labels/selectors"],
+    scale=0.3,
+)
+rewritten(
     "autoscaler_takes_pods_at_once",
     "Horizontal autoscaling takes pods away as soon as they are not needed, whatever its window.",
     "autoscaling/v2/horizontalpodautoscalers",
