@@ -58,7 +58,6 @@ def test_deletion(cluster: Cluster, namespaces: Callable[[], Namespace], images:
             manifests.service("service"),
             manifests.service_account("account"),
             manifests.role("role", [manifests.rbac_rule(["get"], ["pods"])]),
-            manifests.pvc("claim"),
             manifests.deployment("idle", images.agnhost, replicas=0),
             manifests.cron_job("never", images.agnhost, schedule="0 0 29 2 *"),
         )
