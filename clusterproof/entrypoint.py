@@ -9,15 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from clusterproof import dialects, kinds
+from clusterproof import dialects, kinds, manifests
 from clusterproof.capabilities import served_class
 from clusterproof.client import Response
+from clusterproof.conditions import ready
 from clusterproof.dialects import Dialect
 from clusterproof.inside import in_url
 from clusterproof.wait import eventually
 
 if TYPE_CHECKING:
     from clusterproof.cluster import Cluster
+    from clusterproof.namespace import Namespace
     from clusterproof.objects import Object
     from clusterproof.timeouts import Timeouts
 
@@ -156,6 +158,21 @@ class EntryPoint:
 
     def _is_ours(self, ingress: Object) -> bool:
         return self.class_name in (ingress.spec.get("ingressClassName"), ingress.annotations.get(OLD_CLASS))
+
+
+def serve_pages(namespace: Namespace, image: str, *names: str, within: float) -> None:
+    """Start a pod of agnhost's image that serves a page for each name, and for each page a Service of that name.
+
+    A page is the names of its namespace and itself, with a slash between; NeverHappened when the pod is not ready
+    `within` seconds.
+    """
+    ports = {name: 8080 + number for number, name in enumerate(names)}
+    env = {f"SERVE_PORT_{port}": f"{namespace}/{name}" for name, port in ports.items()}
+    made = manifests.pod("backends", image, args=["porter"], env=env, readiness=manifests.http_probe(8080))
+    backends = namespace.create(made)
+    for name, port in ports.items():
+        namespace.create(manifests.service(name, target=port, selector={"app": "backends"}))
+    eventually(backends, ready, within=within)
 
 
 def web_address(served: Object) -> str:

@@ -21,9 +21,9 @@ from clusterproof import (
     inside,
     kinds,
 )
-from clusterproof.conditions import Condition, equals, has_condition, ready
-from clusterproof.entrypoint import EntryPoint
-from clusterproof.manifests import custom_object, http_probe, pod, service
+from clusterproof.conditions import Condition, equals, has_condition
+from clusterproof.entrypoint import EntryPoint, serve_pages
+from clusterproof.manifests import custom_object, service
 
 pytestmark = pytest.mark.requires(capabilities.GATEWAY)
 
@@ -60,7 +60,7 @@ def test_routing(namespace: Namespace, gateway: Object, entry: EntryPoint, image
 
     Source: https://gateway-api.sigs.k8s.io/reference/spec/#httproute
     """
-    _serve(namespace, images, timeouts, "root", "docs", "guide")
+    serve_pages(namespace, images.agnhost, "root", "docs", "guide", within=timeouts.pod)
     host = f"web.{namespace}.test"
     rules = [_rule("root"), _rule("docs", path="/docs"), _rule("guide", path="/docs/guide")]
     namespace.create(_route("web", gateway, host, *rules))
@@ -96,7 +96,7 @@ def test_weights(namespace: Namespace, gateway: Object, entry: EntryPoint, image
 
     Source: https://gateway-api.sigs.k8s.io/guides/traffic-splitting/
     """
-    _serve(namespace, images, timeouts, "old", "new", "never")
+    serve_pages(namespace, images.agnhost, "old", "new", "never", within=timeouts.pod)
     host = f"web.{namespace}.test"
     namespace.create(_route("web", gateway, host, _weighted(old=5, new=1, never=0)))
     ask = functools.partial(_pages, namespace, entry, {(host, "/"): ""})
@@ -120,8 +120,8 @@ def test_grant(
     Source: https://gateway-api.sigs.k8s.io/api-types/referencegrant/
     """
     ours, theirs = namespaces(), namespaces()
-    _serve(ours, images, timeouts, "own")
-    _serve(theirs, images, timeouts, "shared")
+    serve_pages(ours, images.agnhost, "own", within=timeouts.pod)
+    serve_pages(theirs, images.agnhost, "shared", within=timeouts.pod)
     host = f"web.{ours}.test"
     foreign = _rule("shared", path="/shared", namespace=theirs.name)
     route = ours.create(_route("web", gateway, host, _rule("own"), foreign))
@@ -145,17 +145,6 @@ NOBODY = "none of ours"
 """What is wanted for a host that no route of ours names: whether others serve it, or nobody does, is up to them."""
 Pages = Mapping[tuple[str, str], str]
 """By host and path: the name of the backend whose page it is, or how it is answered."""
-
-
-def _serve(namespace: Namespace, images: Images, timeouts: Timeouts, *names: str) -> None:
-    """Start one pod that serves a page for each name, and a Service of that name for each page."""
-    ports = {name: 8080 + number for number, name in enumerate(names)}
-    env = {f"SERVE_PORT_{port}": f"{namespace}/{name}" for name, port in ports.items()}
-    made = pod("backends", images.agnhost, args=["porter"], env=env, readiness=http_probe(8080))
-    backends = namespace.create(made)
-    for name, port in ports.items():
-        namespace.create(service(name, target=port, selector={"app": "backends"}))
-    eventually(backends, ready, within=timeouts.pod)
 
 
 def _route(name: str, gateway: Object, host: str, *rules: dict[str, Any]) -> dict[str, Any]:

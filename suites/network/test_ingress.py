@@ -23,7 +23,7 @@ from clusterproof import (
 )
 from clusterproof.certificates import Pair, self_signed
 from clusterproof.conditions import all_ready, equals, has_address, ready, rolled_out
-from clusterproof.entrypoint import EntryPoint, web_address
+from clusterproof.entrypoint import EntryPoint, serve_pages, web_address
 from clusterproof.manifests import http_probe, ingress_class, pod, rule, service, tls_secret, web
 from clusterproof.probes import outside, unbroken
 
@@ -40,7 +40,7 @@ def test_routing(namespace: Namespace, ingress: EntryPoint, images: Images, time
     Source: https://kubernetes.io/docs/concepts/services-networking/ingress/#path-types
     """
     red, blue, green, nobody = (f"{name}.{namespace}.test" for name in ("red", "blue", "green", "nobody"))
-    _serve(namespace, images, timeouts, "root", "docs", "api", "exact", "blue", "green")
+    serve_pages(namespace, images.agnhost, "root", "docs", "api", "exact", "blue", "green", within=timeouts.pod)
     paths = rule(red, {"/": "root", "/docs": "docs", "/docs/api": "api", "/exact": "root"})
     paths["http"]["paths"] += rule(red, {"/exact": "exact"}, path_type="Exact")["http"]["paths"]
     sites = namespace.create(_ingress("sites", ingress, paths))
@@ -107,7 +107,7 @@ def test_classes(
     """
     public, admin = (f"{name}.{namespace}.test" for name in ("public", "admin"))
     cluster.create(ingress_class(f"{namespace}-admin", controller="clusterproof.dev/nobody"))
-    _serve(namespace, images, timeouts, "public", "more", "admin")
+    serve_pages(namespace, images.agnhost, "public", "more", "admin", within=timeouts.pod)
     rules = [rule(admin, {"/": "admin"}), rule(public, {"/admin": "admin"})]
     others = namespace.create(manifests.ingress("admin", rules=rules, class_name=f"{namespace}-admin"))
     ours = namespace.create(_ingress("public", ingress, rule(public, {"/": "public"})))
@@ -130,7 +130,7 @@ def test_default_backend(namespace: Namespace, ingress: EntryPoint, images: Imag
 
     Source: https://kubernetes.io/docs/concepts/services-networking/ingress/#default-backend
     """
-    _serve(namespace, images, timeouts, "named", "rest")
+    serve_pages(namespace, images.agnhost, "named", "rest", within=timeouts.pod)
     named, nobody = (f"{name}.{namespace}.test" for name in ("named", "nobody"))
     namespace.create(_ingress("named", ingress, rule(named, {"/": "named"})))
     without = {(named, "/"): "named", (named, "/docs"): "named", (nobody, "/"): "", (nobody, "/docs"): ""}
@@ -165,7 +165,7 @@ def test_tls(namespace: Namespace, ingress: EntryPoint, images: Images, timeouts
     Source: https://kubernetes.io/docs/concepts/services-networking/ingress/#tls
     """
     hosts = {name: f"{name}.{namespace}.test" for name in ("red", "blue")}
-    _serve(namespace, images, timeouts, *hosts)
+    serve_pages(namespace, images.agnhost, *hosts, within=timeouts.pod)
     pairs = {name: self_signed(host) for name, host in hosts.items()}
     secrets = {name: namespace.create(tls_secret(name, *pair)) for name, pair in pairs.items()}
     for name, host in hosts.items():
@@ -189,7 +189,7 @@ def test_default_class(
 
     Source: https://kubernetes.io/docs/concepts/services-networking/ingress/#default-ingress-class
     """
-    _serve(namespace, images, timeouts, "web")
+    serve_pages(namespace, images.agnhost, "web", within=timeouts.pod)
 
     made = namespace.create(manifests.ingress("web", rules=[rule(host := f"web.{namespace}.test", {"/": "web"})]))
 
@@ -211,7 +211,7 @@ def test_body_size(namespace: Namespace, ingress: EntryPoint, images: Images, ti
     """
     limit = ingress.dialect.body_size
     assert limit, f"IngressClass {ingress.class_name} is of a controller whose annotation for it is not known"
-    _serve(namespace, images, timeouts, "web")
+    serve_pages(namespace, images.agnhost, "web", within=timeouts.pod)
     made = _ingress("web", ingress, rule(host := f"web.{namespace}.test", {"/": "web"}), annotations=limit(64))
     sites = namespace.create(made)
 
@@ -308,17 +308,6 @@ NOBODY = "nobody"
 """How it begins whose page it is when a controller serves none; what it says then is up to it."""
 Pages = dict[tuple[str, str], str]
 """By host and path: the name of the backend whose page it is; empty for none of ours."""
-
-
-def _serve(namespace: Namespace, images: Images, timeouts: Timeouts, *names: str) -> None:
-    """Start one pod that serves a page for each name, and a Service of that name for each page."""
-    ports = {name: 8080 + number for number, name in enumerate(names)}
-    env = {f"SERVE_PORT_{port}": f"{namespace}/{name}" for name, port in ports.items()}
-    made = pod("backends", images.agnhost, args=["porter"], env=env, readiness=http_probe(8080))
-    backends = namespace.create(made)
-    for name, port in ports.items():
-        namespace.create(service(name, target=port, selector={"app": "backends"}))
-    eventually(backends, ready, within=timeouts.pod)
 
 
 def _ingress(name: str, entry: EntryPoint, *rules: dict[str, Any], **more: Any) -> dict[str, Any]:
