@@ -26,6 +26,14 @@ from clusterproof.refusals import refused
 REGISTRATION = "admissionregistration.k8s.io/v1"
 WRITES = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["configmaps"]}
 NO_RED = {"expression": "object.?data.color != optional.of('red')", "message": "red is not allowed"}
+PAINT = {
+    "patchType": "ApplyConfiguration",
+    "applyConfiguration": {"expression": "Object{data: {'painted': 'yes'}}"},
+}
+FRAME = {
+    "patchType": "JSONPatch",
+    "jsonPatch": {"expression": "[JSONPatch{op: 'add', path: '/data/framed', value: 'yes'}]"},
+}
 BY = "painter"
 """A key that an expression takes for granted, and fails without."""
 
@@ -175,16 +183,7 @@ def test_mutate(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> N
     """
     painting = {
         "matchConditions": [{"name": "red", "expression": "object.?data.color == optional.of('red')"}],
-        "mutations": [
-            {
-                "patchType": "ApplyConfiguration",
-                "applyConfiguration": {"expression": "Object{data: {'painted': 'yes'}}"},
-            },
-            {
-                "patchType": "JSONPatch",
-                "jsonPatch": {"expression": "[JSONPatch{op: 'add', path: '/data/framed', value: 'yes'}]"},
-            },
-        ],
+        "mutations": [PAINT, FRAME],
         "reinvocationPolicy": "Never",
     }
     _bound(cluster, namespace, "MutatingAdmissionPolicy", painting)
