@@ -81,9 +81,11 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"clusterproof.{_HOME[name]}"), name)
-    if name in __all__:
-        return importlib.import_module(f"clusterproof.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # it would let every name pass
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOME:
+            return getattr(importlib.import_module(f"clusterproof.{_HOME[name]}"), name)
+        if name in __all__:
+            return importlib.import_module(f"clusterproof.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,6 +7,7 @@ whatever state the launcher left them in.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -28,6 +29,14 @@ PATIENCE = 30.0
 
 # Whatever is started here belongs to this process until it is waited for; kept so that stop() can do that.
 _started: dict[int, subprocess.Popen[bytes]] = {}
+
+
+@atexit.register
+def _let_go() -> None:
+    """What still runs outlives this process: Python need not warn of it."""
+    for process in _started.values():
+        process.returncode = process.returncode or 0
+
 
 _ANCHOR = """
 read -r pid _ < /proc/self/stat  # /proc is still the host's: this is the process id out there

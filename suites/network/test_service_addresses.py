@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from clusterproof import ApiError, Cluster, Namespace, Timeouts, Unsupported, capabilities, eventually, kinds, manifests
+from clusterproof import ApiError, Cluster, Namespace, Timeouts, capabilities, eventually, kinds, manifests
 from clusterproof.conditions import gone, has_condition
 from clusterproof.refusals import refused
+from clusterproof.running.proving import Unsupported
 
 KEEPERS = ("ValidatingAdmissionPolicy", "admission webhook")
 """By whom an administrator may keep others from adding ranges: that is documented, too."""
