@@ -140,6 +140,18 @@ def test_pods_are_resized_where_every_kubelet_can(client: Client, nodes: list[di
     assert finding == capabilities.Finding("before" not in evidence, evidence)
 
 
+@pytest.mark.parametrize(("minor", "found"), [(36, False), (37, True)])
+def test_bundles_of_trust_are_mounted_where_every_kubelet_can(client: Client, minor: int, found: bool) -> None:
+    survey = Survey(client)
+    bundles = {"version": "v1", "resources": [{"resource": "clustertrustbundles"}]}
+    survey.__dict__["served"] = [{"metadata": {"name": "certificates.k8s.io"}, "versions": [bundles]}]
+    survey.__dict__["nodes"] = [kubelet("a", 37), kubelet("b", minor)]
+
+    finding = capabilities.TRUST_BUNDLES.detect(survey)
+
+    assert finding.found is found, finding.evidence
+
+
 def test_there_are_several_nodes_where_linux_runs_on_several(client: Client) -> None:
     survey = Survey(client)
     survey.__dict__["nodes"] = [kubelet("a", 37), kubelet("b", 37, os="windows")]
