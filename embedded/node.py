@@ -231,7 +231,8 @@ def _cni_config(node: Node) -> dict[str, object]:
         "name": "clusterproof",
         "plugins": [
             {"type": "ptp", "ipMasq": False, "ipam": address},
-            {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True},
+            # Without a word about the backend, it looks for iptables each time, also when there are no ports to map.
+            {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True, "backend": "iptables"},
         ],
     }
 
