@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from clusterproof import kinds, manifests, steps
-from clusterproof.client import Client
+from clusterproof.client import Client, Response
 from clusterproof.conditions import exists
 from clusterproof.errors import ApiError, NeverHappened, SurroundingsError
 from clusterproof.kinds import Kind
@@ -56,6 +56,11 @@ class Namespace:
         """What would be stored of an object in this namespace; nothing is. ApiError when it is refused."""
         path = kinds.of(manifest).path(self.name)
         return self._accounted(lambda: self.client.post(path, self._fit(manifest), {"dryRun": "All"}))
+
+    def answer_to(self, manifest: dict[str, Any]) -> Response:
+        """How creating an object in this namespace would be answered, whatever that is; nothing is stored."""
+        path = kinds.of(manifest).path(self.name)
+        return self.client.request("POST", path, body=self._fit(manifest), query={"dryRun": "All"})
 
     def _fit(self, manifest: dict[str, Any]) -> dict[str, Any]:
         return manifests.for_linux(manifest) if self.cluster.mixed and kinds.of(manifest) in RUNS_PODS else manifest

@@ -45,12 +45,7 @@ def test_deny(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) -> Non
     """
     _bind(cluster, namespace, ["Deny"])
 
-    eventually(
-        lambda: _try(namespace, "red"),
-        _is_refused,
-        within=timeouts.propagation,
-        describe=f"a red ConfigMap in {namespace}",
-    )
+    _until_refused(namespace, timeouts)
     with refused("a red ConfigMap under a policy that denies it", 422) as refusal:
         namespace.create(manifests.config_map("item", {"color": "red"}))
     assert "red is not allowed" in refusal.message, f"the refusal MUST carry the policy's message: {refusal.message}"
@@ -104,12 +99,7 @@ def test_scope(cluster: Cluster, namespace: Namespace, namespaces: Callable[[], 
         "validations": [NO_RED],
     }
     _bound(cluster, namespace, "ValidatingAdmissionPolicy", rules, validationActions=["Deny"])
-    eventually(
-        lambda: _try(namespace, "red"),
-        _is_refused,
-        within=timeouts.propagation,
-        describe=f"a red ConfigMap in {namespace}",
-    )
+    _until_refused(namespace, timeouts)
 
     red = {"color": "red"}
     for place, made, why in (
@@ -119,7 +109,8 @@ def test_scope(cluster: Cluster, namespace: Namespace, namespaces: Callable[[], 
         (namespace, manifests.config_map("free", red), "that it excludes by its name"),
     ):
         answer = place.client.request("POST", kinds.of(made).path(place.name), body=made)
-        assert answer.status == 201, f"a policy MUST NOT apply to a {made['kind']} {why}, but: {answer.text}"
+        told = answer.json().get("message")
+        assert answer.status == 201, f"a policy MUST NOT apply to a {made['kind']} {why}, but: {told}"
 
 
 @pytest.mark.parametrize("policy", ["Fail", "Ignore"])
@@ -131,12 +122,7 @@ def test_failure_policy(cluster: Cluster, namespace: Namespace, timeouts: Timeou
     failing = {"expression": f"object.metadata.name != 'try' || object.data.{BY} == 'clusterproof'"}
     rules = {"validations": [NO_RED, failing], "failurePolicy": policy}
     _bound(cluster, namespace, "ValidatingAdmissionPolicy", rules, validationActions=["Deny"])
-    eventually(
-        lambda: _try(namespace, "red", **{BY: "clusterproof"}),
-        _is_refused,
-        within=timeouts.propagation,
-        describe=f"a red ConfigMap in {namespace}",
-    )
+    _until_refused(namespace, timeouts, **{BY: "clusterproof"})
 
     fine = _try(namespace, "blue", **{BY: "clusterproof"})
     assert fine.status == 201, f"a ConfigMap that violates nothing is answered {fine.status}: {fine.text}"
@@ -240,8 +226,16 @@ def _policy(cluster: Cluster, namespace: Namespace, kind: str, spec: dict[str, A
 def _try(namespace: Namespace, color: str, **more: str) -> Response:
     """What creating a ConfigMap of a color comes to; nothing is stored."""
     manifest = manifests.config_map("try", {"color": color, **more})
-    return namespace.client.request(
-        "POST", kinds.CONFIG_MAP.path(namespace.name), body=manifest, query={"dryRun": "All"}
+    return namespace.answer_to(manifest)
+
+
+def _until_refused(namespace: Namespace, timeouts: Timeouts, **more: str) -> None:
+    """Wait until the policy that denies red ConfigMaps is in effect."""
+    eventually(
+        lambda: _try(namespace, "red", **more),
+        _is_refused,
+        within=timeouts.propagation,
+        describe=f"a red ConfigMap in {namespace}",
     )
 
 

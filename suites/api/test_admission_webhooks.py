@@ -190,21 +190,17 @@ def _webhook(name: str, namespace: Namespace, call: Mapping[str, Any], **more: A
 
 def _try(namespace: Namespace, data: Mapping[str, str], **labels: str) -> Response:
     """What creating a ConfigMap comes to; nothing is stored."""
-    path, body = kinds.CONFIG_MAP.path(namespace.name), manifests.config_map("try", data, labels=labels)
-    return namespace.client.request("POST", path, body=body, query={"dryRun": "All"})
+    return namespace.answer_to(manifests.config_map("try", data, labels=labels))
 
 
 def _scale_by(namespace: Namespace, version: str, policy: str) -> int:
     """How creating an autoscaler in a version, for the webhook with this policy, is answered; nothing is stored."""
+    kind = kinds.custom("autoscaling", version, "HorizontalPodAutoscaler", "horizontalpodautoscalers")
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "nobody"}
-    made = {
-        "apiVersion": f"autoscaling/{version}",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": "try", "labels": {"policy": policy}},
-        "spec": {"scaleTargetRef": target, "maxReplicas": 1},
-    }
-    path = f"/apis/autoscaling/{version}/namespaces/{namespace}/horizontalpodautoscalers"
-    return namespace.client.request("POST", path, body=made, query={"dryRun": "All"}).status
+    made = manifests.custom_object(
+        kind, "try", labels={"policy": policy}, spec={"scaleTargetRef": target, "maxReplicas": 1}
+    )
+    return namespace.answer_to(made).status
 
 
 def _stored(answer: Response) -> dict[str, str]:

@@ -225,7 +225,7 @@ def test_ratcheting(cluster: Cluster, namespace: Namespace, timeouts: Timeouts) 
     size = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/size/maximum"
     definition.patch([{"op": "add", "path": size, "value": 10}], type="json")
     eventually(
-        lambda: _dry(cluster, namespace, kind, size=50),
+        lambda: _dry(namespace, kind, size=50),
         conditions.equals(422),
         within=timeouts.propagation,
         describe=f"a new {kind} too big for the tightened schema is refused",
@@ -460,10 +460,9 @@ def _gadget(kind: Kind, name: str, /, **spec: Any) -> dict[str, Any]:
     return manifests.custom_object(kind, name, spec=spec)
 
 
-def _dry(cluster: Cluster, namespace: Namespace, kind: Kind, **spec: Any) -> int:
+def _dry(namespace: Namespace, kind: Kind, **spec: Any) -> int:
     """How creating an object would be answered; nothing is stored."""
-    body = _gadget(kind, "dry", **spec)
-    return cluster.client.request("POST", kind.path(namespace.name), body=body, query={"dryRun": "All"}).status
+    return namespace.answer_to(_gadget(kind, "dry", **spec)).status
 
 
 def _apply(item: Object, manager: str, spec: dict[str, Any]) -> None:

@@ -159,10 +159,9 @@ def test_resize(namespace: Namespace, some_nodes: list[Object], images: Images, 
     ]
     pods = [namespace.create(each) for each in held]
     after = {"cpu": "200m", "memory": "96Mi"}
-    containers = [{"name": "main", "resources": {"limits": after, "requests": requests}}]
     for pod in pods:
         eventually(pod, ready, within=timeouts.pod)
-        pod.patch({"spec": {"containers": containers}}, type="strategic", subresource="resize")
+        _resize(pod, {"limits": after, "requests": requests})
 
     for pod in pods:
         eventually(pod, _is_given(after), within=timeouts.pod)
@@ -187,10 +186,14 @@ def test_resize_restart(namespace: Namespace, images: Images, timeouts: Timeouts
 
     for change, restarts in ({"cpu": "200m"}, 0), ({"memory": "96Mi"}, 1):
         limits = limits | change
-        containers = [{"name": "main", "resources": {"limits": limits, "requests": requests}}]
-        pod.patch({"spec": {"containers": containers}}, type="strategic", subresource="resize")
+        _resize(pod, {"limits": limits, "requests": requests})
         eventually(pod, _is_given(limits), within=timeouts.pod)
         eventually(pod, _was_restarted(restarts), within=timeouts.pod)
+
+
+def _resize(pod: Object, resources: dict[str, Any]) -> None:
+    containers = [{"name": "main", "resources": resources}]
+    pod.patch({"spec": {"containers": containers}}, type="strategic", subresource="resize")
 
 
 def _ended(pod: Object) -> str | None:

@@ -57,7 +57,8 @@ def test_device(
 
     Source: https://kubernetes.io/docs/concepts/scheduling-eviction/dynamic-resource-allocation/
     """
-    driver, template, _ = _only_device(cluster, namespace, hollow_node)
+    template, devices = _only_device(cluster, namespace, hollow_node)
+    driver = devices.spec["driver"]
     tolerant = {"tolerations": hollow.pods_on(hollow_node)["tolerations"]}
 
     first = namespace.create(_pod("first", images, template, spec=tolerant))
@@ -81,7 +82,7 @@ def test_taint(cluster: Cluster, namespace: Namespace, hollow_node: Object, imag
 
     Source: https://kubernetes.io/docs/concepts/scheduling-eviction/dynamic-resource-allocation/#device-taints-and-tolerations
     """
-    _, template, devices = _only_device(cluster, namespace, hollow_node)
+    template, devices = _only_device(cluster, namespace, hollow_node)
     tolerant = {"tolerations": hollow.pods_on(hollow_node)["tolerations"]}
     user = namespace.create(_pod("user", images, template, spec=tolerant))
     eventually(user, placed_on(hollow_node), within=timeouts.object)
@@ -97,12 +98,12 @@ def test_taint(cluster: Cluster, namespace: Namespace, hollow_node: Object, imag
     eventually(second, placed_on(hollow_node), within=timeouts.pod_end)
 
 
-def _only_device(cluster: Cluster, namespace: Namespace, node: Object) -> tuple[str, Object, Object]:
-    """A node's only device: its driver, the template of claims to it, and what the driver tells of it."""
+def _only_device(cluster: Cluster, namespace: Namespace, node: Object) -> tuple[Object, Object]:
+    """A node's only device: the template of claims to it, and what its driver tells of it."""
     driver = f"{namespace}.clusterproof.dev"
     cluster.create(_device_class(namespace.name, driver))
     told = cluster.create(_slice(namespace.name, driver, node))
-    return driver, namespace.create(_template(namespace.name)), told
+    return namespace.create(_template(namespace.name)), told
 
 
 def _template(device_class: str) -> dict[str, Any]:

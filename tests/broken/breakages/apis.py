@@ -175,11 +175,15 @@ def schemas_thrown_away(subject: Subject) -> Damage:
         yield arguments
 
 
+Change = Callable[[dict[str, Any]], None]
+"""Changes what is about to be created."""
+
+
 def rewritten_on_the_way(
     name: str,
     meaning: str,
     resource: str,
-    change: Callable[[dict[str, Any]], None],
+    change: Change,
     *,
     breaks: Mapping[str, str],
     keeps: Sequence[str],
@@ -199,9 +203,23 @@ def rewritten_on_the_way(
             yield arguments
 
 
-def _ignore_failures(configuration: dict[str, Any]) -> None:
-    for webhook in configuration["webhooks"]:
-        webhook["failurePolicy"] = "Ignore"
+def _webhooks_with(field: str, value: Any) -> Change:
+    """All webhooks of a configuration have this value of a field."""
+
+    def change(configuration: dict[str, Any]) -> None:
+        for webhook in configuration["webhooks"]:
+            webhook[field] = value
+
+    return change
+
+
+def without(field: str) -> Change:
+    """An object's spec says nothing of a field."""
+
+    def change(made: dict[str, Any]) -> None:
+        made["spec"].pop(field, None)
+
+    return change
 
 
 def _creations_only(configuration: dict[str, Any]) -> None:
@@ -219,22 +237,8 @@ def _ignore_conditions(configuration: dict[str, Any]) -> None:
         webhook.pop("matchConditions", None)
 
 
-def _be_patient(configuration: dict[str, Any]) -> None:
-    for webhook in configuration["webhooks"]:
-        webhook["timeoutSeconds"] = 30
-
-
 def _ignore_errors(policy: dict[str, Any]) -> None:
     policy["spec"]["failurePolicy"] = "Ignore"
-
-
-def _exactly(configuration: dict[str, Any]) -> None:
-    for webhook in configuration["webhooks"]:
-        webhook["matchPolicy"] = "Exact"
-
-
-def _whatever_its_conditions(policy: dict[str, Any]) -> None:
-    policy["spec"].pop("matchConditions", None)
 
 
 def _excluding_nothing(policy: dict[str, Any]) -> None:
@@ -260,19 +264,11 @@ def _refuse_on_errors(policy: dict[str, Any]) -> None:
     policy["spec"]["failurePolicy"] = "Fail"
 
 
-def _forget_how_long(request: dict[str, Any]) -> None:
-    request["spec"].pop("expirationSeconds", None)
-
-
-def _convert_nothing(definition: dict[str, Any]) -> None:
-    definition["spec"].pop("conversion", None)
-
-
 rewritten_on_the_way(
     "webhook_failures_ignored",
     "What a webhook has to look at is let in when it does not answer, whatever its failure policy.",
     "validatingwebhookconfigurations",
-    _ignore_failures,
+    _webhooks_with("failurePolicy", "Ignore"),
     breaks={"api/admission_webhooks/failure_policy": r"is refused: not within"},
     keeps=["api/admission_webhooks/mutating"],
 )
@@ -280,7 +276,7 @@ rewritten_on_the_way(
     "mutating_webhook_failures_ignored",
     "What a webhook has to change is let in as it is when it does not answer, whatever its failure policy.",
     "mutatingwebhookconfigurations",
-    _ignore_failures,
+    _webhooks_with("failurePolicy", "Ignore"),
     breaks={"api/admission_webhooks/failure_policy": r"is refused: not within"},
     keeps=["api/admission_webhooks/mutating"],
 )
@@ -312,7 +308,7 @@ rewritten_on_the_way(
     "webhook_timeouts_ignored",
     "Webhooks are waited for, however little time they have.",
     "validatingwebhookconfigurations",
-    _be_patient,
+    _webhooks_with("timeoutSeconds", 30),
     breaks={"api/admission_webhooks/timeout": r"is refused: not within .* it is answered with 201"},
     keeps=["api/admission_webhooks/failure_policy"],
 )
@@ -320,7 +316,7 @@ rewritten_on_the_way(
     "webhooks_for_one_version_only",
     "Webhooks are called for writes through the version that they name, and not through others.",
     "validatingwebhookconfigurations",
-    _exactly,
+    _webhooks_with("matchPolicy", "Exact"),
     breaks={"api/admission_webhooks/match_policy": r"autoscaling/v2 in \S+: not within .*, not \{.*'v1, Equivalent'"},
     keeps=["api/admission_webhooks/failure_policy"],
 )
@@ -328,7 +324,7 @@ rewritten_on_the_way(
     "policy_conditions_ignored",
     "Policies apply to what their match conditions leave out.",
     "validatingadmissionpolicies",
-    _whatever_its_conditions,
+    without("matchConditions"),
     breaks={"api/admission_policies/scope": r"MUST NOT apply to a ConfigMap that its match condition leaves out"},
     keeps=["api/admission_policies/deny"],
 )
@@ -392,7 +388,7 @@ rewritten_on_the_way(
     "certificates_for_a_year",
     "Certificates are good for as long as the cluster likes, for however short a time they were asked for.",
     "certificatesigningrequests",
-    _forget_how_long,
+    without("expirationSeconds"),
     breaks={"access/credentials/certificates": r"asks for 1 day, 0:00:00, but was given \d+ days"},
     keeps=["access/credentials/tokens"],
 )
@@ -400,7 +396,7 @@ rewritten_on_the_way(
     "conversion_webhook_not_called",
     "Custom objects are given out in another version without being converted.",
     "customresourcedefinitions",
-    _convert_nothing,
+    without("conversion"),
     breaks={"extend/conversion/webhook": r"objects of stable\.example\.com/v1 are"},
     keeps=["extend/conversion/migration"],
 )

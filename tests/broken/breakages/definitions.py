@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .apis import rewritten_on_the_way
+from .apis import Change, rewritten_on_the_way, without
 
 SUBTLE = ("format", "multipleOf", "exclusiveMinimum", "minItems", "minLength", "maxProperties")
 """What a schema may say beside types, ranges, patterns and enumerations."""
@@ -19,19 +19,15 @@ def _first_owner_only(item: dict[str, Any]) -> None:
         item["metadata"]["ownerReferences"] = owners[:1]
 
 
-def _without_subresources(definition: dict[str, Any]) -> None:
-    for version in definition["spec"]["versions"]:
-        version.pop("subresources", None)
+def _versions_without(*fields: str) -> Change:
+    """No version of a custom kind says anything of these fields."""
 
+    def change(definition: dict[str, Any]) -> None:
+        for version in definition["spec"]["versions"]:
+            for field in fields:
+                version.pop(field, None)
 
-def _without_columns(definition: dict[str, Any]) -> None:
-    for version in definition["spec"]["versions"]:
-        version.pop("additionalPrinterColumns", None)
-
-
-def _without_selectable_fields(definition: dict[str, Any]) -> None:
-    for version in definition["spec"]["versions"]:
-        version.pop("selectableFields", None)
+    return change
 
 
 def _simplified(definition: dict[str, Any]) -> None:
@@ -50,19 +46,9 @@ def _simplify(schema: Any) -> None:
             _simplify(each)
 
 
-def _current(definition: dict[str, Any]) -> None:
-    for version in definition["spec"]["versions"]:
-        version.pop("deprecated", None)
-        version.pop("deprecationWarning", None)
-
-
 def _all_served(definition: dict[str, Any]) -> None:
     for version in definition["spec"]["versions"]:
         version["served"] = True
-
-
-def _everywhere(binding: dict[str, Any]) -> None:
-    binding["spec"].pop("matchResources", None)
 
 
 def _immediate(storage_class: dict[str, Any]) -> None:
@@ -128,7 +114,7 @@ rewritten_on_the_way(
     "status_written_with_spec",
     "Custom objects have no subresources.",
     "customresourcedefinitions",
-    _without_subresources,
+    _versions_without("subresources"),
     breaks={"extend/crd/subresources": r"the status of \S+ \S+/mine MUST NOT be written with it"},
     keeps=["extend/crd/schema"],
 )
@@ -146,7 +132,7 @@ rewritten_on_the_way(
     "deprecations_untold",
     "Nobody is told that a version of a custom kind is deprecated.",
     "customresourcedefinitions",
-    _current,
+    _versions_without("deprecated", "deprecationWarning"),
     breaks={"extend/crd/versions": r"is deprecated for v2, but its users are warned ''"},
     keeps=["extend/crd/schema"],
 )
@@ -154,7 +140,7 @@ rewritten_on_the_way(
     "columns_forgotten",
     "Custom objects are printed without the columns of their definition.",
     "customresourcedefinitions",
-    _without_columns,
+    _versions_without("additionalPrinterColumns"),
     breaks={"extend/crd/served": r"printed in the columns Name and Size, not .*Age"},
     keeps=["extend/crd/schema"],
 )
@@ -162,7 +148,7 @@ rewritten_on_the_way(
     "selectable_fields_forgotten",
     "Custom objects are selected by no field of their own.",
     "customresourcedefinitions",
-    _without_selectable_fields,
+    _versions_without("selectableFields"),
     breaks={"extend/crd/selectable_fields": r"400 BadRequest: .*spec\.color"},
     keeps=["extend/crd/schema"],
 )
@@ -178,7 +164,7 @@ rewritten_on_the_way(
     "policies_everywhere",
     "Admission policies are bound to all namespaces.",
     "validatingadmissionpolicybindings",
-    _everywhere,
+    without("matchResources"),
     breaks={"api/admission_policies/scope": r"red is not allowed"},
     keeps=["api/crud_conflict/validation"],
 )

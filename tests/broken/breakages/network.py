@@ -31,15 +31,20 @@ def kube_proxy_stopped(subject: Subject) -> Damage:
         yield []
 
 
+def _routed(subject: Subject, place: str, kind: str) -> contextlib.AbstractContextManager[None]:
+    """A place whose route to the pods of the second node is of another kind, and leads nowhere."""
+    node = subject.state.nodes[1]
+    away, back = f"ip route replace {kind} {node.pods}", f"ip route replace {node.pods} via {node.address}"
+    return subject.commanded(place, away, back)
+
+
 @breakage(
     breaks={"network/pod_to_pod": r"-node-1 exchanges data with every other pod.* on \S+-node-2"},
     keeps=["api/namespaces/isolation", "apps/statefulset/parallel"],
 )
 def route_missing(subject: Subject) -> Damage:
     """One node has no route to the pods of another."""
-    pods = subject.state.nodes[1].pods
-    via = f"{pods} via {subject.state.nodes[1].address}"
-    with subject.commanded(subject.nodes[0], f"ip route replace blackhole {pods}", f"ip route replace {via}"):
+    with _routed(subject, subject.nodes[0], "blackhole"):
         yield []
 
 
@@ -49,9 +54,7 @@ def route_missing(subject: Subject) -> Damage:
 )
 def pods_out_of_reach(subject: Subject) -> Damage:
     """The control plane has no route to the pods of one node."""
-    pods = subject.state.nodes[1].pods
-    via = f"{pods} via {subject.state.nodes[1].address}"
-    with subject.commanded("control-plane", f"ip route replace unreachable {pods}", f"ip route replace {via}"):
+    with _routed(subject, "control-plane", "unreachable"):
         yield []
 
 
