@@ -113,6 +113,8 @@ RESIZING = 33
 """Minor version of the first kubelet that resizes pods unless told not to; the API server may be three ahead of it."""
 TRUSTING = 37
 """Minor version of the first kubelet that mounts ClusterTrustBundles unless told not to."""
+NAMING = 35
+"""Minor version of the first kubelet that names pods as they ask for, whatever they are called."""
 LEADERS = ("kube-scheduler", "kube-controller-manager")
 """Names of the Leases by which the control plane's programs elect a leader."""
 
@@ -343,6 +345,10 @@ def _trust_bundles(survey: Survey) -> Finding:
     return _with_kubelets(TRUSTING, survey, _served(kinds.CLUSTER_TRUST_BUNDLE)(survey))
 
 
+def _named_otherwise(survey: Survey) -> Finding:
+    return _with_kubelets(NAMING, survey, _since(37)(survey))
+
+
 def _with_kubelets(minor: int, survey: Survey, finding: Finding) -> Finding:
     """What was found of the API server, and counts only where no kubelet is of a version before this minor one."""
     behind = [node["metadata"]["name"] for node in survey.nodes if _is_linux(node) and _is_before(minor, node)]
@@ -370,6 +376,13 @@ def _vpa_in_place(survey: Survey) -> Finding:
     mode = "InPlaceOrRecreate"
     found = mode in survey.client.request("GET", f"/openapi/v3/apis/{kinds.VERTICAL_POD_AUTOSCALER.api_version}").text
     return Finding(found, f"{'found' if found else 'no'} mode {mode} of VerticalPodAutoscalers")
+
+
+def _group_policies(survey: Survey) -> Finding:
+    known = {each["metadata"]["name"]: each["status"].get("features") or {} for each in survey.nodes if _is_linux(each)}
+    lacking = [name for name, features in known.items() if not features.get("supplementalGroupsPolicy")]
+    told = f"{', '.join(lacking)} does not tell of supplementalGroupsPolicy"
+    return Finding(not lacking, told if lacking else "every node tells of supplementalGroupsPolicy")
 
 
 def _user_namespaces(survey: Survey) -> Finding:
@@ -508,12 +521,19 @@ SERVICE_METRICS = Capability(
 EXTERNAL_METRICS = Capability(
     "scale.external-metrics", "Metrics of an application's own are served as external ones, too.", _only_declared
 )
+HPA_TOLERANCE = Capability("scale.hpa-tolerance", "An autoscaler can have a tolerance of its own.", _since(37))
 NODES = Capability("scale.nodes", "Nodes come and go with what the pods need.", _only_declared)
 CERT_MANAGER = Capability("extend.cert-manager", "Certificates are issued into Secrets.", _group("cert-manager.io"))
 OWN_NODE = Capability(
     "nodes.own", "A run may add a Node object of its own, without a machine behind it.", _only_declared
 )
 RESIZE = Capability("pods.resize", "What a running pod may use can be changed.", _resize)
+HOSTNAME_OVERRIDE = Capability(
+    "pods.hostname-override", "A pod can have a host name that has nothing to do with its own.", _named_otherwise
+)
+GROUPS_POLICY = Capability(
+    "pods.groups-policy", "Pods say whether the groups that their images give users count.", _group_policies
+)
 USERNS = Capability("pods.userns", "Pods can have a user namespace of their own.", _user_namespaces)
 
 ALL: dict[str, Capability] = {each.name: each for each in list(globals().values()) if isinstance(each, Capability)}

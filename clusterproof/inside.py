@@ -98,6 +98,12 @@ def datagram(host: str, port: int, request: str) -> str:
     return f"udp://{in_url(host)}:{port}/{request}"
 
 
+def ask_by_datagram(pod: Object, host: str, port: int, request: str, *, own_port: int) -> str:
+    """The answer to one datagram that a pod sends from a port of its own choice; empty where none came in time."""
+    script = f'nc -u -p {own_port} -w {PATIENCE} -W 1 "$1" "$2" <<< "$3"'
+    return pod.exec(["bash", "-c", script, "ask", host, str(port), request]).stdout.strip()
+
+
 def record(address: str) -> str:
     """The record of an address, as `Answer.records` has it."""
     return f"{'AAAA' if ':' in address else 'A'} {address}"

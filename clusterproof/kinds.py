@@ -128,6 +128,10 @@ NODE_METRICS = _kind("metrics.k8s.io/v1beta1", "NodeMetrics", "nodes", namespace
 POD_METRICS = _kind("metrics.k8s.io/v1beta1", "PodMetrics", "pods")
 POD_DISRUPTION_BUDGET = _kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 PRIORITY_CLASS = _kind("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses", namespaced=False)
+FLOW_SCHEMA = _kind("flowcontrol.apiserver.k8s.io/v1", "FlowSchema", "flowschemas", namespaced=False)
+PRIORITY_LEVEL_CONFIGURATION = _kind(
+    "flowcontrol.apiserver.k8s.io/v1", "PriorityLevelConfiguration", "prioritylevelconfigurations", namespaced=False
+)
 LEASE = _kind("coordination.k8s.io/v1", "Lease", "leases")
 RUNTIME_CLASS = _kind("node.k8s.io/v1", "RuntimeClass", "runtimeclasses", namespaced=False)
 

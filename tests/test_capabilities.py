@@ -152,6 +152,31 @@ def test_bundles_of_trust_are_mounted_where_every_kubelet_can(client: Client, mi
     assert finding.found is found, finding.evidence
 
 
+@pytest.mark.parametrize(
+    ("version", "minor", "found"), [("v1.36.2", 36, False), ("v1.37.2", 35, True), ("v1.37.2", 34, False)]
+)
+def test_pods_are_named_otherwise_where_every_kubelet_can(
+    client: Client, version: str, minor: int, found: bool
+) -> None:
+    survey = Survey(client)
+    survey.__dict__["version"] = version
+    survey.__dict__["nodes"] = [kubelet("a", 37), kubelet("b", minor)]
+
+    finding = capabilities.HOSTNAME_OVERRIDE.detect(survey)
+
+    assert finding.found is found, finding.evidence
+
+
+def test_policies_of_groups_count_where_every_node_tells_of_them(client: Client) -> None:
+    survey = Survey(client)
+    knowing, other = kubelet("a", 37), kubelet("b", 37)
+    knowing["status"]["features"] = {"supplementalGroupsPolicy": True}
+    survey.__dict__["nodes"] = [knowing, kubelet("c", 37, os="windows")]
+    assert capabilities.GROUPS_POLICY.detect(survey).found
+    survey.__dict__["nodes"].append(other)
+    assert capabilities.GROUPS_POLICY.detect(survey).evidence == "b does not tell of supplementalGroupsPolicy"
+
+
 def test_there_are_several_nodes_where_linux_runs_on_several(client: Client) -> None:
     survey = Survey(client)
     survey.__dict__["nodes"] = [kubelet("a", 37), kubelet("b", 37, os="windows")]

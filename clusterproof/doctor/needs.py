@@ -80,6 +80,7 @@ NEEDS = (
     Need("create", "storagemigration.k8s.io", "storageversionmigrations", r"STORAGE_VERSION_MIGRATION"),
     Need("create", "resource.k8s.io", "resourceclaimtemplates", r"RESOURCE_CLAIM_TEMPLATE"),
     Need("create", "scheduling.k8s.io", "priorityclasses", r"priority_class\("),
+    Need("create", "flowcontrol.apiserver.k8s.io", "flowschemas", r"FLOW_SCHEMA"),
     Need("create", "node.k8s.io", "runtimeclasses", r"\bRuntimeClass"),
 )
 """Rights by which promises stand and fall; those that go along with them in any usual role are left out."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from clusterproof import Images, Namespace, Object, Timeouts, capabilities, eventually, inside, kinds, measure
-from clusterproof.conditions import ListCondition, ready, running
+from clusterproof.conditions import ListCondition, equals, ready, running
 from clusterproof.manifests import endpoint_slice, http_probe, pod, service
 
 TRIES = 24
@@ -82,6 +82,28 @@ def test_endpoint_removal(namespace: Namespace, nodes: list[Object], images: Ima
     for client in clients:
         _served(client, {url: {"stays"} for url in urls}, timeouts)
     measure("time until no request goes to a removed pod (s)", monotonic() - started)
+
+
+def test_udp_client(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A UDP client that keeps its port MUST be answered by another pod when its own is not the Service's any more.
+
+    Its node remembers who has answered it. That pod goes on serving, so that every datagram that still reaches it is
+    seen.
+
+    Source: https://kubernetes.io/docs/reference/networking/virtual-ips/
+    """
+    ports = [_port("datagrams", 80, "udp", "UDP")]
+    web = namespace.create(service("web", selector={"port": "8080"}, spec={"ports": ports}))
+    servers = [_server(namespace, images, f"web-{n}", nodes[-n], n) for n in range(2)]
+    client = namespace.create(pod("client", images.agnhost, args=["pause"], node=nodes[-1].name))
+    _await([*servers, client], timeouts)
+    ask = functools.partial(inside.ask_by_datagram, client, web.spec["clusterIP"], 80, "hostname", own_port=5353)
+    what = f"{client.name} on {nodes[-1].name}, which keeps its port, is answered by {web}"
+    eventually(ask, equals("web-0"), within=timeouts.propagation, describe=what)
+
+    web.patch({"spec": {"selector": {"port": "8081"}}})
+
+    eventually(ask, equals("web-1"), within=timeouts.propagation, describe=what)
 
 
 @pytest.mark.smoke

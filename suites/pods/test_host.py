@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 
-from clusterproof import Cluster, Images, Namespace, Object, Timeouts, eventually, inside, kinds, manifests
+from clusterproof import (
+    Cluster,
+    Images,
+    Namespace,
+    Object,
+    Timeouts,
+    capabilities,
+    eventually,
+    inside,
+    kinds,
+    manifests,
+)
 from clusterproof.conditions import gone, ready
 from clusterproof.running.proving import Unsupported
 
@@ -67,6 +78,23 @@ def test_names(namespace: Namespace, images: Images, timeouts: Timeouts) -> None
     # Where a kubelet is told of no file, it writes that.
     lost = re.search(r"^nameserver (127\.|::1$)", of_node, re.MULTILINE)
     assert not lost, f"{as_node}: its name server is the pod itself, not its node's: {of_node}"
+
+
+@pytest.mark.requires(capabilities.HOSTNAME_OVERRIDE)
+def test_hostname_override(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A pod MUST have its hostnameOverride as its host name, whatever else it is called.
+
+    Source: https://github.com/kubernetes/enhancements/tree/master/keps/sig-network/4762-allow-arbitrary-fqdn-as-pod-hostname
+    """
+    wanted = "printer.example"
+    spec = {"hostname": "me", "subdomain": "us", "hostnameOverride": wanted}
+    pod = namespace.create(manifests.pod("named", images.agnhost, args=["pause"], spec=spec))
+    eventually(pod, ready, within=timeouts.pod)
+
+    name = inside.said(pod, "hostname").strip()
+    assert name == wanted, f"{pod}: its host name is {name}, not {wanted}"
+    hosts = [line.split() for line in inside.said(pod, "cat /etc/hosts").splitlines()]
+    assert [pod.status["podIP"], wanted] in hosts, f"{pod}: its own address is not {wanted} in /etc/hosts: {hosts}"
 
 
 def test_outside_names(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:

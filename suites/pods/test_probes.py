@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from clusterproof import Images, Namespace, Object, Timeouts, consistently, eventually, kinds, manifests
+from clusterproof.certificates import self_signed
 from clusterproof.conditions import Condition, all_ready, endpoints, has_condition, ready, running
 from clusterproof.inside import said
 
@@ -14,6 +15,17 @@ trap 'exit 0' TERM; touch /tmp/well
 /agnhost "$@" & echo $! > /tmp/server
 while :; do sleep 0.2; done
 """
+
+_LISTEN = r"""
+mkfifo /tmp/answer
+while :; do
+    cat /tmp/answer | nc -l -N 9001 | {
+        while read -r line && [ "${line%$'\r'}" ]; do echo "${line%$'\r'}" >> /tmp/asked; done
+        printf 'HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n' > /tmp/answer
+    }
+done
+"""
+"""Answers requests, one after the other, and writes down what was asked."""
 
 
 class Way(NamedTuple):
@@ -149,6 +161,32 @@ def test_success_threshold(namespace: Namespace, images: Images, timeouts: Timeo
 
     asked = len(pod.exec(["cat", "/tmp/asked"]).stdout.splitlines())
     assert asked >= 6, f"{pod} is ready after {asked} answers of its probe, of which 3 in a row are good by the 6th"
+
+
+def test_http_request(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A probe by HTTP MUST ask for its path, with its headers, and by TLS where it says so, whoever is certified there.
+
+    Source: https://kubernetes.io/docs/tasks/configure-pod-container/configure-liveness-readiness-startup-probes/#http-probes
+    """
+    namespace.create(manifests.tls_secret("other", *self_signed("other.example")))
+    headers = {"Host": "own.example", "User-Agent": "prober", "X-Clusterproof": "yes"}
+    listed = [{"name": name, "value": value} for name, value in headers.items()]
+    probes = [
+        _probe({"httpGet": {"port": 9001, "path": "/well?how=so", "httpHeaders": listed}}),
+        _probe({"httpGet": {"port": 9002, "path": "/hostname", "scheme": "HTTPS"}}),
+    ]
+    files = ["--tls-cert-file=/tls/tls.crt", "--tls-private-key-file=/tls/tls.key"]
+    options: dict[str, Any] = {"args": ["netexec", "--http-port=9002", "--udp-port=-1", *files]}
+    safe = manifests.container("safe", images.agnhost, mounts={"tls": "/tls"}, readinessProbe=probes[1], **options)
+    volume = {"name": "tls", "secret": {"secretName": "other"}}
+    parts: dict[str, Any] = {"command": ["bash", "-c", _LISTEN], "beside": [safe], "volumes": [volume]}
+    pod = namespace.create(manifests.pod("asked", images.agnhost, readiness=probes[0], **parts))
+
+    eventually(pod, ready, within=timeouts.pod)
+
+    asked = set(said(pod, "cat /tmp/asked", container="main").splitlines())
+    wanted = {"GET /well?how=so HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())}
+    assert wanted <= asked, f"{pod}: its probe asked {sorted(asked)}, without {sorted(wanted - asked)}"
 
 
 def test_startup(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:

@@ -13,6 +13,8 @@ from clusterproof.conditions import equals, ready
 from clusterproof.inside import said
 
 NET_BIND_SERVICE = 1 << 10
+IMAGE_USER, IMAGE_GROUP = 1000, 50000
+"""A user of agnhost's image, and a group of which only the image says that this user is in it."""
 
 
 def test_user(namespace: Namespace, some_nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
@@ -39,6 +41,29 @@ def test_user(namespace: Namespace, some_nodes: list[Object], images: Images, ti
         wrong = {what: f"{found[what]}, not {wanted}" for what, wanted in expected.items() if found[what] != wanted}
         told = "; ".join(f"{what} is {told}" for what, told in wrong.items())
         assert not wrong, f"{pod} on {pod.spec['nodeName']}: {told}"
+
+
+@pytest.mark.requires(capabilities.GROUPS_POLICY)
+def test_groups_policy(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container MUST be in the groups that its image gives its user where these are to be merged, and nowhere else.
+
+    Source: https://kubernetes.io/docs/tasks/configure-pod-container/security-context/#supplementalgroupspolicy
+    """
+    user: dict[str, Any] = {"runAsNonRoot": True, "runAsUser": IMAGE_USER, "runAsGroup": 23456}
+    user |= {"supplementalGroups": [34567], "seccompProfile": {"type": "RuntimeDefault"}}
+    pods = {}
+    for policy in ("Merge", "Strict"):
+        spec = {"securityContext": user | {"supplementalGroupsPolicy": policy}}
+        pods[policy] = namespace.create(manifests.pod(policy.lower(), images.agnhost, args=["pause"], spec=spec))
+    for pod in pods.values():
+        eventually(pod, ready, within=timeouts.pod)
+
+    for policy, pod in pods.items():
+        wanted = {23456, 34567} | ({IMAGE_GROUP} if policy == "Merge" else set())
+        found = set(map(int, _first_process(pod, "main")["Groups"].split())) | {23456}
+        assert found == wanted, f"{pod}: with {policy} it is in the groups {sorted(found)}, not {sorted(wanted)}"
+        (told,) = (each["user"]["linux"]["supplementalGroups"] for each in pod.status["containerStatuses"])
+        assert {*told, 23456} == wanted, f"{pod}: its status tells of the groups {told}, not {sorted(wanted)}"
 
 
 def test_non_root(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:

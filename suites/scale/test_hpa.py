@@ -123,6 +123,27 @@ def test_container(namespace: Namespace, images: Images, patience: float, timeou
     eventually(scaler, _settled(2, (60 + FILES) / 24, "TooManyReplicas"), within=patience)
 
 
+@pytest.mark.requires(capabilities.HPA_TOLERANCE)
+def test_tolerance(namespace: Namespace, images: Images, patience: float, timeouts: Timeouts) -> None:
+    """A HorizontalPodAutoscaler MUST leave the number of pods alone while their use is within its tolerance.
+
+    A pod uses two and a half times what it is to use: within a tolerance of 200 %, and far from the usual 10 %.
+
+    Source: https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#tolerance
+    """
+    requests = {"requests": {"memory": "24Mi"}}
+    workers = namespace.create(deployment("worker", images.agnhost, command=load.command(), resources=requests))
+    tolerant = {"scaleUp": {"tolerance": "2"}}
+    scaler = namespace.create(hpa("worker", target="worker", low=1, high=2, metrics=[MEMORY], behavior=tolerant))
+    eventually(workers, rolled_out, within=timeouts.pod)
+    load.hold(workers.pods().read()[0], 60)
+    needed = (60 + FILES) / 24
+
+    eventually(scaler, _settled(1, needed, "DesiredWithinRange"), within=patience)
+    scaler.patch({"spec": {"behavior": {"scaleUp": {"tolerance": None}}}})
+    eventually(scaler, _settled(2, needed, "TooManyReplicas"), within=patience)
+
+
 def test_behaviour(namespace: Namespace, images: Images, patience: float, timeouts: Timeouts) -> None:
     """A HorizontalPodAutoscaler MUST add and remove pods no faster than its policies allow, none too soon, and say so.
 

@@ -249,6 +249,36 @@ def test_topology_domains(namespace: Namespace, nodes: list[Object], images: Ima
     eventually(last, waits_for_node("topology spread constraints"), within=timeouts.object)
 
 
+@several_nodes
+def test_topology_scope(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """A topology spread MUST count pods with the same matchLabelKeys only, on nodes as its nodeAffinityPolicy tells.
+
+    Two new pods go to two nodes, although one has two old ones already. Of pods for one node only, a second waits where
+    the other nodes count as well.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/topology-spread-constraints/#spread-constraint-definition
+    """
+    first, places = _on(nodes[0]), _on(nodes[0], nodes[-1])
+    for turn in range(2):
+        namespace.create(_held(f"old-{turn}", images, app="web", affinity=first))
+        for app, policy in (("honour", "Honor"), ("ignore", "Ignore")):
+            spread = {"topologySpreadConstraints": [_even(app) | {"nodeAffinityPolicy": policy}]}
+            namespace.create(_held(f"{app}-{turn}", images, app=app, affinity=first, spec=spread))
+    eventually(namespace.pods("app=web"), _all_scheduled(2), within=timeouts.object)
+
+    spread = {"topologySpreadConstraints": [_even("web") | {"matchLabelKeys": ["new"]}]}
+    for turn in range(2):
+        pod = _held(f"new-{turn}", images, app="web", affinity=places, spec=spread)
+        pod["metadata"]["labels"]["new"] = "yes"
+        namespace.create(pod)
+    new = eventually(namespace.pods("new=yes"), _all_scheduled(2), within=timeouts.object)
+
+    used = [pod.spec["nodeName"] for pod in new]
+    assert len(set(used)) == 2, f"{new[0]} and {new[1]} are both on {used[0]}: older pods were counted with them"
+    eventually(namespace.pods("app=honour"), _all_scheduled(2), within=timeouts.object)
+    eventually(namespace.pods("app=ignore"), _but_one_scheduled, within=timeouts.object)
+
+
 def test_scheduler_name(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
     """A pod that names a scheduler of its own MUST be left to it, and get the node that this one binds it to.
 

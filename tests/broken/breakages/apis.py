@@ -213,6 +213,10 @@ def _webhooks_with(field: str, value: Any) -> Change:
     return change
 
 
+def _with_equal_precedence(schema: dict[str, Any]) -> None:
+    schema["spec"]["matchingPrecedence"] = 4
+
+
 def without(field: str) -> Change:
     """An object's spec says nothing of a field."""
 
@@ -271,6 +275,16 @@ rewritten_on_the_way(
     _webhooks_with("failurePolicy", "Ignore"),
     breaks={"api/admission_webhooks/failure_policy": r"is refused: not within"},
     keeps=["api/admission_webhooks/mutating"],
+)
+rewritten_on_the_way(
+    "precedence_ignored",
+    "All FlowSchemas have the same precedence.",
+    "flowschemas",
+    _with_equal_precedence,
+    breaks={
+        "api/flow_control/flow_schema": r"belongs to FlowSchema \S+-sooner: not within .*the FlowSchema with the uid"
+    },
+    keeps=["api/labels/selectors"],
 )
 rewritten_on_the_way(
     "mutating_webhook_failures_ignored",

@@ -386,6 +386,17 @@ rewritten(
     scale=0.3,
 )
 rewritten(
+    "tolerances_of_autoscalers_ignored",
+    "Horizontal autoscaling takes the same for near enough whatever an autoscaler says.",
+    "autoscaling/v2/horizontalpodautoscalers",
+    "has(object.spec.behavior) && has(object.spec.behavior.scaleUp) && has(object.spec.behavior.scaleUp.tolerance) ? "
+    '[JSONPatch{op: "remove", path: "/spec/behavior/scaleUp/tolerance"}] : []',
+    patch="JSONPatch",
+    breaks={"scale/hpa/tolerance": r"worker settles at 1 replicas: not within .*it has 2 replicas and wants 2"},
+    keeps=["api/labels/selectors"],
+    scale=0.3,
+)
+rewritten(
     "containers_taken_for_their_pods",
     "Horizontal autoscaling goes by what pods use as a whole, also where it is to go by one of their containers.",
     "autoscaling/v2/horizontalpodautoscalers",

@@ -31,6 +31,30 @@ def kube_proxy_stopped(subject: Subject) -> Damage:
         yield []
 
 
+@breakage(
+    breaks={
+        "network/service/udp_client": r"client on \S+-node-2, which keeps its port, is answered .*not within .*web-0"
+    },
+    keeps=["network/service/endpoint_removal"],
+)
+def lost_pods_remembered(subject: Subject) -> Damage:
+    """On one node the kernel is never told to forget which pod has answered a client by UDP."""
+    # kube-proxy may not do so itself, but its tools may still write rules: they have the right by their files.
+    rights = "setpriv --securebits +noroot --inh-caps +all,-net_admin --ambient-caps +all,-net_admin"
+    tools = "/var/lib/kube-proxy/tools"
+    script = (
+        f'mkdir {tools} && cp "$(readlink -f "$(command -v iptables)")" {tools}/xtables && '
+        f"setcap cap_net_admin,cap_net_raw+ep {tools}/xtables && "
+        f"for tool in iptables ip6tables; do for what in '' -save -restore; do ln -s xtables {tools}/$tool$what; done; "
+        f'done && export PATH={tools}:$PATH && exec {rights} -- "$@"'
+    )
+    try:
+        with subject.prepared(f"{subject.nodes[1]}/kube-proxy", script):
+            yield []
+    finally:
+        subject.run_on(subject.nodes[1], f"rm -rf {tools}")
+
+
 def _routed(subject: Subject, place: str, kind: str) -> contextlib.AbstractContextManager[None]:
     """A place whose route to the pods of the second node is of another kind, and leads nowhere."""
     node = subject.state.nodes[1]

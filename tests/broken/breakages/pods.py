@@ -178,6 +178,16 @@ made_otherwise(
     keeps=["pods/security_context/read_only_root"],
 )
 made_otherwise(
+    "runtime_without_groups_of_images",
+    "The container runtime gives nobody a group that only the image tells of.",
+    """
+user = process["user"]
+user["additionalGids"] = [group for group in user.get("additionalGids", []) if group != 50000]
+""",
+    breaks={"pods/security_context/groups_policy": r"Pod \S+/merge: with Merge it is in the groups"},
+    keeps=["pods/security_context/user"],
+)
+made_otherwise(
     "runtime_with_writable_root",
     "The container runtime makes every root file system writable.",
     'config["root"]["readonly"] = False',
@@ -248,6 +258,38 @@ unlike(
     '[JSONPatch{op: "replace", path: "/spec/containers/0/readinessProbe/successThreshold", value: 1}] : []',
     breaks={"pods/probes/success_threshold": r"Pod \S+/shaky is ready after [1-5] answers of its probe"},
     keeps=["pods/probes/readiness_gate"],
+)
+_ASKS = "has(object.spec.containers[{0}].readinessProbe) && has(object.spec.containers[{0}].readinessProbe.httpGet)"
+unlike(
+    "probe_headers_forgotten",
+    "Probes ask without the headers that they are given.",
+    f"{_ASKS.format(0)} && has(object.spec.containers[0].readinessProbe.httpGet.httpHeaders) ? "
+    '[JSONPatch{op: "remove", path: "/spec/containers/0/readinessProbe/httpGet/httpHeaders"}] : []',
+    breaks={"pods/probes/http_request": r"its probe asked .*, without \['Host: own.example', 'User-Agent"},
+    keeps=["pods/probes/success_threshold"],
+)
+unlike(
+    "probes_without_tls",
+    "Probes that are to ask by TLS ask without.",
+    f"size(object.spec.containers) > 1 && {_ASKS.format(1)} ? "
+    '[JSONPatch{op: "replace", path: "/spec/containers/1/readinessProbe/httpGet/scheme", value: "HTTP"}] : []',
+    breaks={"pods/probes/http_request": r"Pod \S+/asked ready: not within"},
+    keeps=["pods/probes/success_threshold"],
+)
+unlike(
+    "host_names_of_choice_ignored",
+    "Pods have the host name that they are called by, whichever they choose.",
+    'has(object.spec.hostnameOverride) ? [JSONPatch{op: "remove", path: "/spec/hostnameOverride"}] : []',
+    breaks={"pods/host/hostname_override": r"Pod \S+/named: its host name is me, not printer.example"},
+    keeps=["pods/host/names"],
+)
+unlike(
+    "groups_always_merged",
+    "Containers are in the groups of their images whatever their policy.",
+    "has(object.spec.securityContext.supplementalGroupsPolicy) ? "
+    '[JSONPatch{op: "remove", path: "/spec/securityContext/supplementalGroupsPolicy"}] : []',
+    breaks={"pods/security_context/groups_policy": r"Pod \S+/strict: with Strict it is in the groups .*50000\]"},
+    keeps=["pods/security_context/user"],
 )
 unlike(
     "working_directories_forgotten",

@@ -196,18 +196,38 @@ def own_schedulers_ignored(subject: Subject) -> Damage:
         yield []
 
 
-@breakage(
-    breaks={"scheduling/topology_domains": r"they all have a node"},
-    keeps=["scheduling/topology_spread"],
-)
-def least_number_of_domains_ignored(subject: Subject) -> Damage:
-    """Pods are spread over the domains that there are, however many there are to be."""
+def _spread_without(name: str, meaning: str, field: str, *, breaks: Mapping[str, str]) -> None:
+    """Register a breakage: a field of topology spreads is lost."""
+    spreads = "has(object.spec.topologySpreadConstraints)"
     change = (
-        "has(object.spec.topologySpreadConstraints) && has(object.spec.topologySpreadConstraints[0].minDomains) ? "
-        '[JSONPatch{op: "remove", path: "/spec/topologySpreadConstraints/0/minDomains"}] : []'
+        f"{spreads} && has(object.spec.topologySpreadConstraints[0].{field}) ? "
+        f'[JSONPatch{{op: "remove", path: "/spec/topologySpreadConstraints/0/{field}"}}] : []'
     )
-    with subject.mutating("v1/pods", change, patch="JSONPatch"):
-        yield []
+
+    @breakage(name=name, meaning=meaning, breaks=breaks, keeps=["scheduling/topology_spread"])
+    def lost(subject: Subject) -> Damage:
+        with subject.mutating("v1/pods", change, patch="JSONPatch"):
+            yield []
+
+
+_spread_without(
+    "least_number_of_domains_ignored",
+    "Pods are spread over the domains that there are, however many there are to be.",
+    "minDomains",
+    breaks={"scheduling/topology_domains": r"they all have a node"},
+)
+_spread_without(
+    "older_revisions_counted",
+    "Spreads count pods of other revisions as well.",
+    "matchLabelKeys",
+    breaks={"scheduling/topology_scope": r"are both on \S+-node-2: older pods were counted"},
+)
+_spread_without(
+    "nodes_out_of_reach_not_counted",
+    "Spreads count nodes only to which their pods may go, whatever their policy.",
+    "nodeAffinityPolicy",
+    breaks={"scheduling/topology_scope": r"they all have a node: .*ignore-0"},
+)
 
 
 @breakage(

@@ -527,3 +527,13 @@ def etcd_from_a_backup(subject: Subject) -> Damage:
         # Everybody knows of versions that etcd has forgotten.
         with subject.restarted(SERVER):
             pass
+
+
+@breakage(
+    breaks={"api/flow_control/flow_schema": r"belongs to FlowSchema \S+-later: not within .*the uid None"},
+    keeps=["api/labels/selectors"],
+)
+def flow_control_off(subject: Subject) -> Damage:
+    """The API server answers whoever comes first, and belongs to no FlowSchema what he asks."""
+    with subject.flagged(SERVER, "enable-priority-and-fairness", "false"):
+        yield []
