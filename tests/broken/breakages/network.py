@@ -40,7 +40,8 @@ def kube_proxy_stopped(subject: Subject) -> Damage:
 def lost_pods_remembered(subject: Subject) -> Damage:
     """On one node the kernel is never told to forget which pod has answered a client by UDP."""
     # kube-proxy may not do so itself, but its tools may still write rules: they have the right by their files.
-    rights = "setpriv --securebits +noroot --inh-caps +all,-net_admin --ambient-caps +all,-net_admin"
+    few = "-all,+dac_override,+net_raw"
+    rights = f"setpriv --securebits +noroot --inh-caps {few} --ambient-caps {few}"
     tools = "/var/lib/kube-proxy/tools"
     script = (
         f'mkdir {tools} && cp "$(readlink -f "$(command -v iptables)")" {tools}/xtables && '

@@ -214,7 +214,7 @@ _spread_without(
     "least_number_of_domains_ignored",
     "Pods are spread over the domains that there are, however many there are to be.",
     "minDomains",
-    breaks={"scheduling/topology_domains": r"they all have a node"},
+    breaks={"scheduling/topology_domains": r"they all have a node|it got \S+-node-"},
 )
 _spread_without(
     "older_revisions_counted",
