@@ -299,9 +299,9 @@ class Client:
         """GET; ApiError on a status of 400 or more, as for the other verbs."""
         return self._checked("GET", path, query=query)
 
-    def get_text(self, path: str) -> str:
-        """GET of what is no JSON, such as `/metrics`; ApiError on a status of 400 or more."""
-        answer = self.request("GET", path, accept="*/*")
+    def get_text(self, path: str, query: Mapping[str, Any] | None = None) -> str:
+        """GET of what is no JSON, such as `/metrics` or a log; ApiError on a status of 400 or more."""
+        answer = self.request("GET", path, query=query, accept="*/*")
         if answer.status >= 400:
             self._raise(answer, "GET", path)
         return answer.text

@@ -181,12 +181,7 @@ class Object:
             query["tailLines"] = tail
         if since is not None:
             query["sinceSeconds"] = math.ceil(since)
-        path = self.kind.path(self.namespace, self.name, "log")
-        answer = self.client.request("GET", path, query=query, accept="*/*")
-        if answer.status >= 400:
-            message = answer.text.strip()
-            raise ApiError(answer.status, "LogsRefused", message, "GET", path, {})
-        return answer.text
+        return self.client.get_text(self.kind.path(self.namespace, self.name, "log"), query)
 
     def exec(
         self,

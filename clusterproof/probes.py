@@ -447,11 +447,8 @@ class _Inside(Probe):
         return answers
 
     def _last_stamp(self) -> float:
-        query = {"timestamps": True, "tailLines": 1}
-        answer = self.pod.client.request("GET", self._log_path, query=query, accept="*/*")
-        if answer.status >= 400:
-            raise ApiError(answer.status, "LogsRefused", answer.text.strip(), "GET", self._log_path, {})
-        return _epoch(answer.text.partition(" ")[0]) if answer.text else 0.0
+        last = self.pod.client.get_text(self._log_path, {"timestamps": True, "tailLines": 1})
+        return _epoch(last.partition(" ")[0]) if last else 0.0
 
     def _log(self) -> Iterator[str]:
         """Lines as they are printed; ends when there were none for longer than a request can take."""

@@ -154,11 +154,7 @@ class Collector:
         ends = [end for (uid, _), end in self._known.items() if uid == pod.uid]
         if ends:
             query["sinceTime"] = datetime.fromtimestamp(min(ends) + offset - 2, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        path = kinds.POD.path(pod.namespace, pod.name, "log")
-        answer = self._client.request("GET", path, query=query, accept="*/*")
-        if answer.status >= 400:
-            raise ApiError(answer.status, "LogsRefused", answer.text.strip(), "GET", path, {})
-        return answer.text.splitlines()
+        return self._client.get_text(kinds.POD.path(pod.namespace, pod.name, "log"), query).splitlines()
 
     def _take(self, pod: Object, offset: float, lines: Iterable[str]) -> None:
         for line in lines:

@@ -256,16 +256,8 @@ def _uses(resource: str, number: int | str) -> conditions.Condition:
 
 def _let_in(namespace: Namespace, manifest: dict[str, Any], timeouts: Timeouts) -> Object:
     """Create what fits. Whoever admits it follows the quota's status by a watch, so it may need some moments."""
-
-    def accepted(made: Object) -> str | None:
-        return None
-
-    return eventually(
-        lambda: namespace.create(manifest),
-        accepted,
-        within=timeouts.propagation,
-        describe=f"what fits the quota of {namespace} is let in",
-    )
+    tried, what = partial(namespace.create, manifest), f"what fits the quota of {namespace} is let in"
+    return eventually(tried, conditions.exists, within=timeouts.propagation, describe=what)
 
 
 def _counted(namespace: Namespace, quota: Object, timeouts: Timeouts, pod: dict[str, Any] | None = None) -> Object:

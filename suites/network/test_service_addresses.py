@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from clusterproof import ApiError, Cluster, Namespace, Timeouts, capabilities, eventually, kinds, manifests
-from clusterproof.conditions import gone, has_condition
+from clusterproof.conditions import exists, gone, has_condition
 from clusterproof.refusals import refused
 from clusterproof.running.proving import Unsupported
 
@@ -32,7 +32,7 @@ def test_chosen(namespace: Namespace, timeouts: Timeouts) -> None:
     eventually(first, gone, within=timeouts.object)
     third = eventually(
         lambda: namespace.create(manifests.service("third", **same)),
-        lambda _: None,
+        exists,
         within=timeouts.propagation,
         describe=f"a Service with {address}, which nobody has any more, is let in",
     )
