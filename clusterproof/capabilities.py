@@ -113,8 +113,8 @@ RESIZING = 33
 """Minor version of the first kubelet that resizes pods unless told not to; the API server may be three ahead of it."""
 TRUSTING = 37
 """Minor version of the first kubelet that mounts ClusterTrustBundles unless told not to."""
-NAMING = 35
-"""Minor version of the first kubelet that names pods as they ask for, whatever they are called."""
+IMAGE_RUNTIMES = {"containerd": (2, 1), "cri-o": (1, 33)}
+"""The first versions of container runtimes that mount images as volumes; of others nothing is known."""
 LEADERS = ("kube-scheduler", "kube-controller-manager")
 """Names of the Leases by which the control plane's programs elect a leader."""
 
@@ -151,13 +151,14 @@ def _served(kind: Kind) -> Callable[[Survey], Finding]:
     return detect
 
 
-def _since(minor: int) -> Callable[[Survey], Finding]:
-    """Whether the API server is of a version that does what nothing else tells of."""
+def _since(minor: int, *, kubelets: int = 0) -> Callable[[Survey], Finding]:
+    """Whether the API server, and perhaps the kubelets, are of versions that do what nothing else tells of."""
 
     def detect(survey: Survey) -> Finding:
         found = re.match(r"v1\.(\d+)", survey.version)
         known = "of" if found and int(found[1]) >= minor else "not of"
-        return Finding(known == "of", f"version {survey.version} is {known} 1.{minor} or later")
+        finding = Finding(known == "of", f"version {survey.version} is {known} 1.{minor} or later")
+        return _with_kubelets(kubelets, survey, finding)
 
     return detect
 
@@ -345,8 +346,22 @@ def _trust_bundles(survey: Survey) -> Finding:
     return _with_kubelets(TRUSTING, survey, _served(kinds.CLUSTER_TRUST_BUNDLE)(survey))
 
 
-def _named_otherwise(survey: Survey) -> Finding:
-    return _with_kubelets(NAMING, survey, _since(37)(survey))
+def _image_volumes(survey: Survey) -> Finding:
+    told = {each["metadata"]["name"]: _runtime(each) for each in survey.nodes if _is_linux(each)}
+    lacking = [f"{version} on {name}" for name, version in told.items() if not _mounts_images(version)]
+    if lacking:
+        return Finding(False, f"not known to mount images: {lacking[0]}")
+    return _since(36, kubelets=35)(survey)
+
+
+def _runtime(node: dict[str, Any]) -> str:
+    return str(node["status"].get("nodeInfo", {}).get("containerRuntimeVersion") or "an unknown container runtime")
+
+
+def _mounts_images(runtime: str) -> bool:
+    found = re.match(r"([\w-]+)://v?(\d+)\.(\d+)", runtime)
+    first = IMAGE_RUNTIMES.get(found[1]) if found else None
+    return bool(found and first and (int(found[2]), int(found[3])) >= first)
 
 
 def _with_kubelets(minor: int, survey: Survey, finding: Finding) -> Finding:
@@ -482,6 +497,14 @@ MULTI_CLUSTER_SERVICES = Capability(
 CLOUD_NODES = Capability("cloud.nodes", "Nodes are a cloud's instances, which says what they are.", _cloud)
 DUAL_STACK = Capability("network.dualstack", "Pods and Services have addresses of both families.", _dual_stack)
 GATEWAY = Capability("network.gateway", "Routes of the Gateway API are served, whoever writes them.", _open_gateway)
+MAX_UNAVAILABLE = Capability("apps.max-unavailable", "A StatefulSet can replace several pods at a time.", _since(37))
+DEVICE_ALTERNATIVES = Capability(
+    "scheduling.device-alternatives", "A claim can name several devices of which one is enough.", _since(36)
+)
+DEVICE_ADMINS = Capability("scheduling.device-admins", "Administrators can use devices that others have.", _since(36))
+EXTENDED_RESOURCES = Capability(
+    "scheduling.device-resources", "Pods get devices for extended resources that they request.", _since(37)
+)
 RESOURCE_CLAIMS = Capability(
     "scheduling.resource-claims", "Pods can claim devices of nodes.", _served(kinds.RESOURCE_CLAIM)
 )
@@ -521,6 +544,7 @@ SERVICE_METRICS = Capability(
 EXTERNAL_METRICS = Capability(
     "scale.external-metrics", "Metrics of an application's own are served as external ones, too.", _only_declared
 )
+HPA_ZERO = Capability("scale.hpa-zero", "An autoscaler can take all pods away while nothing is to do.", _since(37))
 HPA_TOLERANCE = Capability("scale.hpa-tolerance", "An autoscaler can have a tolerance of its own.", _since(37))
 NODES = Capability("scale.nodes", "Nodes come and go with what the pods need.", _only_declared)
 CERT_MANAGER = Capability("extend.cert-manager", "Certificates are issued into Secrets.", _group("cert-manager.io"))
@@ -529,7 +553,20 @@ OWN_NODE = Capability(
 )
 RESIZE = Capability("pods.resize", "What a running pod may use can be changed.", _resize)
 HOSTNAME_OVERRIDE = Capability(
-    "pods.hostname-override", "A pod can have a host name that has nothing to do with its own.", _named_otherwise
+    "pods.hostname-override", "A pod can have a host name of any domain.", _since(37, kubelets=35)
+)
+IMAGE_VOLUMES = Capability("pods.image-volumes", "Pods can mount images as volumes.", _image_volumes)
+RESTART_RULES = Capability(
+    "pods.restart-rules", "Containers have rules of their own for when to be restarted.", _since(35, kubelets=35)
+)
+ENV_FILES = Capability(
+    "pods.env-files", "Containers find variables in files that others have written.", _since(35, kubelets=35)
+)
+POD_RESOURCES = Capability("pods.resources", "A pod has limits of its own.", _since(34, kubelets=34))
+POD_STATUS = Capability(
+    "pods.status",
+    "A pod tells whether its containers can be started, and for which generation.",
+    _since(37, kubelets=35),
 )
 GROUPS_POLICY = Capability(
     "pods.groups-policy", "Pods say whether the groups that their images give users count.", _group_policies

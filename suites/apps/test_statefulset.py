@@ -36,6 +36,7 @@ from clusterproof.conditions import (
     without,
 )
 from clusterproof.hold import HOLD, held
+from clusterproof.running.proving import Unsupported
 
 LONG = 500
 """Seconds, more than any promise lasts."""
@@ -185,6 +186,30 @@ def test_update(namespace: Namespace, images: Images, timeouts: Timeouts) -> Non
     back = eventually(db.pods(), without(after["db-0"], all_ready(3)), within=timeouts.recovery)
     (image,) = (_image(pod) for pod in back if pod.name == "db-0")
     assert image == images.agnhost_old, f"{db}: db-0 is below the partition, and came back from the new template"
+
+
+@pytest.mark.requires(capabilities.MAX_UNAVAILABLE)
+def test_max_unavailable(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A StatefulSet MUST replace as many pods at a time as its maxUnavailable allows, the top ones, and no more.
+
+    What they are replaced by never becomes ready, so the third is left alone.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#maximum-unavailable-pods
+    """
+    rolling = {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 2}}}
+    more = rolling | {"podManagementPolicy": "Parallel"}
+    db = namespace.create(manifests.stateful_set("db", images.agnhost, replicas=3, args=["pause"], more=more))
+    if "maxUnavailable" not in db.spec["updateStrategy"]["rollingUpdate"]:
+        raise Unsupported("the API server drops maxUnavailable, as without the feature gate MaxUnavailableStatefulSet")
+    before = {pod.name: pod.uid for pod in eventually(db.pods(), all_ready(3), within=timeouts.rollout)}
+
+    never = {"name": "main", "readinessProbe": {"exec": {"command": ["false"]}}}
+    db.patch({"spec": {"template": {"spec": {"containers": [never]}}}}, type="strategic")
+    eventually(db, _updated(2, ready=1), within=timeouts.rollout)
+
+    pods = consistently(db.pods(), settled(3), during=timeouts.steady / 2)
+    kept = sorted(pod.name for pod in pods if pod.uid == before[pod.name])
+    assert kept == ["db-0"], f"{db}: with two pods that are not ready it has kept {kept} of its pods, not just db-0"
 
 
 def test_on_delete(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from clusterproof import Images, Namespace, Object, Timeouts, case, eventually, kinds, manifests
+from clusterproof import Images, Namespace, Object, Timeouts, capabilities, case, eventually, kinds, manifests
 from clusterproof.conditions import ready, tell_of
 from clusterproof.inside import said
 from clusterproof.refusals import refused
+from clusterproof.running.proving import Unsupported
 
 SECRET = "s3cret"
 MOUNTED = ("plain", "safe", "self")
@@ -33,6 +34,7 @@ def test_sources(namespace: Namespace, images: Images, timeouts: Timeouts) -> No
     expected = {
         **{"COLOUR": "blue", "PASSWORD": SECRET, "MISSING": None, "NAME": "reader", "LABEL": "reader"},
         **{"ADDRESS": pod.status["podIP"], "NODE": node, "LIMIT": "96", "TOGETHER": f"reader on {node}"},
+        **{"odd.name-1:x": "odd"},
         **{"EVERY_colour": "blue", "EVERY_shape": "round", "SAFE_password": SECRET, "SAFE_open": "yes"},
     }
     environment = _environment(pod)
@@ -43,6 +45,26 @@ def test_sources(namespace: Namespace, images: Images, timeouts: Timeouts) -> No
     modes = {path: said(pod, f"stat -L -c %a /{path}").strip() for path in ("safe/password", "safe/deep/open")}
     _same(modes, {"safe/password": "444", "safe/deep/open": "440"}, f"the modes of the files of {pod}")
     assert 'clusterproof.dev/kind="reader"' in said(pod, "cat /self/labels"), f"{pod} does not find its labels"
+
+
+@pytest.mark.requires(capabilities.ENV_FILES)
+def test_env_file(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container MUST find a variable that its pod's init container wrote into a file, where it asks for it.
+
+    Source: https://kubernetes.io/docs/tasks/inject-data-application/define-environment-variable-via-file/
+    """
+    script = "echo \"COLOUR='dark blue'\" > /files/own"
+    writer = manifests.container("writer", images.agnhost, command=["sh", "-c", script], mounts={"files": "/files"})
+    variable = _from("COLOUR", "fileKeyRef", volumeName="files", path="own", key="COLOUR")
+    spec = {"initContainers": [writer], "volumes": [{"name": "files", "emptyDir": {}}]}
+    asking: dict[str, Any] = {"container": {"env": [variable]}, "spec": spec}
+    pod = namespace.create(manifests.pod("reader", images.agnhost, args=["pause"], **asking))
+    if "fileKeyRef" not in pod.spec["containers"][0]["env"][0]["valueFrom"]:
+        raise Unsupported("the API server drops fileKeyRef, as without the feature gate EnvFiles")
+    eventually(pod, ready, within=timeouts.pod)
+
+    found = _environment(pod).get("COLOUR")
+    assert found == "dark blue", f"{pod}: its variable COLOUR is {found!r}, not 'dark blue' as in the file"
 
 
 def test_live_update(namespace: Namespace, some_nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
@@ -153,6 +175,7 @@ def _told_everything(images: Images) -> dict[str, Any]:
         _from("NODE", "fieldRef", fieldPath="spec.nodeName"),
         _from("LIMIT", "resourceFieldRef", resource="limits.memory", divisor="1Mi"),
         {"name": "TOGETHER", "value": "$(NAME) on $(NODE)"},
+        {"name": "odd.name-1:x", "value": "odd"},
     ]
     files = [{"key": "open", "path": "deep/open", "mode": 0o440}, {"key": "password", "path": "password"}]
     downward = [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]

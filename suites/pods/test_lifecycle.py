@@ -16,6 +16,7 @@ from clusterproof import (
     Namespace,
     Object,
     Timeouts,
+    capabilities,
     eventually,
     hollow,
     kinds,
@@ -23,8 +24,9 @@ from clusterproof import (
     measure,
     watching,
 )
-from clusterproof.conditions import gone, phase, ready, succeeded
+from clusterproof.conditions import Condition, gone, has_condition, phase, ready, succeeded
 from clusterproof.inside import said
+from clusterproof.running.proving import Unsupported
 
 DIARY = {"diary": "/diary"}
 EMPTY = {"name": "diary", "emptyDir": {}}
@@ -59,6 +61,47 @@ def test_start(namespace: Namespace, images: Images, timeouts: Timeouts) -> None
     assert sorted(told[5:]) == ["hook", "main"], f"{pod} is ready when {told[5:]} had been written, not hook and main"
     sidecars = [each for each in pod.status["initContainerStatuses"] if each["name"] == "sidecar"]
     assert "running" in sidecars[0]["state"], f"{pod}: its sidecar is {sidecars[0]['state']}"
+
+
+@pytest.mark.requires(capabilities.POD_STATUS)
+def test_status(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A pod MUST tell whether its network and volumes are there, and which generation of its spec its status is about.
+
+    One waits for a volume; of the other an init container runs, and none of the containers.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-conditions
+    """
+    held = namespace.create(manifests.pod("held", images.agnhost, args=["pause"], **manifests.HELD))
+    spec = {"initContainers": [manifests.container("first", images.agnhost, args=["pause"])]}
+    starting = namespace.create(manifests.pod("starting", images.agnhost, args=["pause"], spec=spec))
+
+    eventually(starting, has_condition("PodReadyToStartContainers"), within=timeouts.pod)
+    assert starting.condition("Initialized").get("status") == "False", f"{starting}: its init container is done"
+    eventually(held, has_condition("PodReadyToStartContainers", "False"), within=timeouts.pod)
+    starting.patch({"spec": {"activeDeadlineSeconds": 3600}})
+    eventually(starting, _tells_of_generation(2), within=timeouts.propagation)
+
+
+@pytest.mark.requires(capabilities.RESTART_RULES)
+def test_restart_rules(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container MUST be restarted where a rule of its own for its exit code says so, whatever the pod's policy.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#container-restart-rules
+    """
+    script = "echo >> /diary/log; test $(wc -l < /diary/log) -gt 1 || exit 42; exit 7"
+    rules = [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]
+    ruled = manifests.container("ruled", images.agnhost, command=["sh", "-c", script], mounts=DIARY)
+    ruled |= {"restartPolicy": "Never", "restartPolicyRules": rules}
+    spec = {"containers": [ruled], "volumes": [EMPTY]}
+    pod = namespace.create(manifests.pod("ruled", images.agnhost, restart_policy="Never", spec=spec))
+    if "restartPolicyRules" not in pod.spec["containers"][0]:
+        raise Unsupported("the API server drops restartPolicyRules, as without the feature gate ContainerRestartRules")
+
+    eventually(pod, phase("Failed"), within=timeouts.recovery)
+
+    (told,) = pod.status["containerStatuses"]
+    seen = told["restartCount"], told["state"]["terminated"]["exitCode"]
+    assert seen == (1, 7), f"{pod}: after {seen[0]} restarts its container ended with {seen[1]}, not with 7 after one"
 
 
 def test_command(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -311,6 +354,17 @@ def _restarted(times: int) -> Any:
 
     restarted.__name__ = f"is restarted {times} times"
     return restarted
+
+
+def _tells_of_generation(number: int) -> Condition:
+    """A pod's spec is of this generation, and its status is about it."""
+
+    def tells_of_generation(pod: Object) -> str | None:
+        seen = pod.metadata.get("generation"), pod.status.get("observedGeneration")
+        return None if seen == (number, number) else f"its generation is {seen[0]}, and its status is about {seen[1]}"
+
+    tells_of_generation.__name__ = f"tells of generation {number}"
+    return tells_of_generation
 
 
 def _moment(text: str) -> float:

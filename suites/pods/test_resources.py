@@ -8,6 +8,7 @@ import pytest
 
 from clusterproof import Images, Namespace, Object, Timeouts, capabilities, case, eventually, load, manifests, measure
 from clusterproof.conditions import Condition, phase, ready
+from clusterproof.running.proving import Unsupported
 
 # Of a container's control group, whichever version it is: CPU time per second in millicores, and memory in MiB.
 _LIMITS = """
@@ -27,22 +28,33 @@ def test_memory_limit(namespace: Namespace, images: Images, timeouts: Timeouts) 
 
     Source: https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/#how-pods-with-resource-limits-are-run
     """
-    # dd fills a buffer of the size of one block. A runtime may not yet look out for the memory of a container that ends
-    # as soon as it starts.
-    greedy = ["sh", "-c", "sleep 2; exec dd if=/dev/zero of=/dev/null bs=256M count=4"]
-    limits = {"limits": {"memory": "64Mi"}}
-    options: dict[str, Any] = {"command": greedy, "restart_policy": "Never", "resources": limits}
-    for turn in range(3):  # of one in many kills, some runtimes do not learn in time why it was
-        pod = namespace.create(manifests.pod(f"greedy-{turn}", images.agnhost, **options))
-        eventually(pod, _ended, within=timeouts.pod)
-        ended = pod.status["containerStatuses"][0]["state"]["terminated"]
-        seen = ended["reason"], ended["exitCode"]
-        if seen != ("Error", 137):
-            break
+    ended = _greedy(namespace, images, timeouts, resources={"limits": {"memory": "64Mi"}})
 
+    (told,) = (each["state"]["terminated"] for each in ended.status["containerStatuses"])
+    seen = told["reason"], told["exitCode"]
     assert seen == ("OOMKilled", 137), (
-        f"{pod}: a container with a limit of 64Mi that uses 256 MiB ended as {seen[0]} with {seen[1]}, not OOMKilled"
+        f"{ended}: a container with a limit of 64Mi that uses 256 MiB ended as {seen[0]} with {seen[1]}, not OOMKilled"
     )
+
+
+@pytest.mark.requires(capabilities.POD_RESOURCES)
+def test_pod_limit(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A pod's own limits MUST hold for its containers together, and decide about the class of its quality of service.
+
+    Source: https://kubernetes.io/docs/tasks/configure-pod-container/assign-pod-level-resources/
+    """
+    limits = {"limits": {"cpu": "500m", "memory": "64Mi"}}
+
+    ended = _greedy(namespace, images, timeouts, spec={"resources": limits})
+
+    if "resources" not in ended.spec:
+        raise Unsupported("the API server drops resources of pods, as without the feature gate PodLevelResources")
+    (told,) = (each["state"]["terminated"] for each in ended.status["containerStatuses"])
+    assert told["exitCode"] == 137, (
+        f"{ended}: under its limit of 64Mi a container that uses 256 MiB ended with {told['exitCode']}, not by SIGKILL"
+    )
+    found = ended.status.get("qosClass")
+    assert found == "Guaranteed", f"{ended}: its own limits make it Guaranteed, and it is {found}"
 
 
 def test_control_group(namespace: Namespace, some_nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
@@ -194,6 +206,20 @@ def test_resize_restart(namespace: Namespace, images: Images, timeouts: Timeouts
 def _resize(pod: Object, resources: dict[str, Any]) -> None:
     containers = [{"name": "main", "resources": resources}]
     pod.patch({"spec": {"containers": containers}}, type="strategic", subresource="resize")
+
+
+def _greedy(namespace: Namespace, images: Images, timeouts: Timeouts, **options: Any) -> Object:
+    """A pod that has ended after it used 256 MiB."""
+    # dd fills a buffer of the size of one block. A runtime may not yet look out for the memory of a container that ends
+    # as soon as it starts.
+    command = ["sh", "-c", "sleep 2; exec dd if=/dev/zero of=/dev/null bs=256M count=4"]
+    for turn in range(3):  # of one in many kills, some runtimes do not learn in time why it was
+        made = manifests.pod(f"greedy-{turn}", images.agnhost, command=command, restart_policy="Never", **options)
+        pod = eventually(namespace.create(made), _ended, within=timeouts.pod)
+        told = pod.status["containerStatuses"][0]["state"]["terminated"]
+        if (told["reason"], told["exitCode"]) != ("Error", 137):
+            break
+    return pod
 
 
 def _ended(pod: Object) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from clusterproof import Cluster, Images, Namespace, Object, Timeouts, eventually, kinds, manifests
+from clusterproof import Cluster, Images, Namespace, Object, Timeouts, capabilities, eventually, kinds, manifests
 from clusterproof.conditions import gone, phase, ready, succeeded, tell_of
 from clusterproof.credentials import claims_of
 from clusterproof.inside import said
@@ -80,6 +80,25 @@ def test_size_limit(namespace: Namespace, images: Images, timeouts: Timeouts) ->
 
     assert pod.status.get("reason") == "Evicted", f"{pod} failed because of {pod.status.get('reason')}, not as Evicted"
     assert "EmptyDir volume" in pod.status.get("message", ""), f"{pod}: it says {pod.status.get('message')}"
+
+
+@pytest.mark.requires(capabilities.IMAGE_VOLUMES)
+def test_image(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A volume of an image MUST hold the files of that image, or of the part of it that is asked for, read-only.
+
+    Source: https://kubernetes.io/docs/tasks/configure-pod-container/image-volumes/
+    """
+    volume = {"name": "lent", "image": {"reference": images.agnhost, "pullPolicy": "IfNotPresent"}}
+    mounts = [{"name": "lent", "mountPath": "/lent"}, {"name": "lent", "mountPath": "/part", "subPath": "etc"}]
+    more: dict[str, Any] = {"volumes": [volume], "container": {"volumeMounts": mounts}}
+    pod = namespace.create(manifests.pod("reader", images.agnhost, args=["pause"], **more))
+    eventually(pod, ready, within=timeouts.pod)
+
+    for ours, lent in (("/agnhost", "/lent/agnhost"), ("/etc/passwd", "/part/passwd")):
+        tried = pod.exec(["cmp", ours, lent])
+        assert tried.code == 0, f"{pod}: {lent} is not as {ours} of the same image: {tried.stdout}{tried.stderr}"
+    tried = pod.exec(["touch", "/lent/tmp/here"])
+    assert "Read-only file system" in tried.stderr, f"{pod}: a file could be made in its image: {tried.stderr}"
 
 
 def test_projected(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from clusterproof import (
+    ApiError,
     Images,
     Namespace,
     Object,
@@ -22,6 +23,7 @@ from clusterproof import (
 )
 from clusterproof.conditions import all_ready, has_condition, ready, replicas_between, rolled_out
 from clusterproof.manifests import DOWN_AT_ONCE, Manifest, deployment, hpa
+from clusterproof.running.proving import Unsupported
 
 pytestmark = [pytest.mark.requires(capabilities.CUSTOM_METRICS), pytest.mark.first]
 
@@ -104,6 +106,27 @@ def test_external(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
     eventually(scaler, _settled(1, 0, "TooFewReplicas"), within=timeouts.scale)
 
 
+@pytest.mark.requires(capabilities.EXTERNAL_METRICS, capabilities.HPA_ZERO)
+def test_zero(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A HorizontalPodAutoscaler with a minimum of zero MUST take away all pods while there is nothing to do.
+
+    Source: https://github.com/kubernetes/enhancements/tree/master/keps/sig-autoscaling/2021-scale-from-zero
+    """
+    gate = namespace.create(visitors.pod("gate", images.agnhost))
+    external = {"type": "External", "external": CONNECTIONS | _average("4")}
+    try:
+        scaler = _scaled_without_pods(namespace, images, external, low=0)
+    except ApiError as refusal:
+        if refusal.status != 422:
+            raise
+        raise Unsupported(f"a minimum of zero is refused: {refusal.message}") from refusal
+    eventually(gate, ready, within=timeouts.pod)
+
+    eventually(scaler, _has_none, within=timeouts.scale)
+    visitors.visit(gate, 10, within=timeouts.propagation)
+    eventually(scaler, _settled(3, 10, "DesiredWithinRange"), within=timeouts.scale)
+
+
 def test_largest(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """A HorizontalPodAutoscaler with several metrics MUST keep as many pods as the largest of them asks for.
 
@@ -151,10 +174,13 @@ def _of(item: Object, value: str, metric: Manifest = CONNECTIONS) -> Manifest:
     return {"type": "Object", "object": {"describedObject": described, **metric, **_average(value)}}
 
 
-def _scaled_without_pods(namespace: Namespace, images: Images, *metrics: Manifest, replicas: int = 1) -> Object:
+def _scaled_without_pods(
+    namespace: Namespace, images: Images, *metrics: Manifest, replicas: int = 1, low: int = 1
+) -> Object:
     """A HorizontalPodAutoscaler of a Deployment whose pods never start: only their number matters."""
     namespace.create(deployment("parked", images.agnhost, replicas=replicas, spec=manifests.PARKED))
-    return namespace.create(hpa("parked", target="parked", high=6, metrics=metrics, behavior=DOWN_AT_ONCE))
+    made = hpa("parked", target="parked", low=low, high=6, metrics=metrics, behavior=DOWN_AT_ONCE)
+    return namespace.create(made)
 
 
 def _current(scaler: Object) -> list[float | None]:
@@ -183,6 +209,13 @@ def _settled(replicas: int, total: float, reason: str) -> Callable[[Object], str
 
     settled.__name__ = f"settles at {replicas} replicas"
     return settled
+
+
+def _has_none(scaler: Object) -> str | None:
+    """It has taken the last pod away itself."""
+    # That it has none of them now is left out.
+    seen = (scaler.status.get("currentReplicas", 0), scaler.status.get("desiredReplicas"))
+    return None if seen == (0, 0) else f"it has {seen[0]} replicas and wants {seen[1]}, not 0"
 
 
 def _held_back(replicas: int) -> Callable[[Object], str | None]:

@@ -22,11 +22,14 @@ from clusterproof import (
     manifests,
 )
 from clusterproof.conditions import Condition, gone, placed_on, told_to_end, waits_for_node
+from clusterproof.refusals import refused
 
 pytestmark = pytest.mark.requires(capabilities.RESOURCE_CLAIMS)
 
 DEVICE = "one"
 """Name of the only device, and of the request for it."""
+ADMINS = "resource.kubernetes.io/admin-access"
+"""Label of namespaces whose claims may ask for admin access."""
 
 
 def test_template(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -98,12 +101,107 @@ def test_taint(cluster: Cluster, namespace: Namespace, hollow_node: Object, imag
     eventually(second, placed_on(hollow_node), within=timeouts.pod_end)
 
 
+@pytest.mark.requires(capabilities.OWN_NODE, capabilities.DEVICE_ALTERNATIVES)
+def test_alternatives(
+    cluster: Cluster, namespace: Namespace, hollow_node: Object, images: Images, timeouts: Timeouts
+) -> None:
+    """A claim to one of several devices MUST be given the first in its list that there is.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/dynamic-resource-allocation/#prioritized-list
+    """
+    _, devices = _only_device(cluster, namespace, hollow_node)
+    driver = devices.spec["driver"]
+    there_is_none = [{"cel": {"expression": f"device.driver == 'other.{driver}'"}}]
+    of_class = {"deviceClassName": namespace.name}
+    wishes = [{"name": "rare", **of_class, "selectors": there_is_none}, {"name": "usual", **of_class}]
+    claim = namespace.create(_claim("either", {"firstAvailable": wishes}))
+
+    pod = namespace.create(_user("user", images, claim, hollow_node))
+    eventually(claim, _is_allocated(driver, hollow_node), within=timeouts.object)
+
+    (given,) = claim.status["allocation"]["devices"]["results"]
+    assert given["request"] == f"{DEVICE}/usual", f"{claim} was given {given['request']}, not {DEVICE}/usual"
+    eventually(pod, placed_on(hollow_node), within=timeouts.object)
+
+
+@pytest.mark.requires(capabilities.OWN_NODE, capabilities.DEVICE_ADMINS)
+def test_admin_access(
+    cluster: Cluster, namespace: Namespace, hollow_node: Object, images: Images, timeouts: Timeouts
+) -> None:
+    """A claim with admin access MUST be given a device that others have, in namespaces only that allow for it.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/dynamic-resource-allocation/#admin-access
+    """
+    _, devices = _only_device(cluster, namespace, hollow_node)
+    wanted = {"exactly": {"deviceClassName": namespace.name}}
+    access = {"exactly": {"deviceClassName": namespace.name, "adminAccess": True}}
+    usual = namespace.create(_claim("usual", wanted))
+    namespace.create(_user("user", images, usual, hollow_node))
+    eventually(usual, _is_allocated(devices.spec["driver"], hollow_node), within=timeouts.object)
+
+    with refused(f"a claim with admin access in {namespace}, which has no label for that,", 422) as refusal:
+        namespace.create(_claim("admin", access))
+    assert any("adminAccess" in field for field in refusal.fields), f"the refusal names {refusal.fields}"
+    cluster.get(kinds.NAMESPACE, namespace.name).patch({"metadata": {"labels": {ADMINS: "true"}}})
+    admin = namespace.create(_claim("admin", access))
+    namespace.create(_user("watcher", images, admin, hollow_node))
+    eventually(admin, _is_allocated(devices.spec["driver"], hollow_node), within=timeouts.object)
+
+
+@pytest.mark.requires(capabilities.OWN_NODE, capabilities.EXTENDED_RESOURCES)
+def test_extended_resource(
+    cluster: Cluster, namespace: Namespace, hollow_node: Object, images: Images, timeouts: Timeouts
+) -> None:
+    """A pod that requests an extended resource of a DeviceClass MUST get a device of it, and wait where there is none.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/dynamic-resource-allocation/#extended-resource
+    """
+    _only_device(cluster, namespace, hollow_node)
+    tolerant = {"tolerations": hollow.pods_on(hollow_node)["tolerations"]}
+    uses = {"limits": {_resource(namespace.name): "1"}}
+    pods = [
+        manifests.pod(name, images.agnhost, resources=uses, spec=tolerant, **manifests.HELD)
+        for name in ("first", "second")
+    ]
+
+    first = eventually(namespace.create(pods[0]), placed_on(hollow_node), within=timeouts.object)
+    claim = namespace.get(kinds.RESOURCE_CLAIM, first.status["extendedResourceClaimStatus"]["resourceClaimName"])
+    users = [each["uid"] for each in claim.status.get("reservedFor") or []]
+    assert users == [first.uid], f"{claim} is reserved for {users}, not for {first} ({first.uid})"
+    second = namespace.create(pods[1])
+    eventually(second, waits_for_node("cannot allocate all claims"), within=timeouts.object)
+
+    hollow.end(first)
+    eventually(second, placed_on(hollow_node), within=timeouts.pod_end)
+
+
 def _only_device(cluster: Cluster, namespace: Namespace, node: Object) -> tuple[Object, Object]:
     """A node's only device: the template of claims to it, and what its driver tells of it."""
     driver = f"{namespace}.clusterproof.dev"
-    cluster.create(_device_class(namespace.name, driver))
+    made = _device_class(namespace.name, driver)
+    if cluster.claim(capabilities.EXTENDED_RESOURCES).supported:
+        made["spec"]["extendedResourceName"] = _resource(namespace.name)
+    cluster.create(made)
     told = cluster.create(_slice(namespace.name, driver, node))
     return namespace.create(_template(namespace.name)), told
+
+
+def _claim(name: str, request: dict[str, Any]) -> dict[str, Any]:
+    """A claim to the device that a request asks for."""
+    return {
+        "apiVersion": kinds.RESOURCE_CLAIM.api_version,
+        "kind": kinds.RESOURCE_CLAIM.kind,
+        "metadata": {"name": name},
+        "spec": {"devices": {"requests": [{"name": DEVICE, **request}]}},
+    }
+
+
+def _user(name: str, images: Images, claim: Object, node: Object) -> dict[str, Any]:
+    """A held pod with a claim that there is already, for a node that runs nothing."""
+    claims = {"resourceClaims": [{"name": "device", "resourceClaimName": claim.name}]}
+    spec = {**claims, "tolerations": hollow.pods_on(node)["tolerations"]}
+    uses = {"claims": [{"name": "device"}]}
+    return manifests.pod(name, images.agnhost, resources=uses, spec=spec, **manifests.HELD)
 
 
 def _template(device_class: str) -> dict[str, Any]:
@@ -115,6 +213,11 @@ def _template(device_class: str) -> dict[str, Any]:
         "metadata": {"name": "device"},
         "spec": {"spec": {"devices": {"requests": [request]}}},
     }
+
+
+def _resource(device_class: str) -> str:
+    """The extended resource that is a device of a class."""
+    return f"{device_class}.clusterproof.dev/device"
 
 
 def _device_class(name: str, driver: str) -> dict[str, Any]:

@@ -217,6 +217,17 @@ def _with_equal_precedence(schema: dict[str, Any]) -> None:
     schema["spec"]["matchingPrecedence"] = 4
 
 
+def _first_alternative_only(claim: dict[str, Any]) -> None:
+    for request in claim["spec"]["devices"]["requests"]:
+        if alternatives := request.get("firstAvailable"):
+            request["firstAvailable"] = alternatives[:1]
+
+
+def _for_nobody_special(claim: dict[str, Any]) -> None:
+    for request in claim["spec"]["devices"]["requests"]:
+        request.get("exactly", {}).pop("adminAccess", None)
+
+
 def without(field: str) -> Change:
     """An object's spec says nothing of a field."""
 
@@ -275,6 +286,30 @@ rewritten_on_the_way(
     _webhooks_with("failurePolicy", "Ignore"),
     breaks={"api/admission_webhooks/failure_policy": r"is refused: not within"},
     keeps=["api/admission_webhooks/mutating"],
+)
+rewritten_on_the_way(
+    "alternatives_to_devices_ignored",
+    "Claims to one of several devices are to the first of them alone.",
+    "resourceclaims",
+    _first_alternative_only,
+    breaks={"scheduling/resource_claims/alternatives": r"is given the device one of Node \S+: not within"},
+    keeps=["scheduling/resource_claims/device"],
+)
+rewritten_on_the_way(
+    "anybody_asks_for_admin_access",
+    "Claims with admin access are taken for claims as any others.",
+    "resourceclaims",
+    _for_nobody_special,
+    breaks={"scheduling/resource_claims/admin_access": r"MUST be refused with 422, but it was accepted"},
+    keeps=["scheduling/resource_claims/device"],
+)
+rewritten_on_the_way(
+    "devices_are_no_resources",
+    "A DeviceClass stands for no extended resource.",
+    "deviceclasses",
+    without("extendedResourceName"),
+    breaks={"scheduling/resource_claims/extended_resource": r"Pod \S+/first gets \S+: not within"},
+    keeps=["scheduling/resource_claims/device"],
 )
 rewritten_on_the_way(
     "precedence_ignored",

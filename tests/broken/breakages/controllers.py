@@ -597,3 +597,25 @@ def scheduler_not_elected(subject: Subject) -> Damage:
         subject.client.delete(kinds.LEASE.path(SYSTEM, SCHEDULER))
         with subject.having(pod):
             yield []
+
+
+@breakage(
+    breaks={"apps/statefulset/max_unavailable": r"runs its template in 2 pods, 1 ready: not within"},
+    keeps=["apps/statefulset/on_delete"],
+    scale=0.5,
+)
+def statefulsets_one_by_one(subject: Subject) -> Damage:
+    """StatefulSets replace one pod at a time, however many may be unavailable."""
+    with subject.flagged(MANAGER, "feature-gates", "MaxUnavailableStatefulSet=false"):
+        yield []
+
+
+@breakage(
+    breaks={"scale/hpa_custom/zero": r"HorizontalPodAutoscaler \S+/parked settles at 3 replicas: not within"},
+    keeps=["scale/hpa_custom/external"],
+    scale=0.3,
+)
+def autoscaler_gives_up_at_zero(subject: Subject) -> Damage:
+    """Horizontal autoscaling lets everything be of which there are no pods."""
+    with subject.flagged(MANAGER, "feature-gates", "HPAScaleToZero=false"):
+        yield []

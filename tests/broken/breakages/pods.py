@@ -207,6 +207,98 @@ for mount in config["mounts"]:
 )
 
 
+made_otherwise(
+    "runtime_with_empty_image_volumes",
+    "The container runtime mounts nothing where an image is to be.",
+    """
+for mount in config["mounts"]:
+    if mount["destination"] in ("/lent", "/part"):
+        mount.update(type="tmpfs", source="tmpfs", options=["ro"])
+""",
+    breaks={"pods/volumes/image": r"Pod \S+/reader: /lent/agnhost is not as /agnhost"},
+    keeps=["pods/volumes/empty_dir"],
+)
+made_otherwise(
+    "runtime_with_writable_image_volumes",
+    "The container runtime lays something over images that can be written to.",
+    """
+import tempfile
+for mount in config["mounts"]:
+    if mount["destination"] == "/lent":
+        upper, work = tempfile.mkdtemp(dir="/run"), tempfile.mkdtemp(dir="/run")
+        os.chmod(upper, 0o777)
+        layers = [f"lowerdir={mount['source']}", f"upperdir={upper}", f"workdir={work}"]
+        mount.update(type="overlay", source="overlay", options=layers)
+""",
+    breaks={"pods/volumes/image": r"Pod \S+/reader: a file could be made in its image"},
+    keeps=["pods/volumes/empty_dir"],
+)
+
+
+def kubelets_without(name: str, meaning: str, *gates: str, breaks: Mapping[str, str], keeps: Sequence[str]) -> None:
+    """Register a breakage: the kubelets do not know what some feature gates stand for; the API server does."""
+
+    @breakage(name=name, meaning=meaning, breaks=breaks, keeps=keeps, scale=0.5)
+    def without(subject: Subject) -> Damage:
+        off = dict.fromkeys(gates, False)
+        with contextlib.ExitStack() as stack:
+            for node in subject.nodes:
+                stack.enter_context(subject.kubelet_config(node, featureGates=off))
+            yield []
+
+
+kubelets_without(
+    "restart_rules_ignored",
+    "Kubelets follow the restart policy of pods whatever rules containers have of their own.",
+    "ContainerRestartRules",
+    "RestartAllContainersOnContainerExits",
+    breaks={"pods/lifecycle/restart_rules": r"Pod \S+/ruled: after 0 restarts its container ended with 42, not with 7"},
+    keeps=["pods/lifecycle/restart_on_failure"],
+)
+kubelets_without(
+    "files_of_variables_ignored",
+    "Kubelets look into no files for variables.",
+    "EnvFiles",
+    breaks={"pods/config/env_file": r"Pod \S+/reader: its variable COLOUR is None, not 'dark blue'"},
+    keeps=["pods/config/sources"],
+)
+kubelets_without(
+    "limits_of_pods_ignored",
+    "Kubelets hold containers to limits, and pods to none of their own.",
+    "PodLevelResources",
+    "InPlacePodLevelResourcesVerticalScaling",
+    "PodLevelResourcesFixDefaulting",
+    "PodLevelResourcesFixKubeletQOSClass",
+    breaks={"pods/resources/pod_limit": r"under its limit of 64Mi a container that uses 256 MiB ended with 0"},
+    keeps=["pods/resources/memory_limit"],
+)
+
+
+def _untold(name: str, meaning: str, expression: str, *, breaks: str) -> None:
+    """Register a breakage: the status of pods does not tell all that kubelets say."""
+
+    @breakage(name=name, meaning=meaning, breaks={"pods/lifecycle/status": breaks}, keeps=["pods/lifecycle/grace"])
+    def untold(subject: Subject) -> Damage:
+        with subject.mutating("/v1/pods/status", expression, patch="JSONPatch"):
+            yield []
+
+
+_CONDITION = 'i < size(object.status.conditions) && object.status.conditions[i].type == "PodReadyToStartContainers"'
+_untold(
+    "start_of_containers_foretold",
+    "Every pod tells at once that its containers can be started.",
+    f"!has(object.status.conditions) ? [] : [0, 1, 2, 3, 4, 5].filter(i, {_CONDITION}).map(i, "
+    'JSONPatch{op: "replace", path: "/status/conditions/" + string(i) + "/status", value: "True"})',
+    breaks=r"Pod \S+/held has condition PodReadyToStartContainers=False: not within",
+)
+_untold(
+    "generations_untold",
+    "The status of pods does not tell which generation of their spec it is about.",
+    'has(object.status.observedGeneration) ? [JSONPatch{op: "remove", path: "/status/observedGeneration"}] : []',
+    breaks=r"Pod \S+/starting tells of generation 2: not within .*and its status is about None",
+)
+
+
 def unlike(name: str, meaning: str, expression: str, *, breaks: Mapping[str, str], keeps: Sequence[str]) -> None:
     """Register a breakage: of what is asked for of a pod something is lost; the expression is a list of changes."""
 
