@@ -30,8 +30,7 @@ def test_memory_limit(namespace: Namespace, images: Images, timeouts: Timeouts) 
     """
     ended = _greedy(namespace, images, timeouts, resources={"limits": {"memory": "64Mi"}})
 
-    (told,) = (each["state"]["terminated"] for each in ended.status["containerStatuses"])
-    seen = told["reason"], told["exitCode"]
+    seen = _end_of(ended)
     assert seen == ("OOMKilled", 137), (
         f"{ended}: a container with a limit of 64Mi that uses 256 MiB ended as {seen[0]} with {seen[1]}, not OOMKilled"
     )
@@ -49,9 +48,9 @@ def test_pod_limit(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
 
     if "resources" not in ended.spec:
         raise Unsupported("the API server drops resources of pods, as without the feature gate PodLevelResources")
-    (told,) = (each["state"]["terminated"] for each in ended.status["containerStatuses"])
-    assert told["exitCode"] == 137, (
-        f"{ended}: under its limit of 64Mi a container that uses 256 MiB ended with {told['exitCode']}, not by SIGKILL"
+    _, code = _end_of(ended)
+    assert code == 137, (
+        f"{ended}: under its limit of 64Mi a container that uses 256 MiB ended with {code}, not with 137: killed"
     )
     found = ended.status.get("qosClass")
     assert found == "Guaranteed", f"{ended}: its own limits make it Guaranteed, and it is {found}"
@@ -216,10 +215,17 @@ def _greedy(namespace: Namespace, images: Images, timeouts: Timeouts, **options:
     for turn in range(3):  # of one in many kills, some runtimes do not learn in time why it was
         made = manifests.pod(f"greedy-{turn}", images.agnhost, command=command, restart_policy="Never", **options)
         pod = eventually(namespace.create(made), _ended, within=timeouts.pod)
-        told = pod.status["containerStatuses"][0]["state"]["terminated"]
-        if (told["reason"], told["exitCode"]) != ("Error", 137):
+        if _end_of(pod) != ("Error", 137):
             break
     return pod
+
+
+def _end_of(pod: Object) -> tuple[str, int]:
+    """Why the only container of a pod has ended, and with which exit code."""
+    (container,) = pod.status.get("containerStatuses") or [{}]
+    told = container.get("state", {}).get("terminated")
+    assert told, f"{pod} has failed before its container ran: {pod.status.get('message') or pod.status.get('reason')}"
+    return told["reason"], told["exitCode"]
 
 
 def _ended(pod: Object) -> str | None:

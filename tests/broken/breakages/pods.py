@@ -240,10 +240,7 @@ def kubelets_without(name: str, meaning: str, *gates: str, breaks: Mapping[str, 
 
     @breakage(name=name, meaning=meaning, breaks=breaks, keeps=keeps, scale=0.5)
     def without(subject: Subject) -> Damage:
-        off = dict.fromkeys(gates, False)
-        with contextlib.ExitStack() as stack:
-            for node in subject.nodes:
-                stack.enter_context(subject.kubelet_config(node, featureGates=off))
+        with kubelets(subject, featureGates=dict.fromkeys(gates, False)):
             yield []
 
 
@@ -259,18 +256,8 @@ kubelets_without(
     "files_of_variables_ignored",
     "Kubelets look into no files for variables.",
     "EnvFiles",
-    breaks={"pods/config/env_file": r"Pod \S+/reader: its variable COLOUR is None, not 'dark blue'"},
+    breaks={"pods/config/env_file": r"Pod \S+/reader: its variable COLOUR is '', not 'dark blue'"},
     keeps=["pods/config/sources"],
-)
-kubelets_without(
-    "limits_of_pods_ignored",
-    "Kubelets hold containers to limits, and pods to none of their own.",
-    "PodLevelResources",
-    "InPlacePodLevelResourcesVerticalScaling",
-    "PodLevelResourcesFixDefaulting",
-    "PodLevelResourcesFixKubeletQOSClass",
-    breaks={"pods/resources/pod_limit": r"under its limit of 64Mi a container that uses 256 MiB ended with 0"},
-    keeps=["pods/resources/memory_limit"],
 )
 
 
@@ -800,4 +787,18 @@ def kubelet_takes_old_tls(subject: Subject) -> Damage:
     suites = ["TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA", "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA"]
     suites += ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]  # for HTTP/2
     with subject.kubelet_config(subject.nodes[1], tlsMinVersion="VersionTLS10", tlsCipherSuites=suites):
+        yield []
+
+
+@breakage(
+    breaks={"pods/resources/pod_limit": r"under its limit of 64Mi a container that uses 256 MiB ended with 0"},
+    keeps=["pods/resources/qos"],
+    scale=0.5,
+)
+def limits_of_whole_pods_ignored(subject: Subject) -> Damage:
+    """Nodes hold whole pods to no limit of memory, by their control groups or by those of their containers."""
+    with (
+        kubelets(subject, cgroupsPerQOS=False, enforceNodeAllocatable=[]),
+        runtime(subject, 'linux["resources"].pop("memory", None)'),
+    ):
         yield []
