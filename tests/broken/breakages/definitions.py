@@ -227,7 +227,7 @@ rewritten_on_the_way(
     "Claims get volumes that are not for the access that they ask for.",
     "persistentvolumes",
     _for_any_access,
-    breaks={"storage/binding": r"of 1500Mi got \S+-access, not the 2Gi one"},
+    breaks={"storage/binding": r"of 1500Mi .*got \S+-access, not the 2Gi one"},
     keeps=["storage/no_expansion"],
 )
 rewritten_on_the_way(
@@ -235,6 +235,6 @@ rewritten_on_the_way(
     "Claims get volumes of another class than theirs.",
     "persistentvolumes",
     _of_any_class,
-    breaks={"storage/binding": r"of 1500Mi got \S+-class, not the 2Gi one"},
+    breaks={"storage/binding": r"of 1500Mi .*got \S+-class, not the 2Gi one"},
     keeps=["storage/no_expansion"],
 )
