@@ -28,9 +28,9 @@ def test_flow_schema(namespace: Namespace, cluster: Cluster, credentials: Creden
     eventually(answered, _belongs_to(later), within=timeouts.propagation)
 
     sooner = cluster.create(_schema(namespace, "sooner", precedence=3))
-    eventually(answered, _belongs_to(sooner), within=timeouts.propagation)
+    answer = eventually(answered, _belongs_to(sooner), within=timeouts.propagation)
     level = cluster.get(kinds.PRIORITY_LEVEL_CONFIGURATION, LEVEL)
-    told = answered().headers.get("X-Kubernetes-PF-PriorityLevel-UID")
+    told = answer.headers.get("X-Kubernetes-PF-PriorityLevel-UID")
     assert told == level.uid, f"{sooner} gives requests the level {level}, and one was told {told}, not {level.uid}"
     strange = _belongs_to(sooner)(_answer(other, namespace))
     assert strange, f"{sooner} is for requests of {somebody.user} only, and one of {other.user} belongs to it"

@@ -24,7 +24,7 @@ from clusterproof import (
     measure,
     watching,
 )
-from clusterproof.conditions import Condition, gone, has_condition, phase, ready, succeeded
+from clusterproof.conditions import gone, has_condition, phase, ready, succeeded
 from clusterproof.inside import said
 from clusterproof.running.proving import Unsupported
 
@@ -79,7 +79,7 @@ def test_status(namespace: Namespace, images: Images, timeouts: Timeouts) -> Non
     assert starting.condition("Initialized").get("status") == "False", f"{starting}: its init container is done"
     eventually(held, has_condition("PodReadyToStartContainers", "False"), within=timeouts.pod)
     starting.patch({"spec": {"activeDeadlineSeconds": 3600}})
-    eventually(starting, _tells_of_generation(2), within=timeouts.propagation)
+    eventually(starting, _tells_of_its_generation, within=timeouts.propagation)
 
 
 @pytest.mark.requires(capabilities.RESTART_RULES)
@@ -363,15 +363,11 @@ def _restarted(times: int) -> Any:
     return restarted
 
 
-def _tells_of_generation(number: int) -> Condition:
-    """A pod's spec is of this generation, and its status is about it."""
-
-    def tells_of_generation(pod: Object) -> str | None:
-        seen = pod.metadata.get("generation"), pod.status.get("observedGeneration")
-        return None if seen == (number, number) else f"its generation is {seen[0]}, and its status is about {seen[1]}"
-
-    tells_of_generation.__name__ = f"tells of generation {number}"
-    return tells_of_generation
+def _tells_of_its_generation(pod: Object) -> str | None:
+    """A pod's spec was changed, and its status is about what it is now."""
+    wanted: int = pod.metadata.get("generation", 0)
+    told = pod.status.get("observedGeneration")
+    return None if told == wanted > 1 else f"its generation is {wanted}, and its status is about {told}"
 
 
 def _moment(text: str) -> float:

@@ -18,8 +18,9 @@ while :; do sleep 0.2; done
 
 _LISTEN = r"""
 mkfifo /tmp/answer
+case $(hostname -i) in *:*) family=-6;; *) family=-4;; esac
 while :; do
-    cat /tmp/answer | nc -l -N 9001 | {
+    cat /tmp/answer | nc $family -l -N 9001 | {
         while read -r line && [ "${line%$'\r'}" ]; do echo "${line%$'\r'}" >> /tmp/asked; done
         printf 'HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n' > /tmp/answer
     }

@@ -282,7 +282,7 @@ _untold(
     "generations_untold",
     "The status of pods does not tell which generation of their spec it is about.",
     'has(object.status.observedGeneration) ? [JSONPatch{op: "remove", path: "/status/observedGeneration"}] : []',
-    breaks=r"Pod \S+/starting tells of generation 2: not within .*and its status is about None",
+    breaks=r"Pod \S+/starting tells of its generation: not within .*and its status is about None",
 )
 
 
