@@ -167,6 +167,29 @@ def test_pods_are_named_otherwise_where_every_kubelet_can(
     assert finding.found is found, finding.evidence
 
 
+@pytest.mark.parametrize(
+    ("runtime", "evidence"),
+    [
+        ("containerd://2.1.0", "version v1.37.2 is of 1.36 or later"),
+        ("containerd://v2.4.2", "version v1.37.2 is of 1.36 or later"),
+        ("containerd://1.7.27", "not known to mount images: containerd://1.7.27 on b"),
+        ("cri-o://1.36.1", "version v1.37.2 is of 1.36 or later"),
+        ("other://9.9", "not known to mount images: other://9.9 on b"),
+        ("", "not known to mount images: an unknown container runtime on b"),
+    ],
+)
+def test_images_are_volumes_where_every_runtime_mounts_them(client: Client, runtime: str, evidence: str) -> None:
+    survey = Survey(client)
+    survey.__dict__["version"] = "v1.37.2"
+    survey.__dict__["nodes"] = [kubelet("a", 37), kubelet("b", 35), kubelet("c", 37, os="windows")]
+    for node, version in zip(survey.nodes, ("containerd://2.4.2", runtime), strict=False):
+        node["status"]["nodeInfo"]["containerRuntimeVersion"] = version
+
+    finding = capabilities.IMAGE_VOLUMES.detect(survey)
+
+    assert finding == capabilities.Finding("not known" not in evidence, evidence)
+
+
 def test_policies_of_groups_count_where_every_node_tells_of_them(client: Client) -> None:
     survey = Survey(client)
     knowing, other = kubelet("a", 37), kubelet("b", 37)
