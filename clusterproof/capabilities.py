@@ -111,8 +111,6 @@ RENEWAL = "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient"
 """ClusterRole by which kubelets are given new certificates without anybody's help."""
 RESIZING = 33
 """Minor version of the first kubelet that resizes pods unless told not to; the API server may be three ahead of it."""
-TRUSTING = 37
-"""Minor version of the first kubelet that mounts ClusterTrustBundles unless told not to."""
 IMAGE_RUNTIMES = {"containerd": (2, 1), "cri-o": (1, 33)}
 """The first versions of container runtimes that mount images as volumes; of others nothing is known."""
 LEADERS = ("kube-scheduler", "kube-controller-manager")
@@ -140,13 +138,16 @@ def _group(name: str) -> Callable[[Survey], Finding]:
     return detect
 
 
-def _served(kind: Kind) -> Callable[[Survey], Finding]:
+def _served(kind: Kind, *, kubelets: int = 0) -> Callable[[Survey], Finding]:
+    """Whether a kind is served, and perhaps known to the kubelets, which have to do something about it."""
+
     def detect(survey: Survey) -> Finding:
         found = any(
             (version, resource["resource"]) == (kind.api_version, kind.plural)
             for version, resource in discovery.resources(survey.served)
         )
-        return Finding(found, f"{'found' if found else 'no'} {kind} in {kind.api_version}")
+        finding = Finding(found, f"{'found' if found else 'no'} {kind} in {kind.api_version}")
+        return _with_kubelets(kubelets, survey, finding)
 
     return detect
 
@@ -342,10 +343,6 @@ def _resize(survey: Survey) -> Finding:
     return _with_kubelets(RESIZING, survey, Finding(found, f"{'found' if found else 'no'} subresource resize of pods"))
 
 
-def _trust_bundles(survey: Survey) -> Finding:
-    return _with_kubelets(TRUSTING, survey, _served(kinds.CLUSTER_TRUST_BUNDLE)(survey))
-
-
 def _image_volumes(survey: Survey) -> Finding:
     told = {each["metadata"]["name"]: _runtime(each) for each in survey.nodes if _is_linux(each)}
     lacking = [f"{version} on {name}" for name, version in told.items() if not _mounts_images(version)]
@@ -447,7 +444,14 @@ KUBELET_RENEWAL = Capability(
     "access.kubelet-renewal", "Kubelets are given new certificates without anybody's help.", _kubelet_renewal
 )
 TRUST_BUNDLES = Capability(
-    "access.trust-bundles", "Pods can mount the certificates that everybody shall trust.", _trust_bundles
+    "access.trust-bundles",
+    "Pods can mount the certificates that everybody shall trust.",
+    _served(kinds.CLUSTER_TRUST_BUNDLE, kubelets=37),
+)
+POD_CERTIFICATES = Capability(
+    "access.pod-certificates",
+    "Pods are given certificates of their own by signers.",
+    _served(kinds.POD_CERTIFICATE_REQUEST, kubelets=37),
 )
 MUTATING_POLICIES = Capability(
     "api.mutating-policies",

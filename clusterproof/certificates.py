@@ -73,30 +73,51 @@ def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
 
 
 def self_signed(host: str) -> Pair:
-    """A certificate for a host that is its own authority, valid from an hour ago to tomorrow."""
+    """A certificate for a host that is its own authority, valid from an hour ago for a day."""
     key = ec.generate_private_key(ec.SECP256R1())
-    # A name longer than 64 characters fits into the list of alternative names only.
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])])
-    now = datetime.now(UTC)
     certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        _certificate(host, key.public_key(), key, lasts=timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(_signs_and_certifies(), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return Pair(certificate.public_bytes(serialization.Encoding.PEM).decode(), private.decode())
+
+
+def issue(request: bytes, host: str) -> str:
+    """A certificate (PEM) for a host and for the key of a PKCS #10 request (DER), by an authority that nobody knows.
+
+    It is valid from an hour ago for half a day. ValueError where the request is none, or not signed with its key.
+    """
+    asked = x509.load_der_x509_csr(request)
+    if not asked.is_signature_valid:
+        raise ValueError("it is not signed with the key that it is for")
+    authority = ec.generate_private_key(ec.SECP256R1())
+    made = _certificate(host, asked.public_key(), authority, lasts=timedelta(hours=12)).sign(authority, hashes.SHA256())
+    return made.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _certificate(
+    host: str, key: CertificatePublicKeyTypes, authority: ec.EllipticCurvePrivateKey, *, lasts: timedelta
+) -> x509.CertificateBuilder:
+    # A name longer than 64 characters fits into the list of alternative names only.
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])])
+    begins = datetime.now(UTC) - timedelta(hours=1)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begins)
+        .not_valid_after(begins + lasts)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), critical=False)
+    )
 
 
 def _signs_and_certifies() -> x509.KeyUsage:

@@ -98,6 +98,7 @@ ROLE_BINDING = _kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebinding
 CERTIFICATE_SIGNING_REQUEST = _kind(
     "certificates.k8s.io/v1", "CertificateSigningRequest", "certificatesigningrequests", namespaced=False
 )
+POD_CERTIFICATE_REQUEST = _kind("certificates.k8s.io/v1", "PodCertificateRequest", "podcertificaterequests")
 CLUSTER_TRUST_BUNDLE = _kind("certificates.k8s.io/v1", "ClusterTrustBundle", "clustertrustbundles", namespaced=False)
 SELF_SUBJECT_ACCESS_REVIEW = _kind(
     "authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", namespaced=False

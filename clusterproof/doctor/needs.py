@@ -74,6 +74,7 @@ NEEDS = (
     Need("create", ADMISSION, "validatingadmissionpolicies", r"VALIDATING_ADMISSION|ValidatingAdmissionPolicy"),
     Need("create", ADMISSION, "mutatingadmissionpolicies", r"MutatingAdmissionPolicy"),
     Need("create", "certificates.k8s.io", "certificatesigningrequests", r"credentials\.certificate|signing_request"),
+    Need("patch", "certificates.k8s.io", "podcertificaterequests/status", r"POD_CERTIFICATE_REQUEST"),
     Need("create", "cert-manager.io", "certificates", r"cert-manager\.io"),
     Need("create", "storage.k8s.io", "storageclasses", r"STORAGE_CLASS|storage_class\("),
     Need("create", "storage.k8s.io", "volumeattributesclasses", r"VOLUME_ATTRIBUTES_CLASS"),

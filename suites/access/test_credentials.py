@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -26,9 +26,10 @@ from clusterproof import (
     manifests,
     tls,
 )
-from clusterproof.certificates import self_signed
+from clusterproof.certificates import Chain, issue, self_signed
 from clusterproof.credentials import KUBELETS, LIFETIME, SIGNER, Credentials, approval, claims_of, is_signed, unpadded
 from clusterproof.errors import Hopeless, SurroundingsError
+from clusterproof.inside import said
 from clusterproof.refusals import refused
 from clusterproof.rights import grant
 
@@ -306,6 +307,36 @@ def test_trust_bundle(namespace: Namespace, images: Images, timeouts: Timeouts) 
     assert answer.code == 0, f"{pod} MUST know the API server by its ClusterTrustBundle, but: {answer.stderr}"
 
 
+@pytest.mark.requires(capabilities.POD_CERTIFICATES)
+def test_pod_certificate(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A pod that asks for a certificate MUST be given the one that its signer issues, with the key that it is for.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/#pod-certificate-requests
+    """
+    asked = {
+        "signerName": f"clusterproof.dev/{namespace}",
+        "keyType": "ECDSAP256",
+        "credentialBundlePath": "bundle.pem",
+    }
+    volume = {"name": "own", "projected": {"sources": [{"podCertificate": asked}]}}
+    pod = namespace.create(
+        manifests.pod("pod", images.agnhost, args=["pause"], volumes=[volume], mounts={"own": "/own"})
+    )
+    requests = namespace.select(kinds.POD_CERTIFICATE_REQUEST)
+    (request,) = eventually(requests, conditions.count(1), within=timeouts.pod)
+    of = {field: request.spec[field] for field in ("podUID", "nodeName", "serviceAccountName")}
+    own = {"podUID": pod.uid, "nodeName": pod.read().spec["nodeName"], "serviceAccountName": "default"}
+    assert of == own, f"{request} is of {of}, not of {pod} with {own}"
+
+    certificate = issue(base64.b64decode(request.spec["stubPKCS10Request"]), "pod.example")
+    request.patch({"status": _issued(certificate)}, subresource="status")
+    eventually(pod, conditions.ready, within=timeouts.pod)
+
+    bundle = said(pod, "cat /own/bundle.pem")
+    assert Chain.of(bundle) == Chain.of(certificate), f"{pod} finds other certificates than its signer issued: {bundle}"
+    assert Chain.of(certificate).fits(bundle), f"{pod} finds a key that its certificate is not for"
+
+
 def test_stored_tokens(namespace: Namespace, timeouts: Timeouts) -> None:
     """A Secret that asks for a service account's token MUST be given a working one, and go with the account.
 
@@ -325,6 +356,17 @@ def test_stored_tokens(namespace: Namespace, timeouts: Timeouts) -> None:
     account.delete()
     eventually(stored, conditions.gone, within=timeouts.object)
     _until_refused(holder, f"the token of {stored}, which went with {account}", timeouts)
+
+
+def _issued(certificate: str) -> dict[str, Any]:
+    """The status of a PodCertificateRequest that its signer has answered."""
+    (leaf,) = Chain.of(certificate).certificates
+    begins, ends = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+    times = {"notBefore": begins, "beginRefreshAt": begins + (ends - begins) / 2, "notAfter": ends}
+    told = {name: time.strftime("%Y-%m-%dT%H:%M:%SZ") for name, time in times.items()}
+    since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    issued = {"type": "Issued", "status": "True", "reason": "Issued", "message": "", "lastTransitionTime": since}
+    return {"conditions": [issued], "certificateChain": certificate, **told}
 
 
 def _is_refused_for_its_signer(answer: Response) -> str | None:

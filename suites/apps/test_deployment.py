@@ -214,6 +214,8 @@ def test_revision_history(namespace: Namespace, images: Images, timeouts: Timeou
         return None if revisions == ["3", "4"] else f"revisions {', '.join(revisions)} exist, not 3 and 4"
 
     eventually(_replica_sets(web), kept, within=timeouts.object)
+    # They may be on their way from too many to too few.
+    consistently(_replica_sets(web), kept, during=timeouts.steady / 2)
 
 
 def test_pause(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:

@@ -269,7 +269,10 @@ def test_revision_history(namespace: Namespace, images: Images, timeouts: Timeou
         numbers = sorted(each["revision"] for each in revisions)
         return None if numbers == [3, 4] else f"revisions {', '.join(map(str, numbers))} exist, not 3 and 4"
 
-    eventually(namespace.select(kinds.CONTROLLER_REVISION, "app=db"), kept, within=timeouts.object)
+    revisions = namespace.select(kinds.CONTROLLER_REVISION, "app=db")
+    eventually(revisions, kept, within=timeouts.object)
+    # They may be on their way from too many to too few.
+    consistently(revisions, kept, during=timeouts.steady / 2)
 
 
 def test_start_ordinal(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:

@@ -261,6 +261,15 @@ kubelets_without(
 )
 
 
+kubelets_without(
+    "certificates_of_pods_never_asked_for",
+    "Kubelets ask for no certificates of pods.",
+    "PodCertificateRequest",
+    breaks={"access/credentials/pod_certificate": r"PodCertificateRequests in \S+ .*1: not within"},
+    keeps=["pods/volumes/projected"],
+)
+
+
 def _untold(name: str, meaning: str, expression: str, *, breaks: str) -> None:
     """Register a breakage: the status of pods does not tell all that kubelets say."""
 
