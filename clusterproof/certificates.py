@@ -76,7 +76,7 @@ def self_signed(host: str) -> Pair:
     """A certificate for a host that is its own authority, valid from an hour ago for a day."""
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = (
-        _certificate(host, key.public_key(), key, lasts=timedelta(days=1))
+        _certificate(host, key.public_key(), key, datetime.now(UTC) - timedelta(hours=1), timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(_signs_and_certifies(), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -88,25 +88,30 @@ def self_signed(host: str) -> Pair:
     return Pair(certificate.public_bytes(serialization.Encoding.PEM).decode(), private.decode())
 
 
-def issue(request: bytes, host: str) -> str:
+def issue(request: bytes, host: str, *, begins: datetime) -> str:
     """A certificate (PEM) for a host and for the key of a PKCS #10 request (DER), by an authority that nobody knows.
 
-    It is valid from an hour ago for half a day. ValueError where the request is none, or not signed with its key.
+    It is valid for half a day. ValueError where the request is none, or not signed with its key.
     """
     asked = x509.load_der_x509_csr(request)
     if not asked.is_signature_valid:
         raise ValueError("it is not signed with the key that it is for")
     authority = ec.generate_private_key(ec.SECP256R1())
-    made = _certificate(host, asked.public_key(), authority, lasts=timedelta(hours=12)).sign(authority, hashes.SHA256())
+    made = _certificate(host, asked.public_key(), authority, begins, timedelta(hours=12)).sign(
+        authority, hashes.SHA256()
+    )
     return made.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def _certificate(
-    host: str, key: CertificatePublicKeyTypes, authority: ec.EllipticCurvePrivateKey, *, lasts: timedelta
+    host: str,
+    key: CertificatePublicKeyTypes,
+    authority: ec.EllipticCurvePrivateKey,
+    begins: datetime,
+    lasts: timedelta,
 ) -> x509.CertificateBuilder:
     # A name longer than 64 characters fits into the list of alternative names only.
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])])
-    begins = datetime.now(UTC) - timedelta(hours=1)
     return (
         x509.CertificateBuilder()
         .subject_name(name)

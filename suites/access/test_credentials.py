@@ -328,7 +328,9 @@ def test_pod_certificate(namespace: Namespace, images: Images, timeouts: Timeout
     own = {"podUID": pod.uid, "nodeName": pod.read().spec["nodeName"], "serviceAccountName": "default"}
     assert of == own, f"{request} is of {of}, not of {pod} with {own}"
 
-    certificate = issue(base64.b64decode(request.spec["stubPKCS10Request"]), "pod.example")
+    # It is to begin now, by the clock of the API server.
+    now = datetime.fromisoformat(request.metadata["creationTimestamp"])
+    certificate = issue(base64.b64decode(request.spec["stubPKCS10Request"]), "pod.example", begins=now)
     request.patch({"status": _issued(certificate)}, subresource="status")
     eventually(pod, conditions.ready, within=timeouts.pod)
 
