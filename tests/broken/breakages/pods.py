@@ -265,7 +265,7 @@ kubelets_without(
     "certificates_of_pods_never_asked_for",
     "Kubelets ask for no certificates of pods.",
     "PodCertificateRequest",
-    breaks={"access/credentials/pod_certificate": r"PodCertificateRequests in \S+ .*1: not within"},
+    breaks={"access/credentials/pod_certificate": r"podcertificaterequests in \S+ number exactly 1: not within"},
     keeps=["pods/volumes/projected"],
 )
 
