@@ -230,6 +230,29 @@ def test_bound_tokens(namespace: Namespace, images: Images, timeouts: Timeouts) 
     assert _status(free) == 200, f"{pod} is gone, and so is a token of {account} that is bound to nothing"
 
 
+@pytest.mark.requires(capabilities.OWN_NODE)
+def test_tokens_of_nodes(namespace: Namespace, hollow_node: Object, timeouts: Timeouts) -> None:
+    """A token that is bound to a node MUST tell which one, and die with it, while others live.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#bound-service-account-tokens
+    """
+    account = namespace.create(manifests.service_account("account"))
+    # A server remembers for some seconds what it has taken before, so it is shown two of the same kind.
+    first, second = (
+        namespace.client.as_user(str(account), token=_token(account, to=hollow_node)["token"]) for _ in range(2)
+    )
+    known = _who(first).get("extra", {})
+    told = {part: known.get(f"authentication.kubernetes.io/node-{part}") for part in ("name", "uid")}
+    wanted = {"name": [hollow_node.name], "uid": [hollow_node.uid]}
+    assert told == wanted, f"a token bound to {hollow_node} tells {told}, not {wanted}"
+
+    hollow_node.delete()
+
+    _until_refused(second, f"a token bound to {hollow_node}, which is gone", timeouts)
+    free = namespace.client.as_user(str(account), token=_token(account)["token"])
+    assert _status(free) == 200, f"{hollow_node} is gone, and so is a token of {account} that is bound to nothing"
+
+
 def test_automount(namespace: Namespace, images: Images) -> None:
     """A pod MUST be given the token of its service account unless it or the account declines, and need one that exists.
 

@@ -228,6 +228,10 @@ def _for_nobody_special(claim: dict[str, Any]) -> None:
         request.get("exactly", {}).pop("adminAccess", None)
 
 
+def _bound_to_nothing(request: dict[str, Any]) -> None:
+    request["spec"].pop("boundObjectRef", None)
+
+
 def without(field: str) -> Change:
     """An object's spec says nothing of a field."""
 
@@ -310,6 +314,17 @@ rewritten_on_the_way(
     without("extendedResourceName"),
     breaks={"scheduling/resource_claims/extended_resource": r"Pod \S+/first gets \S+: not within"},
     keeps=["scheduling/resource_claims/device"],
+)
+rewritten_on_the_way(
+    "tokens_bound_to_nothing",
+    "Tokens are bound to their service accounts alone, whatever else they are to be bound to.",
+    "token",
+    _bound_to_nothing,
+    breaks={
+        "access/credentials/bound_tokens": r"a token bound to Pod \S+ tells",
+        "access/credentials/tokens_of_nodes": r"a token bound to Node \S+ tells .*None",
+    },
+    keeps=["access/credentials/tokens"],
 )
 rewritten_on_the_way(
     "precedence_ignored",
