@@ -149,6 +149,33 @@ def test_end(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     assert told == ["preStop", "TERM", "two", "one"], f"{pod}: its containers were told to end as {told}"
 
 
+def test_hooks(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A hook that asks by HTTP MUST ask as it is told, and a hook that sleeps hold back the end for so many seconds.
+
+    A sidecar that is there before tells what it was asked.
+
+    Source: https://kubernetes.io/docs/concepts/containers/container-lifecycle-hooks/#hook-handler-implementations
+    """
+    seconds = 4
+    up = manifests.http_probe(failures=60)
+    sidecar = manifests.container("sidecar", images.agnhost, args=["netexec"], restartPolicy="Always", startupProbe=up)
+    hooks = {
+        "postStart": {"httpGet": {"port": 8080, "path": "/echo?msg=started"}},
+        "preStop": {"sleep": {"seconds": seconds}},
+    }
+    main = manifests.container("main", images.agnhost, args=["pause"], lifecycle=hooks)
+    spec = {"containers": [main], "initContainers": [sidecar]}
+    pod = namespace.create(manifests.pod("hooked", images.agnhost, grace=round(timeouts.pod_end), spec=spec))
+    eventually(pod, ready, within=timeouts.pod)
+
+    log = pod.logs("sidecar")
+    assert "/echo?msg=started" in log, f"{pod}: its postStart hook asked for nothing: {log.splitlines()[-3:]}"
+    ended, asked = _ended(namespace, pod, timeouts.pod_end)
+    lasted = _moment(ended["main"]["finishedAt"]) - asked
+    # Both moments are told in whole seconds.
+    assert lasted >= seconds - 1, f"{pod}: its preStop hook sleeps for {seconds} s, and it ended after {lasted:g} s"
+
+
 def test_grace(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """A container that does not end when it is told to MUST be killed when the pod's grace period is over, not before.
 

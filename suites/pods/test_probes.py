@@ -190,6 +190,25 @@ def test_http_request(namespace: Namespace, images: Images, timeouts: Timeouts) 
     assert wanted <= asked, f"{pod}: its probe asked {sorted(asked)}, without {sorted(wanted - asked)}"
 
 
+def test_grace_period(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A container that fails its liveness probe MUST be given the probe's time to end, and not the pod's.
+
+    It ignores that it is to end, and its pod would have a day.
+
+    Source: https://kubernetes.io/docs/tasks/configure-pod-container/configure-liveness-readiness-startup-probes/#probe-level-terminationgraceperiodseconds
+    """
+    asks = {"exec": {"command": ["test", "-e", "/tmp/well"]}}
+    up = {"startupProbe": _probe(asks, failures=120)}
+    command = ["sh", "-c", "trap : TERM; touch /tmp/well; while :; do sleep 0.2; done"]
+    more: dict[str, Any] = {"liveness": _probe(asks) | {"terminationGracePeriodSeconds": 1}, "grace": 86400}
+    pod = namespace.create(manifests.pod("stubborn", images.agnhost, command=command, container=up, **more))
+    eventually(pod, ready, within=timeouts.pod)
+
+    said(pod, _GONE)
+
+    eventually(pod, _was_restarted, within=timeouts.recovery)
+
+
 def test_startup(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """A container MUST NOT be judged by its other probes before its startup probe has succeeded once.
 

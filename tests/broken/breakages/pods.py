@@ -349,6 +349,33 @@ unlike(
 )
 _ASKS = "has(object.spec.containers[{0}].readinessProbe) && has(object.spec.containers[{0}].readinessProbe.httpGet)"
 unlike(
+    "grace_of_probes_ignored",
+    "A container that fails its liveness probe is given its pod's time to end.",
+    "has(object.spec.containers[0].livenessProbe) && "
+    "has(object.spec.containers[0].livenessProbe.terminationGracePeriodSeconds) ? "
+    '[JSONPatch{op: "remove", path: "/spec/containers/0/livenessProbe/terminationGracePeriodSeconds"}] : []',
+    breaks={"pods/probes/grace_period": r"Pod \S+/stubborn was restarted: not within"},
+    keeps=["pods/probes/success_threshold"],
+)
+unlike(
+    "hooks_never_sleep",
+    "Hooks that are to sleep are over at once.",
+    "has(object.spec.containers[0].lifecycle) && has(object.spec.containers[0].lifecycle.preStop) && "
+    "has(object.spec.containers[0].lifecycle.preStop.sleep) ? "
+    '[JSONPatch{op: "remove", path: "/spec/containers/0/lifecycle/preStop"}] : []',
+    breaks={"pods/lifecycle/hooks": r"Pod \S+/hooked: its preStop hook sleeps for 4 s, and it ended after [0-2] s"},
+    keeps=["pods/lifecycle/grace"],
+)
+unlike(
+    "hooks_never_ask",
+    "Hooks that are to ask by HTTP are left out.",
+    "has(object.spec.containers[0].lifecycle) && has(object.spec.containers[0].lifecycle.postStart) && "
+    "has(object.spec.containers[0].lifecycle.postStart.httpGet) ? "
+    '[JSONPatch{op: "remove", path: "/spec/containers/0/lifecycle/postStart"}] : []',
+    breaks={"pods/lifecycle/hooks": r"Pod \S+/hooked: its postStart hook asked for nothing"},
+    keeps=["pods/lifecycle/grace"],
+)
+unlike(
     "probe_headers_forgotten",
     "Probes ask without the headers that they are given.",
     f"{_ASKS.format(0)} && has(object.spec.containers[0].readinessProbe.httpGet.httpHeaders) ? "
