@@ -91,6 +91,26 @@ def test_server_side_apply(namespace: Namespace) -> None:
     assert item.read()["data"] == {"color": "red", "size": "1"}, f"alice still owns the size of {item}: {item['data']}"
 
 
+def test_apply_to_lists(namespace: Namespace) -> None:
+    """A list whose items have keys MUST be merged by them: who applies some of them leaves those of others alone.
+
+    Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/#merge-strategy
+    """
+    web = namespace.object(kinds.SERVICE, "web")
+
+    def apply(manager: str, *numbers: int) -> list[int]:
+        listed = [{"name": f"port-{number}", "port": number, "protocol": "TCP"} for number in numbers]
+        manifest = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": web.name}, "spec": {"ports": listed}}
+        web.patch(manifest, type="apply", query={"fieldManager": manager})
+        return sorted(each["port"] for each in web.spec["ports"])
+
+    apply("alice", 80, 81)
+    both = apply("bob", 82)
+    assert both == [80, 81, 82], f"bob applied the port 82 of {web} beside alice's 80 and 81, and it has {both}"
+    left = apply("alice", 80)
+    assert left == [80, 82], f"alice applied the port 80 of {web} alone, beside bob's 82, and it has {left}"
+
+
 def test_events(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """A pod that is scheduled and started MUST leave events on it that say so, each naming who reports it.
 

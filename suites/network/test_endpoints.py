@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from clusterproof import Images, Namespace, Object, Timeouts, eventually, kinds, manifests
-from clusterproof.conditions import ListCondition, ready, ready_addresses
+from clusterproof.conditions import ListCondition, endpoints, ready, ready_addresses
 
 
 def test_follow(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -21,6 +21,29 @@ def test_follow(namespace: Namespace, images: Images, timeouts: Timeouts) -> Non
     eventually(told, _name({pod.status["podIP"]}), within=timeouts.propagation)
     pod.patch({"metadata": {"labels": {"app": "other"}}})
     eventually(told, _name(set()), within=timeouts.propagation)
+
+
+def test_ports(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """EndpointSlices MUST tell the ports of a Service's pods: numbers, names, protocols, and what is spoken there.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/
+    """
+    ports = [
+        {"name": "web", "port": 80, "targetPort": "named", "appProtocol": "kubernetes.io/h2c"},
+        {"name": "names", "port": 53, "targetPort": 5353, "protocol": "UDP"},
+    ]
+    named = {"ports": [{"name": "named", "containerPort": 8765}]}
+    pod = namespace.create(manifests.pod("web", images.agnhost, args=["pause"], container=named))
+    web = namespace.create(manifests.service("web", spec={"ports": ports}))
+    slices = namespace.select(kinds.ENDPOINT_SLICE, labels=f"kubernetes.io/service-name={web.name}")
+    eventually(pod, ready, within=timeouts.pod)
+
+    eventually(slices, endpoints(1), within=timeouts.propagation)
+
+    for each in slices.read():
+        told = {port["name"]: (port["port"], port["protocol"], port.get("appProtocol")) for port in each["ports"]}
+        wanted = {"web": (8765, "TCP", "kubernetes.io/h2c"), "names": (5353, "UDP", None)}
+        assert told == wanted, f"{each} tells the ports {told}, not {wanted}"
 
 
 def test_mirrored(namespace: Namespace, timeouts: Timeouts) -> None:

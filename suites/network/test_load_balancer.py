@@ -49,6 +49,23 @@ def test_address(namespace: Namespace, images: Images, timeouts: Timeouts) -> No
     eventually(lambda: _ask(address, 80), _not_by(server), within=timeouts.balancer, describe=what)
 
 
+def test_node_ports(namespace: Namespace) -> None:
+    """A LoadBalancer Service MUST have a port of the nodes for each of its own, and none where it needs none.
+
+    Nobody takes care of these: their class is nobody's.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/service/#load-balancer-nodeport-allocation
+    """
+    nobodys: dict[str, Any] = {"loadBalancerClass": f"{namespace}.clusterproof.dev/nobody"}
+    found = {}
+    for name, more in (("usual", {}), ("without", {"allocateLoadBalancerNodePorts": False})):
+        made = namespace.create(service(name, type="LoadBalancer", spec=nobodys | more))
+        found[name] = [port.get("nodePort") for port in made.spec["ports"]]
+
+    assert all(found["usual"]), f"Service {namespace}/usual has no node port: {found['usual']}"
+    assert found["without"] == [None], f"Service {namespace}/without wants no node port, and has {found['without']}"
+
+
 @pytest.mark.requires(capabilities.LOAD_BALANCER)
 def test_source_ranges(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
     """A LoadBalancer Service MUST answer those only who come from the ranges that it names.

@@ -15,6 +15,7 @@ from clusterproof import Images, Namespace, Object, Timeouts, capabilities, even
 from clusterproof.conditions import ListCondition, equals, ready, running
 from clusterproof.manifests import endpoint_slice, http_probe, pod, service
 
+ZONE = "topology.kubernetes.io/zone"
 TRIES = 24
 """Requests to one port in one reading; whom they miss by chance of three pods, the next reading finds."""
 MANY = 300
@@ -240,7 +241,7 @@ def test_internal_traffic_policy(namespace: Namespace, nodes: list[Object], imag
 
 @pytest.mark.requires(capabilities.TRAFFIC_DISTRIBUTION)
 def test_traffic_distribution(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
-    """The EndpointSlices of a Service that prefers the client's own node MUST hint at the node of each ready pod.
+    """The EndpointSlices of a Service that prefers the client's node or zone MUST hint at that of each ready pod.
 
     No requests are sent: whoever carries the Service out may still choose another node, where the near pods are busy.
 
@@ -251,13 +252,18 @@ def test_traffic_distribution(namespace: Namespace, nodes: list[Object], images:
         namespace.create(pod(name, images.agnhost, args=["pause"], node=node, labels={"backend": "yes"}))
         for name, node in names.items()
     ]
-    near = {"trafficDistribution": "PreferSameNode"}
-    web = namespace.create(service("near", selector={"backend": "yes"}, spec=near))
+    zones = {node.name: node.labels.get(ZONE, "") for node in nodes}
+    itself = {name: name for name in zones}
+    ways = [("PreferSameNode", "forNodes", itself), ("PreferSameZone", "forZones", zones)]
     _await(pods, timeouts)
 
-    wanted = {each.name: [each.spec["nodeName"]] for each in pods}
-    slices = namespace.select(kinds.ENDPOINT_SLICE, labels=f"kubernetes.io/service-name={web.name}")
-    eventually(slices, _hint_at(wanted), within=timeouts.object)
+    # Only where every node is in a zone, pods have one to prefer.
+    for wish, hints, places in ways if all(zones.values()) else ways[:1]:
+        near = {"trafficDistribution": wish}
+        web = namespace.create(service(wish.lower(), selector={"backend": "yes"}, spec=near))
+        wanted = {each.name: [places[each.spec["nodeName"]]] for each in pods}
+        slices = namespace.select(kinds.ENDPOINT_SLICE, labels=f"kubernetes.io/service-name={web.name}")
+        eventually(slices, _hint_at(hints, wanted), within=timeouts.object)
 
 
 def test_session_timeout(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
@@ -420,18 +426,18 @@ def _seen_as_itself(client: Object, to: Object, timeouts: Timeouts) -> None:
     eventually(ask, seen_as_itself, within=timeouts.propagation, describe=what)
 
 
-def _hint_at(wanted: dict[str, list[str]]) -> ListCondition:
-    """EndpointSlices offer these pods, each to clients on these nodes."""
+def _hint_at(hints: str, wanted: dict[str, list[str]]) -> ListCondition:
+    """EndpointSlices offer these pods, each to clients at these places by their hints `forNodes` or `forZones`."""
 
     def hint_at(slices: list[Object]) -> str | None:
         offered = [endpoint for piece in slices for endpoint in piece.raw.get("endpoints") or []]
         seen = {
-            each["targetRef"]["name"]: [node["name"] for node in (each.get("hints") or {}).get("forNodes") or []]
+            each["targetRef"]["name"]: [place["name"] for place in (each.get("hints") or {}).get(hints) or []]
             for each in offered
         }
         return None if seen == wanted else f"they hint at {seen or 'nothing'}"
 
-    hint_at.__name__ = f"hint at {wanted}"
+    hint_at.__name__ = f"hint at {wanted} ({hints})"
     return hint_at
 
 

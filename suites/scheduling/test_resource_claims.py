@@ -175,6 +175,38 @@ def test_extended_resource(
     eventually(second, placed_on(hollow_node), within=timeouts.pod_end)
 
 
+@pytest.mark.requires(capabilities.OWN_NODE)
+def test_attributes(
+    cluster: Cluster, namespace: Namespace, hollow_node: Object, images: Images, timeouts: Timeouts
+) -> None:
+    """A claim MUST be given devices with the attributes that it selects, and alike in those in which they have to be.
+
+    Of three devices the first is red, and the others are blue.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/dynamic-resource-allocation/#resourceclaims-templates
+    """
+    driver = f"{namespace}.clusterproof.dev"
+    colours = {"first": "red", "second": "blue", "third": "blue"}
+    cluster.create(_device_class(namespace.name, driver))
+    told = _slice(namespace.name, driver, hollow_node)
+    told["spec"]["devices"] = [{"name": name, "attributes": {"colour": {"string": of}}} for name, of in colours.items()]
+    cluster.create(told)
+    blue = {"cel": {"expression": f"device.attributes['{driver}'].colour == 'blue'"}}
+    of_class: dict[str, Any] = {"deviceClassName": namespace.name}
+    one, two = {"exactly": {**of_class, "selectors": [blue]}}, {"exactly": {**of_class, "count": 2}}
+    alike = _claim("alike", two)
+    alike["spec"]["devices"]["constraints"] = [{"matchAttribute": f"{driver}/colour"}]
+
+    for manifest, wanted in ((_claim("blue", one), {"second"}), (alike, {"second", "third"})):
+        claim = namespace.create(manifest)
+        pod = namespace.create(_user(f"uses-{claim.name}", images, claim, hollow_node))
+        eventually(pod, placed_on(hollow_node), within=timeouts.object)
+        given = {each["device"] for each in claim.read().status["allocation"]["devices"]["results"]}
+        assert given == wanted, f"{claim} was given {sorted(given)} of {colours}, not {sorted(wanted)}"
+        hollow.end(pod)
+        claim.delete()
+
+
 def _only_device(cluster: Cluster, namespace: Namespace, node: Object) -> tuple[Object, Object]:
     """A node's only device: the template of claims to it, and what its driver tells of it."""
     driver = f"{namespace}.clusterproof.dev"

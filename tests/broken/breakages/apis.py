@@ -232,6 +232,15 @@ def _bound_to_nothing(request: dict[str, Any]) -> None:
     request["spec"].pop("boundObjectRef", None)
 
 
+def _of_any_kind(claim: dict[str, Any]) -> None:
+    claim["spec"]["devices"].pop("constraints", None)
+
+
+def _whatever_it_is(claim: dict[str, Any]) -> None:
+    for request in claim["spec"]["devices"]["requests"]:
+        request.get("exactly", {}).pop("selectors", None)
+
+
 def without(field: str) -> Change:
     """An object's spec says nothing of a field."""
 
@@ -305,6 +314,22 @@ rewritten_on_the_way(
     "resourceclaims",
     _for_nobody_special,
     breaks={"scheduling/resource_claims/admin_access": r"MUST be refused with 422, but it was accepted"},
+    keeps=["scheduling/resource_claims/device"],
+)
+rewritten_on_the_way(
+    "devices_need_not_be_alike",
+    "Devices of one claim are given whatever constraints it has.",
+    "resourceclaims",
+    _of_any_kind,
+    breaks={"scheduling/resource_claims/attributes": r"ResourceClaim \S+/alike was given \['first', 'second'\]"},
+    keeps=["scheduling/resource_claims/device"],
+)
+rewritten_on_the_way(
+    "selectors_of_devices_ignored",
+    "Claims are given any devices of the class, whatever they select.",
+    "resourceclaims",
+    _whatever_it_is,
+    breaks={"scheduling/resource_claims/attributes": r"ResourceClaim \S+/blue was given \['first'\]"},
     keeps=["scheduling/resource_claims/device"],
 )
 rewritten_on_the_way(

@@ -335,6 +335,37 @@ rewritten_on_the_way(
     keeps=["network/service/cluster_ip"],
 )
 service_rewritten(
+    "items_of_others_lost",
+    "Who applies an item of a list takes one of somebody else's away.",
+    "oldObject != null && size(object.spec.ports) == 3 && size(oldObject.spec.ports) == 2 ? "
+    '[JSONPatch{op: "remove", path: "/spec/ports/0"}] : []',
+    breaks={"api/apply_to_lists": r"bob applied the port 82 of Service \S+/web beside alice's .* it has \[81, 82\]"},
+    patch="JSONPatch",
+)
+service_rewritten(
+    "node_ports_for_all_load_balancers",
+    "Every LoadBalancer has node ports, whether it needs them or not.",
+    "has(object.spec.allocateLoadBalancerNodePorts) ? "
+    '[JSONPatch{op: "replace", path: "/spec/allocateLoadBalancerNodePorts", value: true}] : []',
+    breaks={"network/load_balancer/node_ports": r"Service \S+/without wants no node port, and has \[\d+\]"},
+    patch="JSONPatch",
+)
+service_rewritten(
+    "zones_ignored",
+    "Services that prefer the client's zone prefer nobody.",
+    'has(object.spec.trafficDistribution) && object.spec.trafficDistribution == "PreferSameZone" ? '
+    '[JSONPatch{op: "remove", path: "/spec/trafficDistribution"}] : []',
+    breaks={"network/service/traffic_distribution": r"hint at .*forZones.*: not within"},
+    patch="JSONPatch",
+)
+service_rewritten(
+    "spoken_protocols_forgotten",
+    "Nobody tells what is spoken at a port.",
+    'has(object.spec.ports[0].appProtocol) ? [JSONPatch{op: "remove", path: "/spec/ports/0/appProtocol"}] : []',
+    breaks={"network/endpoints/ports": r"EndpointSlice \S+ tells the ports .*8765, 'TCP', None"},
+    patch="JSONPatch",
+)
+service_rewritten(
     "not_ready_pods_served",
     "Services send requests to pods that are not ready.",
     "Object{spec: Object.spec{publishNotReadyAddresses: true}}",
