@@ -179,6 +179,28 @@ def test_pod_anti_affinity(namespace: Namespace, nodes: list[Object], images: Im
     eventually(last, waits_for_node("anti-affinity rules"), within=timeouts.object)
 
 
+def test_affinity_keys(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
+    """Affinity to pods with the same value of a label, or with another one, MUST be to no others than these.
+
+    One node has a host of the tenant `red`. Some pods want hosts of their own tenant, others none of another one.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#matchlabelkeys
+    """
+    hosts = {"topologyKey": HOST, "labelSelector": {"matchLabels": {"app": "host"}}}
+    together = {"podAffinity": _always({**hosts, "matchLabelKeys": ["tenant"]})}
+    apart = {"podAntiAffinity": _always({**hosts, "mismatchLabelKeys": ["tenant"]})}
+
+    def create(name: str, tenant: str, affinity: dict[str, Any]) -> Object:
+        made = _held(name, images, app=name, affinity=_on(nodes[0]) | affinity)
+        made["metadata"]["labels"]["tenant"] = tenant
+        return namespace.create(made)
+
+    eventually(create("host", "red", {}), placed_on(nodes[0]), within=timeouts.object)
+    for kind, affinity, told in (("together", together, "pod affinity rules"), ("apart", apart, "anti-affinity rules")):
+        eventually(create(f"{kind}-blue", "blue", affinity), waits_for_node(told), within=timeouts.object)
+        eventually(create(f"{kind}-red", "red", affinity), placed_on(nodes[0]), within=timeouts.object)
+
+
 @several_nodes
 @pytest.mark.parametrize(
     ("kind", "to_first", "to_last"),
@@ -409,12 +431,17 @@ def _even(app: str) -> dict[str, Any]:
     }
 
 
+def _always(term: dict[str, Any]) -> dict[str, Any]:
+    """A term of pod affinity or anti-affinity without which a pod gets no node."""
+    return {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
+
+
 def _near(app: str, *, weight: int = 0) -> dict[str, Any]:
     """A term of pod affinity or anti-affinity: on the node of such a pod; with a weight it is preferred only."""
     term = {"labelSelector": {"matchLabels": {"app": app}}, "topologyKey": HOST}
     if weight:
         return {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": weight, "podAffinityTerm": term}]}
-    return {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
+    return _always(term)
 
 
 def _is_gated(pod: Object) -> str | None:

@@ -196,6 +196,37 @@ def own_schedulers_ignored(subject: Subject) -> Damage:
         yield []
 
 
+def _affinity_without(name: str, meaning: str, kind: str, field: str, *, breaks: str) -> None:
+    """Register a breakage: a field of the terms of pod affinity or anti-affinity is lost."""
+    terms = f"affinity.{kind}.requiredDuringSchedulingIgnoredDuringExecution"
+    change = (
+        f"has(object.spec.affinity) && has(object.spec.affinity.{kind}) && has(object.spec.{terms}[0].{field}) ? "
+        f'[JSONPatch{{op: "remove", path: "/spec/{terms.replace(".", "/")}/0/{field}"}}] : []'
+    )
+    kept = ["scheduling/pod_affinity"]
+
+    @breakage(name=name, meaning=meaning, breaks={"scheduling/affinity_keys": breaks}, keeps=kept)
+    def lost(subject: Subject) -> Damage:
+        with subject.mutating("v1/pods", change, patch="JSONPatch"):
+            yield []
+
+
+_affinity_without(
+    "everybody_is_kept_apart",
+    "Pods that are to be apart from those of other tenants are apart from their own as well.",
+    "podAntiAffinity",
+    "mismatchLabelKeys",
+    breaks=r"Pod \S+/apart-red gets \S+: not within",
+)
+_affinity_without(
+    "anybody_is_company",
+    "Pods that are to be with their own tenant's are with anybody's.",
+    "podAffinity",
+    "matchLabelKeys",
+    breaks=r"Pod \S+/together-blue waits for a node .*it got",
+)
+
+
 def _spread_without(name: str, meaning: str, field: str, *, breaks: Mapping[str, str]) -> None:
     """Register a breakage: a field of topology spreads is lost."""
     spreads = "has(object.spec.topologySpreadConstraints)"
