@@ -304,6 +304,17 @@ def unlike(name: str, meaning: str, expression: str, *, breaks: Mapping[str, str
             yield []
 
 
+def forgotten(path: str) -> str:
+    """For `unlike`: a field of the spec of pods is lost where there is one at a path, `containers[0].lifecycle`."""
+    there, seen = [], "object.spec"
+    for part in path.split("."):
+        name, _, number = part.rstrip("]").partition("[")
+        there.append(f"has({seen}.{name})" + (f" && size({seen}.{name}) > {number}" if number else ""))
+        seen += f".{part}"
+    place = path.replace(".", "/").replace("[", "/").replace("]", "")
+    return f'{" && ".join(there)} ? [JSONPatch{{op: "remove", path: "/spec/{place}"}}] : []'
+
+
 def _of_containers(field: str) -> str:
     """Takes a field away from the containers of a pod."""
     there = f"i < size(object.spec.containers) && has(object.spec.containers[i].{field})"
@@ -335,7 +346,7 @@ unlike(
 unlike(
     "readiness_gates_ignored",
     "Nobody waits for the conditions that a pod's readiness gates name.",
-    'has(object.spec.readinessGates) ? [JSONPatch{op: "remove", path: "/spec/readinessGates"}] : []',
+    forgotten("readinessGates"),
     breaks={"pods/probes/readiness_gate": r"Pod \S+/gated .*Ready.*: not within"},
     keeps=["pods/probes/readiness"],
 )
@@ -347,62 +358,52 @@ unlike(
     breaks={"pods/probes/success_threshold": r"Pod \S+/shaky is ready after [1-5] answers of its probe"},
     keeps=["pods/probes/readiness_gate"],
 )
-_ASKS = "has(object.spec.containers[{0}].readinessProbe) && has(object.spec.containers[{0}].readinessProbe.httpGet)"
 unlike(
     "grace_of_probes_ignored",
     "A container that fails its liveness probe is given its pod's time to end.",
-    "has(object.spec.containers[0].livenessProbe) && "
-    "has(object.spec.containers[0].livenessProbe.terminationGracePeriodSeconds) ? "
-    '[JSONPatch{op: "remove", path: "/spec/containers/0/livenessProbe/terminationGracePeriodSeconds"}] : []',
+    forgotten("containers[0].livenessProbe.terminationGracePeriodSeconds"),
     breaks={"pods/probes/grace_period": r"Pod \S+/stubborn was restarted: not within"},
     keeps=["pods/probes/success_threshold"],
 )
 unlike(
     "hooks_never_sleep",
     "Hooks that are to sleep are over at once.",
-    "has(object.spec.containers[0].lifecycle) && has(object.spec.containers[0].lifecycle.preStop) && "
-    "has(object.spec.containers[0].lifecycle.preStop.sleep) ? "
-    '[JSONPatch{op: "remove", path: "/spec/containers/0/lifecycle/preStop"}] : []',
+    forgotten("containers[0].lifecycle.preStop"),
     breaks={"pods/lifecycle/hooks": r"Pod \S+/hooked: its preStop hook sleeps for 4 s, and it ended after [0-2] s"},
     keeps=["pods/lifecycle/grace"],
 )
 unlike(
     "hooks_never_ask",
     "Hooks that are to ask by HTTP are left out.",
-    "has(object.spec.containers[0].lifecycle) && has(object.spec.containers[0].lifecycle.postStart) && "
-    "has(object.spec.containers[0].lifecycle.postStart.httpGet) ? "
-    '[JSONPatch{op: "remove", path: "/spec/containers/0/lifecycle/postStart"}] : []',
+    forgotten("containers[0].lifecycle.postStart"),
     breaks={"pods/lifecycle/hooks": r"Pod \S+/hooked: its postStart hook asked for nothing"},
     keeps=["pods/lifecycle/grace"],
 )
 unlike(
     "probe_headers_forgotten",
     "Probes ask without the headers that they are given.",
-    f"{_ASKS.format(0)} && has(object.spec.containers[0].readinessProbe.httpGet.httpHeaders) ? "
-    '[JSONPatch{op: "remove", path: "/spec/containers/0/readinessProbe/httpGet/httpHeaders"}] : []',
+    forgotten("containers[0].readinessProbe.httpGet.httpHeaders"),
     breaks={"pods/probes/http_request": r"its probe asked .*, without \['Host: own.example', 'User-Agent"},
     keeps=["pods/probes/success_threshold"],
 )
 unlike(
     "probes_without_tls",
     "Probes that are to ask by TLS ask without.",
-    f"size(object.spec.containers) > 1 && {_ASKS.format(1)} ? "
-    '[JSONPatch{op: "replace", path: "/spec/containers/1/readinessProbe/httpGet/scheme", value: "HTTP"}] : []',
+    forgotten("containers[1].readinessProbe.httpGet.scheme"),
     breaks={"pods/probes/http_request": r"Pod \S+/asked ready: not within"},
     keeps=["pods/probes/success_threshold"],
 )
 unlike(
     "host_names_of_choice_ignored",
     "Pods have the host name that they are called by, whichever they choose.",
-    'has(object.spec.hostnameOverride) ? [JSONPatch{op: "remove", path: "/spec/hostnameOverride"}] : []',
+    forgotten("hostnameOverride"),
     breaks={"pods/host/hostname_override": r"Pod \S+/named: its host name is me, not printer.example"},
     keeps=["pods/host/names"],
 )
 unlike(
     "groups_always_merged",
     "Containers are in the groups of their images whatever their policy.",
-    "has(object.spec.securityContext.supplementalGroupsPolicy) ? "
-    '[JSONPatch{op: "remove", path: "/spec/securityContext/supplementalGroupsPolicy"}] : []',
+    forgotten("securityContext.supplementalGroupsPolicy"),
     breaks={"pods/security_context/groups_policy": r"Pod \S+/strict: with Strict it is in the groups .*50000\]"},
     keeps=["pods/security_context/user"],
 )
@@ -456,7 +457,7 @@ unlike(
 unlike(
     "init_containers_ignored",
     "Pods start without what is to come before.",
-    'has(object.spec.initContainers) ? [JSONPatch{op: "remove", path: "/spec/initContainers"}] : []',
+    forgotten("initContainers"),
     breaks={"pods/lifecycle/start": r"its init containers did", "pods/lifecycle/end": r"when only \['polite'\]"},
     keeps=["pods/lifecycle/grace"],
 )
@@ -561,14 +562,14 @@ unlike(
 unlike(
     "host_aliases_forgotten",
     "Pods are not told further names of hosts.",
-    'has(object.spec.hostAliases) ? [JSONPatch{op: "remove", path: "/spec/hostAliases"}] : []',
+    forgotten("hostAliases"),
     breaks={"pods/host/names": r"its host aliases are not in"},
     keeps=["pods/host/host_port"],
 )
 unlike(
     "host_networks_refused",
     "No pod is let into its node's network.",
-    'has(object.spec.hostNetwork) ? [JSONPatch{op: "remove", path: "/spec/hostNetwork"}] : []',
+    forgotten("hostNetwork"),
     breaks={"pods/host/host_network": r"its address is \S+, and its node's is"},
     keeps=["pods/host/names"],
 )
@@ -720,7 +721,7 @@ def ports_of_a_node_not_mapped(subject: Subject) -> Damage:
 unlike(
     "pod_deadlines_ignored",
     "Pods may be active for as long as they like.",
-    'has(object.spec.activeDeadlineSeconds) ? [JSONPatch{op: "remove", path: "/spec/activeDeadlineSeconds"}] : []',
+    forgotten("activeDeadlineSeconds"),
     breaks={"pods/lifecycle/active_deadline": r"Pod \S+/late has phase Failed: not within"},
     keeps=["pods/lifecycle/grace"],
 )
@@ -760,7 +761,7 @@ unlike(
 unlike(
     "processes_apart",
     "Containers never see the processes of another one of their pod.",
-    'has(object.spec.shareProcessNamespace) ? [JSONPatch{op: "remove", path: "/spec/shareProcessNamespace"}] : []',
+    forgotten("shareProcessNamespace"),
     breaks={"pods/lifecycle/shared_processes": r"container main does not see 'sleep 98765' of the other one"},
     keeps=["pods/lifecycle/grace"],
 )

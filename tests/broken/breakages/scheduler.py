@@ -11,6 +11,7 @@ from typing import Any
 
 from ..registry import Damage, breakage
 from ..subject import SCHEDULER, Subject
+from .pods import forgotten, unlike
 
 KUBECONFIG = "--kubeconfig="
 
@@ -196,68 +197,41 @@ def own_schedulers_ignored(subject: Subject) -> Damage:
         yield []
 
 
-def _affinity_without(name: str, meaning: str, kind: str, field: str, *, breaks: str) -> None:
-    """Register a breakage: a field of the terms of pod affinity or anti-affinity is lost."""
-    terms = f"affinity.{kind}.requiredDuringSchedulingIgnoredDuringExecution"
-    change = (
-        f"has(object.spec.affinity) && has(object.spec.affinity.{kind}) && has(object.spec.{terms}[0].{field}) ? "
-        f'[JSONPatch{{op: "remove", path: "/spec/{terms.replace(".", "/")}/0/{field}"}}] : []'
-    )
-    kept = ["scheduling/pod_affinity"]
-
-    @breakage(name=name, meaning=meaning, breaks={"scheduling/affinity_keys": breaks}, keeps=kept)
-    def lost(subject: Subject) -> Damage:
-        with subject.mutating("v1/pods", change, patch="JSONPatch"):
-            yield []
-
-
-_affinity_without(
+_REQUIRED = "affinity.{}.requiredDuringSchedulingIgnoredDuringExecution[0].{}"
+unlike(
     "everybody_is_kept_apart",
     "Pods that are to be apart from those of other tenants are apart from their own as well.",
-    "podAntiAffinity",
-    "mismatchLabelKeys",
-    breaks=r"Pod \S+/apart-red gets \S+: not within",
+    forgotten(_REQUIRED.format("podAntiAffinity", "mismatchLabelKeys")),
+    breaks={"scheduling/affinity_keys": r"Pod \S+/apart-red gets \S+: not within"},
+    keeps=["scheduling/pod_affinity"],
 )
-_affinity_without(
+unlike(
     "anybody_is_company",
     "Pods that are to be with their own tenant's are with anybody's.",
-    "podAffinity",
-    "matchLabelKeys",
-    breaks=r"Pod \S+/together-blue waits for a node .*it got",
+    forgotten(_REQUIRED.format("podAffinity", "matchLabelKeys")),
+    breaks={"scheduling/affinity_keys": r"Pod \S+/together-blue waits for a node .*it got"},
+    keeps=["scheduling/pod_affinity"],
 )
-
-
-def _spread_without(name: str, meaning: str, field: str, *, breaks: Mapping[str, str]) -> None:
-    """Register a breakage: a field of topology spreads is lost."""
-    spreads = "has(object.spec.topologySpreadConstraints)"
-    change = (
-        f"{spreads} && has(object.spec.topologySpreadConstraints[0].{field}) ? "
-        f'[JSONPatch{{op: "remove", path: "/spec/topologySpreadConstraints/0/{field}"}}] : []'
-    )
-
-    @breakage(name=name, meaning=meaning, breaks=breaks, keeps=["scheduling/topology_spread"])
-    def lost(subject: Subject) -> Damage:
-        with subject.mutating("v1/pods", change, patch="JSONPatch"):
-            yield []
-
-
-_spread_without(
+unlike(
     "least_number_of_domains_ignored",
     "Pods are spread over the domains that there are, however many there are to be.",
-    "minDomains",
+    forgotten("topologySpreadConstraints[0].minDomains"),
     breaks={"scheduling/topology_domains": r"they all have a node|it got \S+-node-"},
+    keeps=["scheduling/topology_spread"],
 )
-_spread_without(
+unlike(
     "older_revisions_counted",
     "Spreads count pods of other revisions as well.",
-    "matchLabelKeys",
+    forgotten("topologySpreadConstraints[0].matchLabelKeys"),
     breaks={"scheduling/topology_scope": r"are both on \S+-node-2: older pods were counted"},
+    keeps=["scheduling/topology_spread"],
 )
-_spread_without(
+unlike(
     "nodes_out_of_reach_not_counted",
     "Spreads count nodes only to which their pods may go, whatever their policy.",
-    "nodeAffinityPolicy",
+    forgotten("topologySpreadConstraints[0].nodeAffinityPolicy"),
     breaks={"scheduling/topology_scope": r"they all have a node: .*ignore-0"},
+    keeps=["scheduling/topology_spread"],
 )
 
 
