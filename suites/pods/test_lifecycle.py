@@ -168,8 +168,8 @@ def test_hooks(namespace: Namespace, images: Images, timeouts: Timeouts) -> None
     pod = namespace.create(manifests.pod("hooked", images.agnhost, grace=round(timeouts.pod_end), spec=spec))
     eventually(pod, ready, within=timeouts.pod)
 
-    log = pod.logs("sidecar")
-    assert "/echo?msg=started" in log, f"{pod}: its postStart hook asked for nothing: {log.splitlines()[-3:]}"
+    what = f"the sidecar of {pod} is asked by its postStart hook"
+    eventually(lambda: pod.logs("sidecar"), _has("/echo?msg=started"), within=timeouts.request, describe=what)
     ended, asked = _ended(namespace, pod, timeouts.pod_end)
     lasted = _moment(ended["main"]["finishedAt"]) - asked
     # Both moments are told in whole seconds.
@@ -388,6 +388,15 @@ def _restarted(times: int) -> Any:
 
     restarted.__name__ = f"is restarted {times} times"
     return restarted
+
+
+def _has(words: str) -> Callable[[str], str | None]:
+    """A log has these words in it."""
+
+    def has(log: str) -> str | None:
+        return None if words in log else f"its log ends with {log.splitlines()[-2:]}, and has no {words}"
+
+    return has
 
 
 def _tells_of_its_generation(pod: Object) -> str | None:

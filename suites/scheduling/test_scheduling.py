@@ -23,7 +23,7 @@ from clusterproof import (
     kinds,
     manifests,
 )
-from clusterproof.conditions import ListCondition, placed_on, scheduled, told_to_end, waits_for_node
+from clusterproof.conditions import ListCondition, placed_on, scheduled, tell_of, told_to_end, waits_for_node
 from clusterproof.load import quantity
 
 HOST = "kubernetes.io/hostname"
@@ -43,7 +43,7 @@ def test_too_large(namespace: Namespace, nodes: list[Object], images: Images, ti
 
     eventually(pod, waits_for_node("Insufficient cpu"), within=timeouts.object)
     notes = namespace.select(kinds.EVENT, fields=f"involvedObject.uid={pod.uid},reason=FailedScheduling")
-    eventually(notes, _tell_of("Insufficient cpu"), within=timeouts.object)
+    eventually(notes, tell_of("Insufficient cpu"), within=timeouts.object)
 
 
 @own_node
@@ -470,12 +470,3 @@ def _but_one_scheduled(pods: list[Object]) -> str | None:
     if None not in places.values() and len(places) > 1:
         raise Hopeless(f"they all have a node: {places}")
     return None if list(places.values()).count(None) == 1 else f"they are on {places}"
-
-
-def _tell_of(what: str) -> ListCondition:
-    def tell_of(notes: list[Object]) -> str | None:
-        told = [note["message"] for note in notes]
-        return None if any(what in message for message in told) else f"they tell {told or 'nothing'}"
-
-    tell_of.__name__ = f"tell of {what!r}"
-    return tell_of
