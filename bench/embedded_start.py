@@ -1,7 +1,7 @@
 """How long an embedded cluster takes to start and to end, and how that compares with the API server alone.
 
 Prints the median of five runs of each, taken in turn, so that a machine that slows down slows both down:
-    python bench/embedded_start.py [--runs 5] [--nodes 2]
+    python bench/embedded_start.py [--runs 5] [--nodes 2] [--addons dns,metrics,ingress,storage]
 """
 
 from __future__ import annotations
@@ -26,11 +26,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--nodes", type=int, default=2)
+    parser.add_argument(
+        "--addons", default=",".join(addons.NAMES), help="what runs on it, by comma (default: %(default)s)"
+    )
     args = parser.parse_args()
+    names = tuple(args.addons.split(","))
     artifacts, images = cluster.build(cluster.Plan("bench"), _quiet)
     seen: dict[str, list[float]] = {}
     for number in range(args.runs):
-        for key, seconds in (_alone(artifacts, images) | _whole(artifacts, images, args.nodes)).items():
+        for key, seconds in (_alone(artifacts, images) | _whole(artifacts, images, args.nodes, names)).items():
             seen.setdefault(key, []).append(seconds)
         print(
             f"run {number + 1}: {', '.join(f'{key} {values[-1]:.1f} s' for key, values in seen.items())}",
@@ -55,14 +59,16 @@ def _alone(artifacts: cluster.builder.Artifacts, images: cluster.Path) -> dict[s
         cluster.down(made.name)
 
 
-def _whole(artifacts: cluster.builder.Artifacts, images: cluster.Path, nodes: int) -> dict[str, float]:
+def _whole(
+    artifacts: cluster.builder.Artifacts, images: cluster.Path, nodes: int, names: tuple[str, ...]
+) -> dict[str, float]:
     made = state.allocate("bench-whole", DEFAULT_KUBERNETES, nodes)
     try:
         launch = cluster.Launch(made, artifacts, images, _quiet)
         asking = _Resolver(made)
         started = time.monotonic()
         asking.start()
-        launch.run(addons.NAMES)
+        launch.run(names)
         asking.join()
         reached = dict(launch.milestones)
         reached["DNS answers"] = asking.answered - started
