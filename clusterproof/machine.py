@@ -41,7 +41,9 @@ for folder in /proc/[0-9]*; do
     *) continue ;;
     esac
     unit=$(sed -n 's|.*/\([^/]*\.service\).*|\1|p' "$folder/cgroup" | head -n 1)
-    echo "program=${folder#/proc/} $(stat -c %u "$folder") ${unit:--} $(tr '\0' '\037' < "$folder/cmdline")"
+    user=$(stat -c %u "$folder") && command=$(tr '\0' '\037' < "$folder/cmdline") || continue
+    # One that has ended meanwhile, as what a program forks has soon, has none.
+    [ -z "$command" ] || echo "program=${folder#/proc/} $user ${unit:--} $command"
 done 2>/dev/null
 exit 0
 """

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from clusterproof import Namespace, Object, Timeouts, capabilities, conditions, eventually, kinds, manifests
-from clusterproof.certificates import Chain
+from clusterproof.certificates import Chain, self_signed
 from clusterproof.conditions import Condition, has_condition
 from clusterproof.entrypoint import EntryPoint
 
@@ -121,7 +121,8 @@ def test_missing_issuer(namespace: Namespace, timeouts: Timeouts) -> None:
     eventually(namespace.select(REQUEST), _name_the_issuer("late"), within=timeouts.certificate)
     assert not namespace.object(kinds.SECRET, "web").exists(), f"{made} has a Secret, though nobody has issued it"
 
-    namespace.create(_issuer("late", selfSigned={}))
+    namespace.create(manifests.tls_secret("late", *self_signed("late.example")))
+    namespace.create(_issuer("late", ca={"secretName": "late"}))
 
     _issued(namespace, "web", timeouts)
 
@@ -132,7 +133,9 @@ _KEY = {"algorithm": "ECDSA", "size": 256}
 def _found(namespace: Namespace, timeouts: Timeouts) -> str:
     """Found an authority of the namespace's own, with an Issuer that signs for it; its certificate."""
     namespace.create(_issuer("root", selfSigned={}))
-    # Of a busy API server's news a controller may learn late, and issue a certificate twice: then by the same key.
+    # Of a busy API server's news a controller may learn late, and make two keys. Who signs for himself then finds the
+    # wrong one, and is not asked again for an hour. So there is one key already.
+    namespace.create(manifests.secret(AUTHORITY, {"tls.key": self_signed("key").key}))
     key = {**_KEY, "rotationPolicy": "Never"}
     name = f"Authority of {namespace}"[:64]
     namespace.create(_certificate(AUTHORITY, issuer="root", isCA=True, commonName=name, privateKey=key))
