@@ -150,9 +150,8 @@ def issuer_of_ingress_ignored(subject: Subject) -> Damage:
 )
 def issuer_without_key(subject: Subject) -> Damage:
     """An issuer that comes late has no key to sign with."""
-    instead = 'JSONPatch{op: "add", path: "/spec/ca", value: Object.spec.ca{secretName: "nobody"}}'
-    late = 'object.metadata.name == "late" && has(object.spec.selfSigned)'
-    change = f'{late} ? [JSONPatch{{op: "remove", path: "/spec/selfSigned"}}, {instead}] : []'
+    late = 'object.metadata.name == "late" && has(object.spec.ca)'
+    change = f'{late} ? [JSONPatch{{op: "replace", path: "/spec/ca/secretName", value: "nobody"}}] : []'
     with subject.mutating(ISSUERS, change, patch="JSONPatch"):
         yield []
 
