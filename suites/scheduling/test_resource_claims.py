@@ -62,15 +62,14 @@ def test_device(
     """
     template, devices = _only_device(cluster, namespace, hollow_node)
     driver = devices.spec["driver"]
-    tolerant = {"tolerations": hollow.pods_on(hollow_node)["tolerations"]}
 
-    first = namespace.create(_pod("first", images, template, spec=tolerant))
+    first = namespace.create(_user("first", images, template, hollow_node))
     claim = namespace.get(kinds.RESOURCE_CLAIM, _claim_of(first, timeouts))
     eventually(claim, _is_allocated(driver, hollow_node), within=timeouts.object)
     eventually(first, placed_on(hollow_node), within=timeouts.object)
     users = [each["uid"] for each in claim.read().status.get("reservedFor") or []]
     assert users == [first.uid], f"{claim} is reserved for {users}, not for {first} ({first.uid})"
-    second = namespace.create(_pod("second", images, template, spec=tolerant))
+    second = namespace.create(_user("second", images, template, hollow_node))
     eventually(second, waits_for_node("cannot allocate all claims"), within=timeouts.object)
 
     hollow.end(first)
@@ -86,15 +85,14 @@ def test_taint(cluster: Cluster, namespace: Namespace, hollow_node: Object, imag
     Source: https://kubernetes.io/docs/concepts/scheduling-eviction/dynamic-resource-allocation/#device-taints-and-tolerations
     """
     template, devices = _only_device(cluster, namespace, hollow_node)
-    tolerant = {"tolerations": hollow.pods_on(hollow_node)["tolerations"]}
-    user = namespace.create(_pod("user", images, template, spec=tolerant))
+    user = namespace.create(_user("user", images, template, hollow_node))
     eventually(user, placed_on(hollow_node), within=timeouts.object)
 
     taint = {"key": "clusterproof.dev/broken", "effect": "NoExecute"}
     devices.patch({"spec": {"devices": [{"name": DEVICE, "taints": [taint]}]}})
     eventually(user, told_to_end, within=timeouts.object)
     hollow.end(user)
-    second = namespace.create(_pod("second", images, template, spec=tolerant))
+    second = namespace.create(_user("second", images, template, hollow_node))
     eventually(second, waits_for_node("cannot allocate all claims"), within=timeouts.object)
 
     devices.patch({"spec": {"devices": [{"name": DEVICE}]}})
@@ -229,11 +227,8 @@ def _claim(name: str, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _user(name: str, images: Images, claim: Object, node: Object) -> dict[str, Any]:
-    """A held pod with a claim that there is already, for a node that runs nothing."""
-    claims = {"resourceClaims": [{"name": "device", "resourceClaimName": claim.name}]}
-    spec = {**claims, "tolerations": hollow.pods_on(node)["tolerations"]}
-    uses = {"claims": [{"name": "device"}]}
-    return manifests.pod(name, images.agnhost, resources=uses, spec=spec, **manifests.HELD)
+    """A held pod with a claim, or with one as a template describes it, for a node that runs nothing."""
+    return _pod(name, images, claim, spec={"tolerations": hollow.pods_on(node)["tolerations"]})
 
 
 def _template(device_class: str) -> dict[str, Any]:
@@ -277,9 +272,10 @@ def _slice(name: str, driver: str, node: Object) -> dict[str, Any]:
     }
 
 
-def _pod(name: str, images: Images, template: Object, *, spec: dict[str, Any]) -> dict[str, Any]:
-    """A held pod with a claim as a template describes it."""
-    claims = {"resourceClaims": [{"name": "device", "resourceClaimTemplateName": template.name}]}
+def _pod(name: str, images: Images, claim: Object, *, spec: dict[str, Any]) -> dict[str, Any]:
+    """A held pod with a claim, or with one as a template describes it."""
+    by = "resourceClaimTemplateName" if claim.kind is kinds.RESOURCE_CLAIM_TEMPLATE else "resourceClaimName"
+    claims = {"resourceClaims": [{"name": "device", by: claim.name}]}
     uses = {"claims": [{"name": "device"}]}
     return manifests.pod(name, images.agnhost, resources=uses, spec={**claims, **spec}, **manifests.HELD)
 

@@ -331,6 +331,17 @@ class Subject:
                 time.sleep(0.1)
 
 
+def forgotten(path: str) -> str:
+    """Changes for `mutating`: a spec has lost the field at a path, `containers[0].lifecycle`, where there is one."""
+    there, seen = [], "object.spec"
+    for part in path.split("."):
+        name, _, number = part.rstrip("]").partition("[")
+        there.append(f"has({seen}.{name})" + (f" && size({seen}.{name}) > {number}" if number else ""))
+        seen += f".{part}"
+    place = path.replace(".", "/").replace("[", "/").replace("]", "")
+    return f'{" && ".join(there)} ? [JSONPatch{{op: "remove", path: "/spec/{place}"}}] : []'
+
+
 def _policy(name: str, resource: str, mutation: dict[str, Any], only: Any = None) -> tuple[dict[str, Any], ...]:
     group, version, plural = ["", *resource.split("/", 2)][-3:]
     rule = {"apiGroups": [group], "apiVersions": [version], "resources": [plural], "operations": ["CREATE", "UPDATE"]}

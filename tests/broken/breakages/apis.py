@@ -223,22 +223,18 @@ def _first_alternative_only(claim: dict[str, Any]) -> None:
             request["firstAvailable"] = alternatives[:1]
 
 
-def _for_nobody_special(claim: dict[str, Any]) -> None:
-    for request in claim["spec"]["devices"]["requests"]:
-        request.get("exactly", {}).pop("adminAccess", None)
+def _devices_requested_without(field: str) -> Change:
+    """A claim's requests for exact devices say nothing of a field."""
 
+    def change(claim: dict[str, Any]) -> None:
+        for request in claim["spec"]["devices"]["requests"]:
+            request.get("exactly", {}).pop(field, None)
 
-def _bound_to_nothing(request: dict[str, Any]) -> None:
-    request["spec"].pop("boundObjectRef", None)
+    return change
 
 
 def _of_any_kind(claim: dict[str, Any]) -> None:
     claim["spec"]["devices"].pop("constraints", None)
-
-
-def _whatever_it_is(claim: dict[str, Any]) -> None:
-    for request in claim["spec"]["devices"]["requests"]:
-        request.get("exactly", {}).pop("selectors", None)
 
 
 def without(field: str) -> Change:
@@ -312,7 +308,7 @@ rewritten_on_the_way(
     "anybody_asks_for_admin_access",
     "Claims with admin access are taken for claims as any others.",
     "resourceclaims",
-    _for_nobody_special,
+    _devices_requested_without("adminAccess"),
     breaks={"scheduling/resource_claims/admin_access": r"MUST be refused with 422, but it was accepted"},
     keeps=["scheduling/resource_claims/device"],
 )
@@ -328,7 +324,7 @@ rewritten_on_the_way(
     "selectors_of_devices_ignored",
     "Claims are given any devices of the class, whatever they select.",
     "resourceclaims",
-    _whatever_it_is,
+    _devices_requested_without("selectors"),
     breaks={"scheduling/resource_claims/attributes": r"ResourceClaim \S+/blue was given \['first'\]"},
     keeps=["scheduling/resource_claims/device"],
 )
@@ -344,7 +340,7 @@ rewritten_on_the_way(
     "tokens_bound_to_nothing",
     "Tokens are bound to their service accounts alone, whatever else they are to be bound to.",
     "token",
-    _bound_to_nothing,
+    without("boundObjectRef"),
     breaks={
         "access/credentials/bound_tokens": r"a token bound to Pod \S+ tells",
         "access/credentials/tokens_of_nodes": r"a token bound to Node \S+ tells .*None",

@@ -8,7 +8,7 @@ from typing import Any
 from clusterproof import kinds, manifests
 
 from ..registry import Damage, breakage
-from ..subject import MANAGER, SCHEDULER, SYSTEM, Subject
+from ..subject import MANAGER, SCHEDULER, SYSTEM, Subject, forgotten
 
 APIS = ("api/crud_conflict/stale_write", "api/namespaces/isolation")
 """Promises that need nothing but the API server."""
@@ -379,7 +379,7 @@ rewritten(
     "autoscaler_behaviour_ignored",
     "Horizontal autoscaling keeps to no policy.",
     "autoscaling/v2/horizontalpodautoscalers",
-    'has(object.spec.behavior) ? [JSONPatch{op: "remove", path: "/spec/behavior"}] : []',
+    forgotten("behavior"),
     patch="JSONPatch",
     breaks={"scale/hpa/behaviour": r"AbleToScale=True \(ScaleUpStabilized\): not within"},
     keeps=["api/labels/selectors"],
@@ -389,8 +389,7 @@ rewritten(
     "tolerances_of_autoscalers_ignored",
     "Horizontal autoscaling takes the same for near enough whatever an autoscaler says.",
     "autoscaling/v2/horizontalpodautoscalers",
-    "has(object.spec.behavior) && has(object.spec.behavior.scaleUp) && has(object.spec.behavior.scaleUp.tolerance) ? "
-    '[JSONPatch{op: "remove", path: "/spec/behavior/scaleUp/tolerance"}] : []',
+    forgotten("behavior.scaleUp.tolerance"),
     patch="JSONPatch",
     breaks={"scale/hpa/tolerance": r"worker settles at 1 replicas: not within .*it has 2 replicas and wants 2"},
     keeps=["api/labels/selectors"],

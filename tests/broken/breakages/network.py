@@ -13,7 +13,7 @@ from typing import Any
 from clusterproof import kinds
 
 from ..registry import Damage, breakage
-from ..subject import SYSTEM, Subject
+from ..subject import SYSTEM, Subject, forgotten
 from .apis import rewritten_on_the_way
 
 
@@ -361,7 +361,7 @@ service_rewritten(
 service_rewritten(
     "spoken_protocols_forgotten",
     "Nobody tells what is spoken at a port.",
-    'has(object.spec.ports[0].appProtocol) ? [JSONPatch{op: "remove", path: "/spec/ports/0/appProtocol"}] : []',
+    forgotten("ports[0].appProtocol"),
     breaks={"network/endpoints/ports": r"EndpointSlice \S+ tells the ports .*8765, 'TCP', None"},
     patch="JSONPatch",
 )
@@ -385,7 +385,7 @@ service_rewritten(
 service_rewritten(
     "traffic_distribution_ignored",
     "Services that prefer pods of the client's own node send requests to all alike.",
-    'has(object.spec.trafficDistribution) ? [JSONPatch{op: "remove", path: "/spec/trafficDistribution"}] : []',
+    forgotten("trafficDistribution"),
     breaks={"network/service/traffic_distribution": r"hint at .*: not within .*they hint at .*'(one|two)': \[\]"},
     patch="JSONPatch",
 )

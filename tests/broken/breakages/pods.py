@@ -12,7 +12,7 @@ from typing import Any
 from clusterproof import kinds
 
 from ..registry import Damage, breakage
-from ..subject import MANAGER, Subject
+from ..subject import MANAGER, Subject, forgotten
 
 _WRAPPER = """#!{python}
 # Stands before the real runc, and changes what a container is to be before it is made.
@@ -302,17 +302,6 @@ def unlike(name: str, meaning: str, expression: str, *, breaks: Mapping[str, str
     def lost(subject: Subject) -> Damage:
         with subject.mutating("v1/pods", expression, patch="JSONPatch"):
             yield []
-
-
-def forgotten(path: str) -> str:
-    """For `unlike`: a field of the spec of pods is lost where there is one at a path, `containers[0].lifecycle`."""
-    there, seen = [], "object.spec"
-    for part in path.split("."):
-        name, _, number = part.rstrip("]").partition("[")
-        there.append(f"has({seen}.{name})" + (f" && size({seen}.{name}) > {number}" if number else ""))
-        seen += f".{part}"
-    place = path.replace(".", "/").replace("[", "/").replace("]", "")
-    return f'{" && ".join(there)} ? [JSONPatch{{op: "remove", path: "/spec/{place}"}}] : []'
 
 
 def _of_containers(field: str) -> str:

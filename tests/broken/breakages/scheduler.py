@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..registry import Damage, breakage
-from ..subject import SCHEDULER, Subject
-from .pods import forgotten, unlike
+from ..subject import SCHEDULER, Subject, forgotten
+from .pods import unlike
 
 KUBECONFIG = "--kubeconfig="
 
