@@ -40,6 +40,11 @@ class Shape:
     """Another cluster is to be there beside it, joined with it to a ClusterSet: `Access.peer`."""
     namespaces: tuple[str, ...] = ()
     """Of a cluster that exists already: those that are lent to the run, whose user may make none."""
+    needs: frozenset[str] | None = None
+    """Names of the capabilities that the run's promises ask for; None where they are not known, or may yet change.
+
+    A provider may leave out what nobody asks for.
+    """
 
 
 @dataclass(frozen=True, slots=True)

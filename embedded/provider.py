@@ -20,15 +20,19 @@ class Embedded:
     """A cluster from plain processes on this machine."""
 
     def create(self, shape: Shape) -> Access:
-        """Start a cluster with its add-ons; EmbeddedError, and nothing left behind, when that fails."""
+        """Start a cluster with the add-ons that it needs; EmbeddedError, and nothing left behind, when that fails."""
         version = shape.kubernetes_version or DEFAULT_KUBERNETES
         if shape.reuse and (there := [each for each in state.clusters() if each.name == shape.name and each.ready]):
             if shape.peered and not there[0].peers:
                 raise CannotStart(f"cluster {shape.name} is joined with no other one; see: clusterproof join --help")
             _check_reuse(there[0], shape)
             return access(there[0])
-        chosen = (*addons.usual(), *(addons.DISRUPTIVE if shape.disruptive else ()))
-        plan = cluster.Plan(shape.name, shape.nodes, version, chosen, owner=0 if shape.keep else os.getpid())
+        offered = (*addons.usual(), *(addons.DISRUPTIVE if shape.disruptive else ()))
+        chosen = offered if shape.needs is None else addons.serving(shape.needs, offered)
+        owner = 0 if shape.keep else os.getpid()
+        # All images, whatever is started: nodes of all runs begin with the same store of them.
+        everything = tuple(image for addon in addons.named(offered) for image in addon.images)
+        plan = cluster.Plan(shape.name, shape.nodes, version, chosen, everything, owner)
         return access(up_with_peer(plan) if shape.peered else cluster.up(plan, print))
 
     def delete(self, access: Access) -> None:

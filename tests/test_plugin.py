@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -699,8 +699,10 @@ class Made:
     """A provider whose clusters are the fake API server, and have a log."""
 
     kubeconfig = ""
+    asked: ClassVar[list[Shape]] = []
 
     def create(self, shape: Shape) -> Access:
+        self.asked.append(shape)
         return Access(provider="made", name=shape.name, kubeconfig=self.kubeconfig)
 
     def delete(self, access: Access) -> None:
@@ -718,6 +720,7 @@ class Made:
 def made(installed: Suite, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
     """The suite, proven on clusters of that provider."""
     monkeypatch.setattr(Made, "kubeconfig", str(kubeconfig))
+    monkeypatch.setattr(Made, "asked", [])
     monkeypatch.setattr(provider, "registered", lambda: {"made": SimpleNamespace(load=lambda: Made)})
     monkeypatch.setenv("CLUSTERPROOF_CLUSTER", "made")
     monkeypatch.delenv("CLUSTERPROOF_KUBECONFIG")
@@ -736,6 +739,27 @@ def test_logs_of_a_cluster_that_goes_are_kept_when_something_broke(
     made.run("-n0")
 
     assert (sorted(each.name for each in logs.iterdir()) if logs.exists() else None) == kept
+
+
+@pytest.mark.parametrize(
+    ("options", "needs"),
+    [((), {"scale.metrics"}), (("-k", "core"), set()), (("--keep-cluster",), None), (("-n1",), None)],
+    ids=["all", "selected", "kept", "not-known-yet"],
+)
+def test_a_provider_is_told_what_the_selected_promises_need(
+    made: Suite, options: tuple[str, ...], needs: set[str] | None
+) -> None:
+    made.write(
+        '''
+def test_core(cluster):
+    """It MUST."""
+@pytest.mark.requires("scale.metrics")
+def test_more(cluster):
+    """It MUST."""
+'''
+    )
+    made.run(*options)
+    assert [shape.needs for shape in Made.asked] == [needs]
 
 
 def test_what_a_run_leaves_is_named(installed: Suite, api: FakeApi) -> None:

@@ -82,7 +82,7 @@ def check_selection(earlier: Earlier, selected: Iterable[str]) -> None:
         )
 
 
-def take_over(earlier: Earlier, run: RunFolder, settings: Settings) -> bool:
+def take_over(earlier: Earlier, run: RunFolder, settings: Settings, needs: frozenset[str] | None) -> bool:
     """Give the run a cluster: the one it had, if that is there; whether it is that one.
 
     A cluster that was made for the run and has gone is replaced by one that is made in the same way. UsageError when
@@ -97,7 +97,7 @@ def take_over(earlier: Earlier, run: RunFolder, settings: Settings) -> bool:
             )
         if run.adopt(settings, earlier.last.access, was.uid):
             return True
-    _, facts = run.acquire(settings)
+    _, facts = run.acquire(settings, needs)
     if facts.uid == was.uid:
         return True
     if settings.cluster == "external":

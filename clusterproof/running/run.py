@@ -48,16 +48,17 @@ class RunFolder:
         # Made at first use: a pytest run without promises leaves no trace.
         return cls(run_id, Path(tempfile.gettempdir(), f"{_folders(run_id)}{secrets.token_hex(4)}"))
 
-    def acquire(self, settings: Settings) -> tuple[Access, ClusterFacts]:
+    def acquire(self, settings: Settings, needs: frozenset[str] | None = None) -> tuple[Access, ClusterFacts]:
         """The run's cluster: the first process to come creates it, the others wait.
 
-        UsageError with one sentence when it cannot be had; every process gets the same.
+        `needs` are names of all the capabilities that the run asks for, if they are known. UsageError with one sentence
+        when it cannot be had; every process gets the same.
         """
         with self.locked("cluster"):
             if (self.path / "failure").exists():
                 raise pytest.UsageError((self.path / "failure").read_text())
             if not self.ready:
-                self._create(settings)
+                self._create(settings, needs)
         return self.access(), self.facts()
 
     def adopt(self, settings: Settings, access: Access, uid: str) -> bool:
@@ -132,7 +133,7 @@ class RunFolder:
         self.path.mkdir(mode=0o700, exist_ok=True)
         _use(self.path)
 
-    def _create(self, settings: Settings) -> None:
+    def _create(self, settings: Settings, needs: frozenset[str] | None) -> None:
         from clusterproof import external, facts
         from clusterproof.client import Client
 
@@ -140,7 +141,7 @@ class RunFolder:
         try:
             # First: nothing is to be made beside a cluster that cannot be used.
             peer = external.peer(settings.peer) if settings.peer not in ("", NEW) else None
-            access = source.create(shape(settings, self.id))
+            access = source.create(shape(settings, self.id, needs))
             access = dataclasses.replace(access, peer=peer or access.peer)
             self.write("access.json", dataclasses.asdict(access))
             client = Client.from_kubeconfig(access.kubeconfig, access.context)
@@ -201,8 +202,8 @@ def cluster_name(run_id: str) -> str:
     return f"cp-{run_id[:37]}".rstrip("-")
 
 
-def shape(settings: Settings, run_id: str) -> Shape:
-    """What the user asked the cluster to be."""
+def shape(settings: Settings, run_id: str, needs: frozenset[str] | None = None) -> Shape:
+    """What the user asked the cluster to be, and what it has to be able to do, if that is known."""
     return Shape(
         name=settings.cluster_name or (REUSED if settings.reuse else cluster_name(run_id)),
         nodes=settings.nodes,
@@ -216,6 +217,7 @@ def shape(settings: Settings, run_id: str) -> Shape:
         disruptive=settings.disruptive,
         peered=settings.peer == NEW,
         namespaces=settings.namespaces,
+        needs=None if settings.keeps_cluster else needs,
     )
 
 

@@ -95,7 +95,7 @@ class Conductor:
                 return True
         elif self.suites:
             with self._terminal():
-                self.run.acquire(self.settings)
+                self.run.acquire(self.settings, self._needs())
         else:
             return None
         proving.the_cluster(self.config)
@@ -113,7 +113,7 @@ class Conductor:
             self._say(earlier, "only the reports were missing")
             return False
         with self._terminal():
-            same = resume.take_over(earlier, self.run, self.settings)
+            same = resume.take_over(earlier, self.run, self.settings, self._needs())
         where = "on the same cluster" if same else "on a new cluster: that of the run has gone"
         self._say(earlier, f"the other {missing} are proven {where}")
         if same:
@@ -122,6 +122,15 @@ class Conductor:
                 for stuck in ledger.sweep(cluster.new_client(), self.run.id, within=within, spare=self._kept()).stuck:
                     self._print(f"left by the interrupted part, and still there: {stuck}")
         return True
+
+    def _needs(self) -> frozenset[str] | None:
+        """Names of the capabilities that the selected promises ask for.
+
+        None where workers of pytest-xdist have not collected yet, and for tests of others, which may not tell.
+        """
+        if not (self.suites and self.plan):
+            return None
+        return frozenset(name for planned in self.plan.values() for name in planned["capabilities"])
 
     def _say(self, earlier: resume.Earlier, what_now: str) -> None:
         first = earlier.first

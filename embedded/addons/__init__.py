@@ -88,6 +88,16 @@ def usual() -> tuple[str, ...]:
     return tuple(addon.name for addon in named(NAMES) if not addon.refused())
 
 
+def serving(needs: Iterable[str], among: Sequence[str]) -> tuple[str, ...]:
+    """Names of those add-ons that clusters always have, or that give them one of these capabilities or a part of it."""
+    wanted = tuple(needs)
+    return tuple(
+        addon.name
+        for addon in named(among)
+        if addon.name in FIRST or any(f"{need}.".startswith(f"{had}.") for need in wanted for had in addon.capabilities)
+    )
+
+
 def named(names: Iterable[str]) -> list[Addon]:
     """The add-ons of these names, and those that they need; CannotStart names those there are."""
     wanted = set(names)

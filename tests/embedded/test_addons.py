@@ -10,6 +10,8 @@ import pytest
 from clusterproof.embedded import addons, cluster, loops, preflight
 from clusterproof.embedded.state import CannotStart
 
+from clusterproof import capabilities
+
 
 @pytest.mark.parametrize(
     ("asked", "given"),
@@ -21,6 +23,22 @@ from clusterproof.embedded.state import CannotStart
 )
 def test_an_addon_brings_those_that_it_needs(asked: tuple[str, ...], given: list[str]) -> None:
     assert [addon.name for addon in addons.named(asked)] == given
+
+
+@pytest.mark.parametrize(
+    ("needs", "started"),
+    [
+        ((), ("cloud", "dns")),
+        (("scale.metrics", "access.certificates"), ("cloud", "dns", "metrics")),
+        (("network.ingress.body-size",), ("cloud", "dns", "ingress")),
+        (("storage.dynamic", "storage.block"), ("cloud", "dns", "storage", "disks")),
+        (("scale.vpa",), ("cloud", "dns", "metrics", "vpa")),
+        (capabilities.ALL, (*addons.NAMES, *addons.DISRUPTIVE)),
+    ],
+)
+def test_a_run_gets_the_addons_that_its_promises_need(needs: tuple[str, ...], started: tuple[str, ...]) -> None:
+    chosen = addons.serving(needs, (*addons.NAMES, *addons.DISRUPTIVE))
+    assert tuple(addon.name for addon in addons.named(chosen)) == started
 
 
 def test_an_unknown_addon_is_named_with_those_there_are() -> None:
