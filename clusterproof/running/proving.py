@@ -72,6 +72,11 @@ HEARTBEAT: pytest.StashKey[Heartbeat] = pytest.StashKey()
 class Unsupported(Skipped):
     """The cluster does not claim what a promise needs."""
 
+    @classmethod
+    def dropped(cls, field: str, gate: str) -> Unsupported:
+        """The API server of a cluster without a feature gate has left a field out of what it stored."""
+        return cls(f"the API server drops {field}, as without the feature gate {gate}")
+
 
 def is_promise(item: pytest.Item) -> bool:
     """Whether a test is about a cluster: it asks for one, if only through other fixtures."""

@@ -200,7 +200,7 @@ def test_max_unavailable(namespace: Namespace, images: Images, timeouts: Timeout
     more = rolling | {"podManagementPolicy": "Parallel"}
     db = namespace.create(manifests.stateful_set("db", images.agnhost, replicas=3, args=["pause"], more=more))
     if "maxUnavailable" not in db.spec["updateStrategy"]["rollingUpdate"]:
-        raise Unsupported("the API server drops maxUnavailable, as without the feature gate MaxUnavailableStatefulSet")
+        raise Unsupported.dropped("maxUnavailable", "MaxUnavailableStatefulSet")
     before = {pod.name: pod.uid for pod in eventually(db.pods(), all_ready(3), within=timeouts.rollout)}
 
     never = {"name": "main", "readinessProbe": {"exec": {"command": ["false"]}}}

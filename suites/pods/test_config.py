@@ -60,7 +60,7 @@ def test_env_file(namespace: Namespace, images: Images, timeouts: Timeouts) -> N
     asking: dict[str, Any] = {"container": {"env": [variable]}, "spec": spec}
     pod = namespace.create(manifests.pod("reader", images.agnhost, args=["pause"], **asking))
     if "fileKeyRef" not in pod.spec["containers"][0]["env"][0]["valueFrom"]:
-        raise Unsupported("the API server drops fileKeyRef, as without the feature gate EnvFiles")
+        raise Unsupported.dropped("fileKeyRef", "EnvFiles")
     eventually(pod, ready, within=timeouts.pod)
 
     found = _environment(pod).get("COLOUR")

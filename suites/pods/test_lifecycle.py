@@ -95,7 +95,7 @@ def test_restart_rules(namespace: Namespace, images: Images, timeouts: Timeouts)
     spec = {"containers": [ruled], "volumes": [EMPTY]}
     pod = namespace.create(manifests.pod("ruled", images.agnhost, restart_policy="Never", spec=spec))
     if "restartPolicyRules" not in pod.spec["containers"][0]:
-        raise Unsupported("the API server drops restartPolicyRules, as without the feature gate ContainerRestartRules")
+        raise Unsupported.dropped("restartPolicyRules", "ContainerRestartRules")
 
     eventually(pod, phase("Failed"), within=timeouts.recovery)
 
