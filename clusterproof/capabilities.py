@@ -559,6 +559,9 @@ RESIZE = Capability("pods.resize", "What a running pod may use can be changed.",
 HOSTNAME_OVERRIDE = Capability(
     "pods.hostname-override", "A pod can have a host name of any domain.", _since(37, kubelets=35)
 )
+IMAGE_CREDENTIALS = Capability(
+    "pods.image-credentials", "Images stay with those who have their credentials.", _since(35, kubelets=35)
+)
 IMAGE_VOLUMES = Capability("pods.image-volumes", "Pods can mount images as volumes.", _image_volumes)
 RESTART_RULES = Capability(
     "pods.restart-rules", "Containers have rules of their own for when to be restarted.", _since(35, kubelets=35)

@@ -97,6 +97,12 @@ class Namespace:
         """The pods that match."""
         return self.select(kinds.POD, labels)
 
+    @property
+    def pull_secrets(self) -> tuple[dict[str, str], ...]:
+        """The Secret by which its pods get the images of the suites, as `imagePullSecrets` has it, if they need one."""
+        name = self.cluster.settings.image_pull_secret.partition("/")[2]
+        return ({"name": name},) if name else ()
+
     def as_(self, client: Client) -> Namespace:
         """The same namespace with another identity's rights."""
         return dataclasses.replace(self, client=client)

@@ -5,12 +5,25 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from clusterproof import Cluster, Images, Namespace, Object, Timeouts, eventually, kinds, manifests, measure, step
+from clusterproof import (
+    Cluster,
+    Images,
+    Namespace,
+    Object,
+    Response,
+    Timeouts,
+    eventually,
+    kinds,
+    manifests,
+    measure,
+    step,
+)
 from clusterproof.counters import series
 from clusterproof.refusals import refused
 
 OBJECTS = 250
 PAGE = 70
+PROTOBUF = "application/vnd.kubernetes.protobuf"
 
 
 def test_pagination(namespace: Namespace) -> None:
@@ -64,6 +77,37 @@ def test_field_selectors(namespace: Namespace, images: Images) -> None:
         assert found == names, f"the field selector {fields} selects {found} in {namespace}, not {names}"
     with refused("selecting pods by a field that they do not have", 400):
         namespace.list(kinds.POD, fields="spec.nothing=1")
+
+
+def test_representations(namespace: Namespace) -> None:
+    """An object MUST be told as whoever reads it asks, in Protobuf, as a row of a table, or only its metadata.
+
+    What was told in Protobuf can be written back, and other media types are refused.
+
+    Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#alternate-representations-of-resources
+    """
+    item = namespace.create(manifests.config_map("item", {"colour": "blue"}))
+
+    told = _told(item, PROTOBUF)
+    assert told.body.startswith(b"k8s\0"), f"{item} in Protobuf begins with {told.body[:20]!r}, not with 'k8s' and 0"
+    changed = told.body.replace(b"blue", b"teal")
+    answer = item.client.request("PUT", item.path, body=changed, content_type=PROTOBUF)
+    seen = answer.status, item.read()["data"]
+    assert seen == (200, {"colour": "teal"}), f"{item}: written in Protobuf with teal, it was answered and is {seen}"
+
+    told = _told(item, "application/json;as=Table;g=meta.k8s.io;v=v1")
+    rows = [row["cells"][:2] for row in told.json().get("rows", [])]
+    assert rows == [["item", 1]], f"{item} as a table has the rows {rows}, not one of its name and its single value"
+    known = _told(item, "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1").json()
+    shown = known["kind"], known["metadata"]["name"], "data" in known
+    assert shown == ("PartialObjectMetadata", "item", False), (
+        f"the metadata of {item} alone are {shown}, with {list(known)}"
+    )
+
+    strange = "application/strange"
+    written = item.client.request("PUT", item.path, body=b"{}", content_type=strange)
+    for what, answer, status in (("asked for as", _told(item, strange), 406), ("written as", written, 415)):
+        assert answer.status == status, f"{item}, {what} {strange}, was answered with {answer.status}, not {status}"
 
 
 def test_server_side_apply(namespace: Namespace) -> None:
@@ -178,6 +222,10 @@ def _tells_of(name: str) -> Any:
 
 def _names(page: dict[str, Any]) -> list[str]:
     return [item["metadata"]["name"] for item in page["items"]]
+
+
+def _told(item: Object, accept: str) -> Response:
+    return item.client.request("GET", item.path, accept=accept)
 
 
 def _rest(namespace: Namespace, page: dict[str, Any], selector: str) -> list[dict[str, Any]]:

@@ -47,13 +47,28 @@ def test_pod_limit(namespace: Namespace, images: Images, timeouts: Timeouts) -> 
     ended = _greedy(namespace, images, timeouts, spec={"resources": limits})
 
     if "resources" not in ended.spec:
-        raise Unsupported("the API server drops resources of pods, as without the feature gate PodLevelResources")
+        raise Unsupported.dropped("resources of pods", "PodLevelResources")
     _, code = _end_of(ended)
     assert code == 137, (
         f"{ended}: under its limit of 64Mi a container that uses 256 MiB ended with {code}, not with 137: killed"
     )
     found = ended.status.get("qosClass")
     assert found == "Guaranteed", f"{ended}: its own limits make it Guaranteed, and it is {found}"
+
+
+def test_ephemeral_storage(namespace: Namespace, images: Images, timeouts: Timeouts) -> None:
+    """A pod MUST be evicted, and say why, when a container writes more to its own files than its limit of storage.
+
+    Source: https://kubernetes.io/docs/concepts/storage/ephemeral-storage/#resource-ephemeralstorage-consumption
+    """
+    script = "dd if=/dev/zero of=/tmp/large bs=1M count=16; exec /agnhost pause"
+    limits = {"limits": {"ephemeral-storage": "4Mi"}}
+    pod = namespace.create(manifests.pod("greedy", images.agnhost, command=["sh", "-c", script], resources=limits))
+
+    eventually(pod, phase("Failed"), within=timeouts.pod + timeouts.eviction)
+
+    assert pod.status.get("reason") == "Evicted", f"{pod} failed because of {pod.status.get('reason')}, not as Evicted"
+    assert "ephemeral" in pod.status.get("message", ""), f"{pod}: it says {pod.status.get('message')}"
 
 
 def test_control_group(namespace: Namespace, some_nodes: list[Object], images: Images, timeouts: Timeouts) -> None:

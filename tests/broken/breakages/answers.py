@@ -116,6 +116,45 @@ def _everywhere(request: Request) -> None:
         request.path = re.sub(r"^/api/v1/namespaces/[^/?]+/configmaps(?=\?|$)", "/api/v1/configmaps", request.path)
 
 
+def _plainly(wanted: str) -> Callable[[Request], None]:
+    """Asks for plain JSON where what is wanted has these words in it."""
+
+    def change(request: Request) -> None:
+        for header in ("Accept", "Content-Type"):
+            if wanted in request.headers.get(header, ""):
+                request.headers[header] = "application/json"
+
+    return change
+
+
+misunderstood(
+    "protobuf_not_spoken",
+    "What is asked for in Protobuf is told in JSON.",
+    _plainly("protobuf"),
+    breaks={"api/representations": r"ConfigMap \S+/item in Protobuf begins with b'\{"},
+    keeps=["api/field_selectors"],
+)
+misunderstood(
+    "tables_not_told",
+    "What is asked for as a table is told as an object.",
+    _plainly("as=Table;"),
+    breaks={"api/representations": r"ConfigMap \S+/item as a table has the rows \[\], not one"},
+    keeps=["api/field_selectors"],
+)
+misunderstood(
+    "metadata_with_everything",
+    "Whoever asks for metadata alone is told all there is.",
+    _plainly("as=PartialObjectMetadata;"),
+    breaks={"api/representations": r"the metadata of ConfigMap \S+/item alone are \('ConfigMap', 'item', True\)"},
+    keeps=["api/field_selectors"],
+)
+misunderstood(
+    "any_media_type_taken",
+    "Whatever media type is asked for, or sent, is taken for JSON.",
+    _plainly("application/strange"),
+    breaks={"api/representations": r"ConfigMap \S+/item, asked for as \S+, was answered with \d+, not 406"},
+    keeps=["api/field_selectors"],
+)
 misunderstood(
     "label_selectors_ignored",
     "Label selectors select everything.",

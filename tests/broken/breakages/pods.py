@@ -311,6 +311,22 @@ def _of_containers(field: str) -> str:
     return f'[0, 1, 2, 3, 4].filter(i, {there}).map(i, JSONPatch{{op: "remove", path: {path}}})'
 
 
+def _lost_secrets(where: str) -> str:
+    """Has pods name other Secrets for images, where CEL says so; if they named none, they would get their account's."""
+    return (
+        f"has(object.spec.imagePullSecrets) && {where} ? "
+        '[JSONPatch{op: "replace", path: "/spec/imagePullSecrets", value: [{"name": "lost"}]}] : []'
+    )
+
+
+def _pulled(asked: str, instead: str) -> str:
+    """Replaces a pull policy of a pod's first container by another."""
+    return (
+        f'object.spec.containers[0].imagePullPolicy == "{asked}" ? '
+        f'[JSONPatch{{op: "replace", path: "/spec/containers/0/imagePullPolicy", value: "{instead}"}}] : []'
+    )
+
+
 unlike(
     "readiness_probes_ignored",
     "No pod is asked whether it is ready.",
@@ -549,6 +565,66 @@ unlike(
     keeps=["scheduling/gates"],
 )
 unlike(
+    "pull_secrets_forgotten",
+    "Nodes pull images without the credentials of pods.",
+    _lost_secrets("true"),
+    breaks={
+        "pods/images/pull_secret[pod]": r"Pod \S+/guest runs: not within .*ErrImagePull",
+        "pods/images/pull_secret[service_account]": r"Pod \S+/guest runs: not within .*ErrImagePull",
+    },
+    keeps=["pods/images/pull_policy"],
+)
+unlike(
+    "credentials_for_everybody",
+    "Pods that name no credentials for images are lent those of others.",
+    "has(object.spec.imagePullSecrets) ? [] : "
+    '[JSONPatch{op: "add", path: "/spec/imagePullSecrets", value: [{"name": "credentials"}]}]',
+    breaks={
+        "pods/images/pull_secret[pod]": r"Pod \S+/stranger waits because of ErrImagePull or .*: not within",
+        "pods/images/pulled_by_others": r"Pod \S+/stranger waits because of ErrImagePull or .*: not within",
+    },
+    keeps=["pods/images/pull_policy"],
+)
+unlike(
+    "accounts_lend_no_pull_secrets",
+    "Pods get no credentials for images from their service accounts.",
+    _lost_secrets('object.spec.serviceAccountName != "default"'),
+    breaks={"pods/images/pull_secret[service_account]": r"Pod \S+/guest runs: not within .*ErrImagePull"},
+    keeps=["pods/images/pull_secret[pod]"],
+)
+unlike(
+    "images_never_pulled_again",
+    "What a node has under an image's tag is used even where it is to be pulled always.",
+    _pulled("Always", "IfNotPresent"),
+    breaks={"pods/images/pull_policy": r"Pod \S+/curious: with Always it has .*, as before its tag meant another"},
+    keeps=["pods/images/pull_secret[pod]"],
+)
+unlike(
+    "images_pulled_nonetheless",
+    "What a node has not is pulled even where it is never to be.",
+    _pulled("Never", "IfNotPresent"),
+    breaks={"pods/images/pull_policy": r"Pod \S+/frugal waits because of ErrImageNeverPull: not within"},
+    keeps=["pods/images/pull_secret[pod]"],
+)
+unlike(
+    "digests_ignored",
+    "Images that pods name by a digest are those that have the tag `latest`.",
+    'object.spec.containers[0].image.contains("@") ? '
+    '[JSONPatch{op: "replace", path: "/spec/containers/0/image", value: '
+    'object.spec.containers[0].image.split("@")[0] + ":latest"}] : []',
+    breaks={"pods/images/digest": r"Pod \S+/exact has \S+, and names \S+ by its digest"},
+    keeps=["pods/images/pull_policy"],
+)
+unlike(
+    "ephemeral_storage_unlimited",
+    "Containers may write as much to their own files as they like.",
+    "has(object.spec.containers[0].resources.limits) && "
+    '"ephemeral-storage" in object.spec.containers[0].resources.limits '
+    '? [JSONPatch{op: "remove", path: "/spec/containers/0/resources/limits/ephemeral-storage"}] : []',
+    breaks={"pods/resources/ephemeral_storage": r"Pod \S+/greedy has phase Failed: not within"},
+    keeps=["pods/volumes/size_limit"],
+)
+unlike(
     "host_aliases_forgotten",
     "Pods are not told further names of hosts.",
     forgotten("hostAliases"),
@@ -591,6 +667,19 @@ def binary_data_lost(subject: Subject) -> Damage:
 def kubelet_without_cpu_quotas(subject: Subject) -> Damage:
     """The kubelet of the second node limits nobody's CPU time."""
     with subject.kubelet_config(subject.nodes[1], cpuCFSQuota=False):
+        yield []
+
+
+@breakage(
+    breaks={
+        "pods/resources/ephemeral_storage": r"Pod \S+/greedy has phase Failed: not within",
+        "pods/volumes/size_limit": r"Pod \S+/greedy has phase Failed: not within",
+    },
+    keeps=["pods/resources/memory_limit"],
+)
+def kubelets_without_storage_isolation(subject: Subject) -> Damage:
+    """Kubelets do not look how much pods write."""
+    with kubelets(subject, localStorageCapacityIsolation=False):
         yield []
 
 
