@@ -17,9 +17,10 @@ from clusterproof import manifests
 from clusterproof.images import Images
 from clusterproof.namespace import Namespace
 from clusterproof.objects import Object
-from clusterproof.running.proving import Unsupported
+from clusterproof.running import proving
 
 _OCI = "application/vnd.oci.image"
+_HOST = "localhost"
 _FOLDER = "/var/registry"
 _USER, _PASSWORD = "user", "password"  # those that agnhost's registry asks for
 
@@ -35,9 +36,13 @@ _SLEEPS = {
 """By architecture: the number by which ELF knows it, and code that does nothing for ever."""
 _LOADED_AT = 0x400000
 
+_FIRST_PORT = 12000
+_PROCESSES = 32
+"""At most as many processes of a run have ports of their own."""
+
 
 class Registry:
-    """A registry that one node has to itself, as `localhost`: runtimes need no certificate of it there.
+    """A registry that one node has to itself, as `localhost`: runtimes usually need no certificate of it there.
 
     Its images have two files: one that tells which edition they are, and a program of some hundred bytes that sleeps.
     To copy agnhost into each would have nodes write 60 MB for every pod.
@@ -54,7 +59,7 @@ class Registry:
         self._images = images
         self._node = node
         self._namespace = namespace
-        self._address = f"localhost:{28000 + secrets.randbelow(2000)}"
+        self._port = _port()
         self._name = f"clusterproof-{secrets.token_hex(4)}"  # nobody is to have it from an earlier run
         self._digests: dict[str, str] = {}
         files: dict[str, bytes] = {}
@@ -70,11 +75,11 @@ class Registry:
 
     def tagged(self, tag: str) -> str:
         """How pods of its node name the image that has a tag."""
-        return f"{self._address}/{self._name}:{tag}"
+        return f"{_HOST}:{self._port}/{self._name}:{tag}"
 
     def exactly(self, edition: str) -> str:
         """How they name an edition by its digest."""
-        return f"{self._address}/{self._name}@{self._digests[edition]}"
+        return f"{_HOST}:{self._port}/{self._name}@{self._digests[edition]}"
 
     def retag(self, tag: str, edition: str) -> None:
         """Let a tag mean another of its editions from now on."""
@@ -84,7 +89,7 @@ class Registry:
     def secret(self, name: str) -> dict[str, Any]:
         """A Secret with the credentials of a private one."""
         word = base64.b64encode(f"{_USER}:{_PASSWORD}".encode()).decode()
-        told = json.dumps({"auths": {self._address: {"auth": word}}})
+        told = json.dumps({"auths": {f"{_HOST}:{self._port}": {"auth": word}}})
         return manifests.secret(name, {".dockerconfigjson": told}, type="kubernetes.io/dockerconfigjson")
 
     def pod_of(self, name: str, image: str, *, policy: str = "IfNotPresent", **more: Any) -> Object:
@@ -96,16 +101,15 @@ class Registry:
         return f"{self._name}/manifests/{tag}"
 
     def _server(self, paths: list[str], *, private: bool) -> dict[str, Any]:
-        port = int(self._address.rpartition(":")[2])
-        server = f"/agnhost fake-registry-server --port={port}{' --private' if private else ''}"
+        server = f"/agnhost fake-registry-server --port={self._port}{' --private' if private else ''}"
         items = [{"key": str(number), "path": path} for number, path in enumerate(paths)]
         return manifests.pod(
             "registry",
             self._images.agnhost,
             command=["sh", "-c", f"cp -rL /lent/. {_FOLDER} && exec {server}"],  # a ConfigMap's volume is made of links
             node=self._node.name,
-            ports=[port],
-            readiness={"tcpSocket": {"port": port}, "periodSeconds": 1},
+            ports=[self._port],
+            readiness={"tcpSocket": {"port": self._port}, "periodSeconds": 1},
             volumes=[
                 {"name": "lent", "configMap": {"name": "registry", "items": items}},
                 {"name": "served", "emptyDir": {}},
@@ -113,6 +117,12 @@ class Registry:
             mounts={"lent": "/lent", "served": _FOLDER},
             spec={"hostNetwork": True},
         )
+
+
+def _port() -> int:
+    """One that no other process of the run chooses, and others hardly ever."""
+    number = int("".join(filter(str.isdigit, proving.worker)) or 0) % _PROCESSES
+    return _FIRST_PORT + number + _PROCESSES * secrets.randbelow(250)
 
 
 def _config_map(files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -145,7 +155,7 @@ def _image(edition: str, architecture: str) -> tuple[bytes, bytes, bytes]:
 def _program(architecture: str) -> bytes:
     """An ELF file of one segment, which is all of it."""
     if architecture not in _SLEEPS:
-        raise Unsupported(f"there is no program for images of {architecture}, only of {', '.join(_SLEEPS)}")
+        raise proving.Unsupported(f"there is no program for images of {architecture}, only of {', '.join(_SLEEPS)}")
     machine, code = _SLEEPS[architecture]
     identity = b"\x7fELF" + bytes((2, 1, 1))  # of 64 bits, little-endian, version 1
     header = struct.pack("<16s2HI3QI6H", identity, 2, machine, 1, _LOADED_AT + 120, 64, 0, 0, 64, 56, 1, 0, 0, 0)

@@ -109,7 +109,9 @@ def _runs(pod: Object) -> str | None:
     if "running" in state:
         return None
     waiting = state.get("waiting") or {}
-    return f"its container waits: {waiting.get('reason')}: {waiting.get('message')}" if waiting else "it has not begun"
+    if "server gave HTTP response to HTTPS client" in (message := waiting.get("message", "")):
+        raise Unsupported(f"the runtime of Node {pod.spec['nodeName']} asks registries on localhost by TLS")
+    return f"its container waits: {waiting.get('reason')}: {message}" if waiting else "it has not begun"
 
 
 def _waits_for(*reasons: str) -> Condition:
