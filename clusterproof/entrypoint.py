@@ -153,7 +153,7 @@ class EntryPoint:
 
         what = f"some Ingress of class {self.class_name} has an address (or set --ingress-address)"
         everywhere = self.cluster.select(kinds.INGRESS)
-        ingresses = eventually(everywhere, some_address, within=self.timeouts.ingress_status, describe=what)
+        ingresses = eventually(everywhere, some_address, within=self.timeouts.ingress, describe=what)
         return next(filter(None, (web_address(each) for each in ingresses if self._is_ours(each))))
 
     def _is_ours(self, ingress: Object) -> bool:

@@ -12,7 +12,7 @@ class Timeouts:
     request: float = 15.0
     """One answer of the API server, or one look-up or web request inside the cluster."""
     propagation: float = 15.0
-    """A change in the API to take effect where it is carried out: a Service's endpoints, a permission, an Ingress."""
+    """A change in the API to take effect where it is carried out: a Service's endpoints, a permission."""
     object: float = 20.0
     """A controller to react to an object: create what it owns, set its status, remove what is orphaned."""
     pod: float = 60.0
@@ -39,8 +39,8 @@ class Timeouts:
     """A CustomResourceDefinition to be Established and served."""
     certificate: float = 60.0
     """A Certificate to be issued by an authority in the cluster, or renewed when that is due."""
-    ingress_status: float = 90.0
-    """An ingress controller to tell at which address an Ingress is served: some look once a minute."""
+    ingress: float = 90.0
+    """An ingress controller or a gateway to serve what it is told to, and to tell where: some look once a minute."""
     balancer: float = 300.0
     """A load balancer to be there, to follow a change or to be gone: clouds take minutes."""
     metrics: float = 90.0

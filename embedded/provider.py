@@ -50,8 +50,12 @@ class Embedded:
                     found.owner, found.launcher = os.getpid(), state.identity(os.getpid())
 
     def collect_logs(self, access: Access, into: Path) -> None:
-        """One file for each component of each node."""
-        shutil.copytree(state.load(access.name).logs, into, dirs_exist_ok=True)
+        """One file for each component of each node; and in `pods`, what those have said that still run there."""
+        found = state.load(access.name)
+        shutil.copytree(found.logs, into, dirs_exist_ok=True)
+        for node in found.nodes:
+            with contextlib.suppress(shutil.Error):  # pods go, and their logs with them
+                shutil.copytree(found.node_folder(node) / "log/pods", into / node.name / "pods")
 
     def stop(self, access: Access, program: str) -> None:
         """End a program at once."""

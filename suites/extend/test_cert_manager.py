@@ -193,7 +193,7 @@ def _shown(entry: EntryPoint, namespace: Namespace, hosts: dict[str, str], autho
     eventually(
         functools.partial(_ask, entry, namespace, hosts, authority),
         _is_what_its_secret_holds,
-        within=timeouts.propagation,
+        within=timeouts.ingress,
         describe=f"{entry.address} shows what was issued",
     )
 

@@ -73,7 +73,7 @@ def test_routing(namespace: Namespace, gateway: Object, entry: EntryPoint, image
     }
     read = functools.partial(_pages, namespace, entry, pages)
     as_meant = functools.partial(_differences, pages)
-    eventually(read, as_meant, within=timeouts.propagation, describe=f"{gateway} serves every page")
+    eventually(read, as_meant, within=timeouts.ingress, describe=f"{gateway} serves every page")
 
 
 def test_status(namespace: Namespace, gateway: Object, timeouts: Timeouts) -> None:
@@ -84,11 +84,11 @@ def test_status(namespace: Namespace, gateway: Object, timeouts: Timeouts) -> No
     namespace.create(service("web"))
     route = namespace.create(_route("web", gateway, f"web.{namespace}.test", _rule("web")))
 
-    eventually(gateway, has_condition("Accepted"), within=timeouts.propagation)
+    eventually(gateway, has_condition("Accepted"), within=timeouts.ingress)
     if gateway.status.get("addresses"):
-        eventually(gateway, has_condition("Programmed"), within=timeouts.propagation)
-    eventually(route, _tells(gateway, "Accepted", "True"), within=timeouts.propagation)
-    eventually(route, _tells(gateway, "ResolvedRefs", "True"), within=timeouts.propagation)
+        eventually(gateway, has_condition("Programmed"), within=timeouts.ingress)
+    eventually(route, _tells(gateway, "Accepted", "True"), within=timeouts.ingress)
+    eventually(route, _tells(gateway, "ResolvedRefs", "True"), within=timeouts.ingress)
 
 
 def test_weights(namespace: Namespace, gateway: Object, entry: EntryPoint, images: Images, timeouts: Timeouts) -> None:
@@ -100,15 +100,13 @@ def test_weights(namespace: Namespace, gateway: Object, entry: EntryPoint, image
     host = f"web.{namespace}.test"
     namespace.create(_route("web", gateway, host, _weighted(old=5, new=1, never=0)))
     ask = functools.partial(_pages, namespace, entry, {(host, "/"): ""})
-    eventually(ask, _is_served, within=timeouts.propagation, describe=f"{host} is served by {gateway}")
+    eventually(ask, _is_served, within=timeouts.ingress, describe=f"{host} is served by {gateway}")
 
     def spread() -> Counter[str]:
         return Counter(page for _ in range(REQUESTS) for page in ask().values())
 
     what = f"{REQUESTS} requests at weights of 5, 1 and 0 reach two"
-    seen = eventually(
-        spread, lambda seen: equals({"old", "new"})(set(seen)), within=timeouts.propagation, describe=what
-    )
+    seen = eventually(spread, lambda seen: equals({"old", "new"})(set(seen)), within=timeouts.ingress, describe=what)
     assert seen["old"] > 2 * seen["new"], f"{REQUESTS} requests at weights of 5 and 1 were spread as {seen}"
 
 
@@ -127,18 +125,18 @@ def test_grant(
     route = ours.create(_route("web", gateway, host, _rule("own"), foreign))
     read = functools.partial(_pages, theirs, entry, {(host, "/shared"): ""})
     refused = functools.partial(_differences, {(host, "/shared"): "status 500"})
-    eventually(read, refused, within=timeouts.propagation, describe=f"the Service of {theirs} is not reached")
-    eventually(route, _tells(gateway, "ResolvedRefs", "False", "RefNotPermitted"), within=timeouts.propagation)
+    eventually(read, refused, within=timeouts.ingress, describe=f"the Service of {theirs} is not reached")
+    eventually(route, _tells(gateway, "ResolvedRefs", "False", "RefNotPermitted"), within=timeouts.ingress)
 
     to, whose = [{"group": "", "kind": "Service"}], [{"group": GROUP, "kind": "HTTPRoute", "namespace": ours.name}]
     grant = theirs.create(custom_object(GRANT, "shared", spec={"from": whose, "to": to}))
 
     granted = functools.partial(_differences, {(host, "/shared"): "shared"})
-    eventually(read, granted, within=timeouts.propagation, describe=f"the Service of {theirs} is reached")
-    eventually(route, _tells(gateway, "ResolvedRefs", "True"), within=timeouts.propagation)
+    eventually(read, granted, within=timeouts.ingress, describe=f"the Service of {theirs} is reached")
+    eventually(route, _tells(gateway, "ResolvedRefs", "True"), within=timeouts.ingress)
 
     grant.delete()
-    eventually(read, refused, within=timeouts.propagation, describe=f"the Service of {theirs} is reached no longer")
+    eventually(read, refused, within=timeouts.ingress, describe=f"the Service of {theirs} is reached no longer")
 
 
 NOBODY = "none of ours"
@@ -184,6 +182,8 @@ def _pages(namespace: Namespace, entry: EntryPoint, pages: Pages) -> Pages:
         answer = entry.get(host, path)
         ours, _, name = answer.text.partition("/")
         seen[host, path] = name if answer.status == 200 and ours == namespace.name else f"status {answer.status}"
+        if answer.status == 503:  # a gateway that has the route, and nobody behind it: it says why
+            seen[host, path] += f" ({answer.text[:80]})"
     return seen
 
 

@@ -153,7 +153,7 @@ def test_address(cluster: Cluster, namespace: Namespace, ingress: EntryPoint, ti
         pytest.skip("the address was given by --ingress-address: the controller need not know it")
     site = namespace.create(_ingress("web", ingress, rule(f"web.{namespace}.test", {"/": "web"})))
 
-    eventually(site, has_address, within=timeouts.ingress_status)
+    eventually(site, has_address, within=timeouts.ingress)
 
 
 def test_tls(namespace: Namespace, ingress: EntryPoint, images: Images, timeouts: Timeouts) -> None:
@@ -200,7 +200,7 @@ def test_default_class(
     assert given in defaults, f"{made} names no class and was given {given}, not {of_these}"
     read = functools.partial(_page_of, namespace, ingress, made, host)
     what = f"{made}, which was given {given} of {of_these}, is served by a controller of that class"
-    eventually(read, equals("web"), within=timeouts.propagation, describe=what)
+    eventually(read, equals("web"), within=timeouts.ingress, describe=what)
 
 
 @pytest.mark.requires(capabilities.INGRESS_BODY_SIZE)
@@ -220,9 +220,9 @@ def test_body_size(namespace: Namespace, ingress: EntryPoint, images: Images, ti
         return {size: ingress.get(host, method="POST", body=body).status for size, body in bodies.items()}
 
     few, more = ({"32 KiB": 200, "128 KiB": status, "512 KiB": 413} for status in (413, 200))
-    eventually(uploaded, equals(few), within=timeouts.propagation, describe=f"{sites} limits uploads to 64 KiB")
+    eventually(uploaded, equals(few), within=timeouts.ingress, describe=f"{sites} limits uploads to 64 KiB")
     sites.patch({"metadata": {"annotations": limit(256)}})
-    eventually(uploaded, equals(more), within=timeouts.propagation, describe=f"{sites} limits uploads to 256 KiB")
+    eventually(uploaded, equals(more), within=timeouts.ingress, describe=f"{sites} limits uploads to 256 KiB")
 
 
 @pytest.mark.requires(capabilities.INGRESS_TIMEOUT)
@@ -243,9 +243,9 @@ def test_timeout(namespace: Namespace, ingress: EntryPoint, images: Images, time
         return {path: ingress.get(host, path).status for path in ("/hostname", SLOW)}
 
     hurried, patient = ({"/hostname": 200, SLOW: status} for status in (504, 200))
-    eventually(answered, equals(hurried), within=timeouts.propagation, describe=f"{sites} allows for 1 s")
+    eventually(answered, equals(hurried), within=timeouts.ingress, describe=f"{sites} allows for 1 s")
     sites.patch({"metadata": {"annotations": limit(30)}})
-    eventually(answered, equals(patient), within=timeouts.propagation, describe=f"{sites} allows for 30 s")
+    eventually(answered, equals(patient), within=timeouts.ingress, describe=f"{sites} allows for 30 s")
 
 
 @pytest.mark.requires(capabilities.INGRESS_REDIRECT)
@@ -266,7 +266,7 @@ def test_redirect(namespace: Namespace, ingress: EntryPoint, timeouts: Timeouts)
         return answer.status in (301, 302, 307, 308), answer.headers.get("Location", "")
 
     wanted = equals((True, f"https://{host}/docs?page=1"))
-    eventually(sent_to, wanted, within=timeouts.propagation, describe=f"{sites} redirects visitors to https")
+    eventually(sent_to, wanted, within=timeouts.ingress, describe=f"{sites} redirects visitors to https")
 
 
 @pytest.mark.requires(capabilities.INGRESS_WEBSOCKET)
@@ -319,7 +319,7 @@ def _served(namespace: Namespace, entry: EntryPoint, pages: Pages, timeouts: Tim
     """Wait until every page is served as it should be."""
     read = functools.partial(_ask, namespace, entry, pages)
     differences = functools.partial(_differences, pages)
-    eventually(read, differences, within=timeouts.propagation, describe=f"{entry.address} serves every page")
+    eventually(read, differences, within=timeouts.ingress, describe=f"{entry.address} serves every page")
 
 
 def _ask(namespace: Namespace, entry: EntryPoint, pages: Pages) -> Pages:
@@ -353,7 +353,7 @@ def _secured(
     """Wait until each host serves its page by https, to a visitor who trusts its certificate only."""
     read = functools.partial(_ask_secured, entry, hosts, pairs)
     pages = {name: f"{namespace}/{name}" for name in hosts}
-    eventually(read, equals(pages), within=timeouts.propagation, describe=f"{entry.address} serves each host by https")
+    eventually(read, equals(pages), within=timeouts.ingress, describe=f"{entry.address} serves each host by https")
 
 
 def _ask_secured(entry: EntryPoint, hosts: Mapping[str, str], pairs: Mapping[str, Pair]) -> dict[str, str]:
