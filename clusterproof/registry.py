@@ -64,7 +64,8 @@ class Registry:
         self._digests: dict[str, str] = {}
         files: dict[str, bytes] = {}
         for edition in set(editions.values()):
-            manifest, *blobs = _image(edition, node.status["nodeInfo"]["architecture"])
+            # A node tells of the same image by any of the names that it has pulled it by.
+            manifest, *blobs = _image(f"{edition} of {self._name}", node.status["nodeInfo"]["architecture"])
             self._digests[edition] = _digest(manifest)
             files |= {f"{self._name}/manifests/{_place(manifest)}": manifest}
             files |= {f"{self._name}/blobs/{_place(blob)}": blob for blob in blobs}
