@@ -97,6 +97,19 @@ def waits_for_node(reason: str) -> Condition:
     return _named(f"waits for a node because of {reason!r}", waits_for)
 
 
+def container_waits(*reasons: str, message: str = "") -> Condition:
+    """A pod's only container waits for one of these reasons, and says something that has the message in it."""
+
+    def waits(pod: Object) -> str | None:
+        (status,) = pod.status.get("containerStatuses") or [{}]
+        waiting = (status.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") in reasons and message in waiting.get("message", ""):
+            return None
+        return f"its container's state is {status.get('state') or 'not there'}"
+
+    return _named(f"has a container that waits as {' or '.join(reasons)}", waits)
+
+
 def told_to_end(pod: Object) -> str | None:
     """A pod is being deleted, by whomever."""
     return None if pod.deleting else "nobody has asked for its end"

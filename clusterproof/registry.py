@@ -10,7 +10,7 @@ import json
 import secrets
 import struct
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from clusterproof import manifests
@@ -70,8 +70,9 @@ class Registry:
             files |= {f"{self._name}/manifests/{_place(manifest)}": manifest}
             files |= {f"{self._name}/blobs/{_place(blob)}": blob for blob in blobs}
         files |= {self._tag(tag): self._digests[edition].encode() for tag, edition in editions.items()}
-        namespace.create(_config_map(files))
-        self.pod = namespace.create(self._server(sorted(files), private=private))
+        data = {_key(path): base64.b64encode(content).decode() for path, content in files.items()}
+        namespace.create(manifests.config_map("registry") | {"binaryData": data})
+        self.pod = namespace.create(self._server(files, private=private))
         """Its pod, which is ready when images can be pulled."""
 
     def tagged(self, tag: str) -> str:
@@ -101,9 +102,9 @@ class Registry:
     def _tag(self, tag: str) -> str:
         return f"{self._name}/manifests/{tag}"
 
-    def _server(self, paths: list[str], *, private: bool) -> dict[str, Any]:
+    def _server(self, paths: Iterable[str], *, private: bool) -> dict[str, Any]:
         server = f"/agnhost fake-registry-server --port={self._port}{' --private' if private else ''}"
-        items = [{"key": str(number), "path": path} for number, path in enumerate(paths)]
+        items = [{"key": _key(path), "path": path} for path in paths]
         return manifests.pod(
             "registry",
             self._images.agnhost,
@@ -126,10 +127,9 @@ def _port() -> int:
     return _FIRST_PORT + number + _PROCESSES * secrets.randbelow(250)
 
 
-def _config_map(files: Mapping[str, bytes]) -> dict[str, Any]:
-    """Its keys are numbers of files, in order of their paths, which are no keys."""
-    data = {str(number): base64.b64encode(files[path]).decode() for number, path in enumerate(sorted(files))}
-    return manifests.config_map("registry") | {"binaryData": data}
+def _key(path: str) -> str:
+    """Under which a ConfigMap has a file: keys have no slashes."""
+    return path.replace("/", ".")
 
 
 def _image(edition: str, architecture: str) -> tuple[bytes, bytes, bytes]:

@@ -128,9 +128,9 @@ class Conductor:
 
         None where workers of pytest-xdist have not collected yet, and for tests of others, which may not tell.
         """
-        if not (self.suites and self.plan):
+        if not (self.suites and (plan := self.plan)):
             return None
-        return frozenset(name for planned in self.plan.values() for name in planned["capabilities"])
+        return frozenset(name for planned in plan.values() for name in planned["capabilities"])
 
     def _say(self, earlier: resume.Earlier, what_now: str) -> None:
         first = earlier.first

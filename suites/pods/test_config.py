@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from clusterproof import Images, Namespace, Object, Timeouts, capabilities, case, eventually, kinds, manifests
-from clusterproof.conditions import ready, tell_of
+from clusterproof.conditions import container_waits, ready, tell_of
 from clusterproof.inside import said
 from clusterproof.refusals import refused
 from clusterproof.running.proving import Unsupported
@@ -136,7 +136,8 @@ def test_missing(namespace: Namespace, images: Images, timeouts: Timeouts) -> No
 
     eventually(notes, tell_of('secret "safe" not found'), within=timeouts.volume)
     namespace.create(manifests.secret("safe", {"value": "there"}))
-    eventually(pod, _waits("CreateContainerConfigError", "couldn't find key value in ConfigMap"), within=timeouts.pod)
+    says = "couldn't find key value in ConfigMap"
+    eventually(pod, container_waits("CreateContainerConfigError", message=says), within=timeouts.pod)
     namespace.get(kinds.CONFIG_MAP, "plain").patch({"data": {"value": "there"}})
     eventually(pod, ready, within=timeouts.pod)
     assert said(pod, "echo $VALUE").strip() == "there"
@@ -247,15 +248,3 @@ def _from(variable: str, source: str, **where: Any) -> dict[str, Any]:
 def _same(found: dict[str, Any], expected: dict[str, Any], what: str) -> None:
     wrong = {key: f"{found[key]!r}, not {value!r}" for key, value in expected.items() if found[key] != value}
     assert not wrong, f"{what} differ: " + "; ".join(f"{key} is {told}" for key, told in wrong.items())
-
-
-def _waits(reason: str, message: str) -> Any:
-    def waits(pod: Object) -> str | None:
-        (status,) = pod.status.get("containerStatuses") or [{}]
-        waiting = (status.get("state") or {}).get("waiting") or {}
-        if waiting.get("reason") == reason and message in waiting.get("message", ""):
-            return None
-        return f"its container's state is {status.get('state') or 'not there'}"
-
-    waits.__name__ = f"has a container that waits as {reason}"
-    return waits

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from clusterproof import Images, Namespace, Object, Timeouts, capabilities, eventually, manifests
-from clusterproof.conditions import Condition, ready
+from clusterproof.conditions import container_waits, ready
 from clusterproof.registry import Registry
 from clusterproof.running.proving import Unsupported
 
@@ -33,7 +33,7 @@ def test_pull_secret(
         named = {"service_account": "puller"}
 
     stranger = registry.pod_of("stranger", registry.tagged("safe"))
-    eventually(stranger, _waits_for("ErrImagePull", "ImagePullBackOff"), within=timeouts.pod)
+    eventually(stranger, container_waits("ErrImagePull", "ImagePullBackOff"), within=timeouts.pod)
     guest = registry.pod_of("guest", registry.tagged("safe"), **named)
     eventually(guest, _runs, within=timeouts.pod)
 
@@ -58,7 +58,7 @@ def test_pulled_by_others(namespace: Namespace, nodes: list[Object], images: Ima
     eventually(guest, _runs, within=timeouts.pod)
     stranger = registry.pod_of("stranger", registry.tagged("safe"))
 
-    eventually(stranger, _waits_for("ErrImagePull", "ImagePullBackOff"), within=timeouts.pod)
+    eventually(stranger, container_waits("ErrImagePull", "ImagePullBackOff"), within=timeouts.pod)
 
 
 def test_pull_policy(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
@@ -81,7 +81,7 @@ def test_pull_policy(namespace: Namespace, nodes: list[Object], images: Images, 
     curious = eventually(registry.pod_of("curious", latest, policy="Always"), _runs, within=timeouts.pod)
     found = _image_of(curious)
     assert found != first, f"{curious}: with Always it has {found}, as before its tag meant another image"
-    eventually(frugal, _waits_for("ErrImageNeverPull"), within=timeouts.pod)
+    eventually(frugal, container_waits("ErrImageNeverPull"), within=timeouts.pod)
 
 
 def test_digest(namespace: Namespace, nodes: list[Object], images: Images, timeouts: Timeouts) -> None:
@@ -105,28 +105,14 @@ def test_digest(namespace: Namespace, nodes: list[Object], images: Images, timeo
 
 def _runs(pod: Object) -> str | None:
     """Its container has been started; that its image cannot be had is what is proven here, not of the surroundings."""
-    state = _state(pod)
+    (status,) = pod.status.get("containerStatuses") or [{}]
+    state: dict[str, Any] = status.get("state") or {}
     if "running" in state:
         return None
     waiting = state.get("waiting") or {}
     if "server gave HTTP response to HTTPS client" in (message := waiting.get("message", "")):
         raise Unsupported(f"the runtime of Node {pod.spec['nodeName']} asks registries on localhost by TLS")
     return f"its container waits: {waiting.get('reason')}: {message}" if waiting else "it has not begun"
-
-
-def _waits_for(*reasons: str) -> Condition:
-    def waits(pod: Object) -> str | None:
-        seen = (_state(pod).get("waiting") or {}).get("reason")
-        return None if seen in reasons else f"its container: {_state(pod) or 'not begun'}"
-
-    waits.__name__ = f"waits because of {' or '.join(reasons)}"
-    return waits
-
-
-def _state(pod: Object) -> dict[str, Any]:
-    (known,) = pod.status.get("containerStatuses") or [{}]
-    state: dict[str, Any] = known.get("state") or {}
-    return state
 
 
 def _image_of(pod: Object) -> str:

@@ -311,6 +311,9 @@ def _of_containers(field: str) -> str:
     return f'[0, 1, 2, 3, 4].filter(i, {there}).map(i, JSONPatch{{op: "remove", path: {path}}})'
 
 
+_LET_IN = r"Pod \S+/stranger has a container that waits as ErrImagePull or ImagePullBackOff: not within"
+
+
 def _lost_secrets(where: str) -> str:
     """Has pods name other Secrets for images, where CEL says so; if they named none, they would get their account's."""
     return (
@@ -580,8 +583,8 @@ unlike(
     "has(object.spec.imagePullSecrets) ? [] : "
     '[JSONPatch{op: "add", path: "/spec/imagePullSecrets", value: [{"name": "credentials"}]}]',
     breaks={
-        "pods/images/pull_secret[pod]": r"Pod \S+/stranger waits because of ErrImagePull or .*: not within",
-        "pods/images/pulled_by_others": r"Pod \S+/stranger waits because of ErrImagePull or .*: not within",
+        "pods/images/pull_secret[pod]": _LET_IN,
+        "pods/images/pulled_by_others": _LET_IN,
     },
     keeps=["pods/images/pull_policy"],
 )
@@ -603,7 +606,7 @@ unlike(
     "images_pulled_nonetheless",
     "What a node has not is pulled even where it is never to be.",
     _pulled("Never", "IfNotPresent"),
-    breaks={"pods/images/pull_policy": r"Pod \S+/frugal waits because of ErrImageNeverPull: not within"},
+    breaks={"pods/images/pull_policy": r"Pod \S+/frugal has a container that waits as ErrImageNeverPull: not within"},
     keeps=["pods/images/pull_secret[pod]"],
 )
 unlike(
