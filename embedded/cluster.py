@@ -32,6 +32,10 @@ BASE = ("kubernetes", "etcd", "containerd", "cni-plugins")
 BASE_IMAGES = ("pause", "agnhost", "agnhost-old")
 NOT_YET_KNOWN = {"key": UNINITIALIZED, "value": "true", "effect": "NoSchedule"}
 """Taint of a node until the cloud has said what it is."""
+READY = "/readyz"
+SERVES = kinds.CONFIG_MAP.path("kube-system", "extension-apiserver-authentication")
+"""What an API server that is not ready yet answers to an administrator. It still makes the roles that others need;
+kubelets need none."""
 WINDOW = 2.0
 """Seconds after which a program that has ended is noticed."""
 
@@ -136,7 +140,8 @@ class Launch:
         cluster = self.cluster
         chosen = addons.named(names)
         cluster.addons = [addon.name for addon in chosen]
-        first = [addon for addon in chosen if addon.name in addons.FIRST]
+        with_nodes = [addon for addon in chosen if addon.name in addons.WITH_NODES]
+        first = [addon for addon in chosen if addon.name in addons.FIRST and addon not in with_nodes]
         others = [addon for addon in chosen if addon.name not in addons.FIRST]
         with ThreadPoolExecutor(max_workers=4) as pool:
             cluster.store = str(self._store)
@@ -144,16 +149,21 @@ class Launch:
             prepared = [pool.submit(self._prepare, node) for node in cluster.nodes]
             control_plane.start_api_server()
             self._nodes = _all(prepared)
-            client = self._await_api_server(control_plane)
+            client = self._await_api_server(control_plane, SERVES)
+            joining = [pool.submit(join, cluster, node) for node in self._nodes]
+            self._apply(client, with_nodes)
+            self._await_api_server(control_plane, READY)
             self._said("API server ready")
             control_plane.start_controllers()
-            _all([pool.submit(join, cluster, node) for node in self._nodes])
-            cluster.save()
+            _all(joining)
             applied = pool.submit(self._apply, client.clone(), first)
+            for node in self._nodes:
+                node.start_kube_proxy()
+            cluster.save()
             self._await_nodes(client)
             self._said(f"{len(cluster.nodes)} nodes Ready")
             applied.result()
-        self._await_addons(client, first)
+        self._await_addons(client, [*with_nodes, *first])
         self._apply(client, others)
         self._await_addons(client, others)
         self._let_kubelets_renew(client)
@@ -187,7 +197,7 @@ class Launch:
         """The floor of every start: the network, etcd, and an API server that answers."""
         control_plane = self._start_network_and_etcd()
         control_plane.start_api_server()
-        self._await_api_server(control_plane)
+        self._await_api_server(control_plane, READY)
         self._said("API server ready")
 
     def _start_network_and_etcd(self) -> ControlPlane:
@@ -197,12 +207,12 @@ class Launch:
         self._control_plane.prepare()
         return self._control_plane
 
-    def _await_api_server(self, control_plane: ControlPlane, within: float = 60.0) -> Client:
+    def _await_api_server(self, control_plane: ControlPlane, path: str, within: float = 60.0) -> Client:
         client = administrator(self.cluster)
         deadline = time.monotonic() + within
         while True:
             try:
-                answer = client.request("GET", "/readyz", timeout=2)
+                answer = client.request("GET", path, timeout=2)
                 if answer.status == 200:
                     return client
                 seen = answer.text
@@ -255,7 +265,7 @@ class Launch:
 
 
 def join(cluster: ClusterState, processes: NodeProcesses, taints: Sequence[dict[str, str]] = ()) -> None:
-    """Register the node, with the range its routes lead to, and start what makes it Ready."""
+    """Register the node, with the range its routes lead to, and start its kubelet, which makes it Ready."""
     node = processes.node
     administrator(cluster).post(
         kinds.NODE.path(),
@@ -273,7 +283,7 @@ def join(cluster: ClusterState, processes: NodeProcesses, taints: Sequence[dict[
             },
         },
     )
-    processes.start_kubernetes()
+    processes.start_kubelet()
 
 
 def administrator(cluster: ClusterState) -> Client:

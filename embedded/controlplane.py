@@ -14,8 +14,6 @@ from .pki import Authority, signing_key, write_kubeconfig
 from .process import Component, start, start_anchor
 from .state import ClusterState
 
-PATIENT = ("--leader-elect-lease-duration=60s", "--leader-elect-renew-deadline=45s")
-"""There is nobody to hand over to: rather than end when a busy machine delays a renewal, managers wait longer."""
 ETCD = "https://127.0.0.1:2379"
 PEER = "https://127.0.0.1:2380"
 PLACE = "control-plane"
@@ -108,12 +106,8 @@ class ControlPlane:
 
     def _controller_manager_flags(self) -> list[str]:
         state, pki = self.state, self._pki
-        config = pki.kubeconfig("controller-manager", "system:kube-controller-manager")
         return [
-            "--bind-address=127.0.0.1",
-            f"--kubeconfig={config}",
-            f"--authentication-kubeconfig={config}",
-            f"--authorization-kubeconfig={config}",
+            *manager_flags(state, pki.cluster, "controller-manager", "system:kube-controller-manager"),
             f"--client-ca-file={pki.cluster.pair.certificate}",
             f"--requestheader-client-ca-file={pki.front_proxy.pair.certificate}",
             f"--root-ca-file={pki.cluster.pair.certificate}",
@@ -121,7 +115,6 @@ class ControlPlane:
             f"--cluster-signing-key-file={pki.cluster.pair.key}",
             f"--service-account-private-key-file={pki.service_accounts.key}",
             "--use-service-account-credentials=true",
-            *PATIENT,
             "--controllers=*,bootstrap-signer-controller,token-cleaner-controller",
             f"--cluster-cidr={state.pod_network}",
             "--allocate-node-cidrs=false",  # the launcher lays the routes, so it also gives out the ranges
@@ -137,14 +130,26 @@ class ControlPlane:
         ]
 
     def _scheduler_flags(self) -> list[str]:
-        config = self._pki.kubeconfig("scheduler", "system:kube-scheduler")
-        return [
-            "--bind-address=127.0.0.1",
-            f"--kubeconfig={config}",
-            f"--authentication-kubeconfig={config}",
-            f"--authorization-kubeconfig={config}",
-            *PATIENT,
-        ]
+        return manager_flags(self.state, self._pki.cluster, "scheduler", "system:kube-scheduler")
+
+
+def manager_flags(
+    state: ClusterState, authority: Authority, name: str, user: str, groups: Sequence[str] = ()
+) -> list[str]:
+    """What every manager is told: who it is, where it is asked how it is, and how long its lease lasts."""
+    config = kubeconfig(state, authority, name, user, groups, server=("127.0.0.1", "localhost"))
+    return [
+        "--bind-address=127.0.0.1",
+        # Without a certificate it makes two RSA keys before anything else, a sixth of a second of processor time.
+        f"--tls-cert-file={state.pki / name}.crt",
+        f"--tls-private-key-file={state.pki / name}.key",
+        f"--kubeconfig={config}",
+        f"--authentication-kubeconfig={config}",
+        f"--authorization-kubeconfig={config}",
+        # There is nobody to hand over to: rather than end when a busy machine delays a renewal, it waits longer.
+        "--leader-elect-lease-duration=60s",
+        "--leader-elect-renew-deadline=45s",
+    ]
 
 
 def kubeconfig(
@@ -154,15 +159,16 @@ def kubeconfig(
     user: str,
     groups: Sequence[str] = (),
     path: Path | None = None,
+    server: Sequence[str] = (),
 ) -> Path:
-    """A kubeconfig for a user that the cluster's own authority vouches for."""
+    """A kubeconfig for a user that the cluster's authority vouches for, by the names `server` if it serves, too."""
     return write_kubeconfig(
         path or state.pki / f"{name}.kubeconfig",
         cluster=f"clusterproof-{state.name}",
         server=state.server,
         authority=authority.pair.certificate,
         user=user,
-        identity=authority.issue(name, user=user, groups=list(groups)),
+        identity=authority.issue(name, user=user, groups=list(groups), server=server),
     )
 
 

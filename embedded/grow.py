@@ -42,6 +42,7 @@ def add(cluster: ClusterState, *, claim: str = "", taints: Sequence[Taint] = ())
             processes = node.NodeProcesses(cluster, made, artifacts, name_servers)
             processes.prepare(Path(cluster.store))
             join(cluster, processes, taints)
+            processes.start_kube_proxy()
         except BaseException:
             _take_away(cluster, made)
             raise

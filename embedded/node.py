@@ -71,27 +71,20 @@ class NodeProcesses:
         self._name_servers = resolv_conf() if name_servers is None else name_servers
 
     def prepare(self, images: Path) -> None:
-        """Folders, control group, anchor and container runtime; `images` is a store with all images unpacked."""
+        """Folders, identities, control group, anchor and container runtime; `images` is a store with all unpacked."""
         if self.state.disks:
             self.state.disks.mkdir(mode=0o700, exist_ok=True)
         self._lay_out_folders(images)
+        self._write_identities()
         cgroups.create(cgroups.path_of(self.state.name, self.node.name))
         namespace = namespace_name(self.state.name, self.node.name)
         self.state.anchors[self.node.name] = start_anchor(self.node.name, namespace, self._folder, _PREPARE)
         self._start("containerd", "--config=/var/lib/containerd.toml")
 
-    def start_kubernetes(self) -> None:
-        """Start kubelet and kube-proxy; the API server answers by now."""
-        self._write_identities()
+    def start_kubelet(self) -> None:
+        """Start the kubelet, and with it the driver of volumes where there is one; the API server answers by now."""
         (containerd,) = self.components
         containerd.await_said("containerd successfully booted")  # without it the kubelet gives up at once
-        self.start_kubelet()
-        self.start_kube_proxy()
-        if self.state.disks:
-            self.start_disks()
-
-    def start_kubelet(self) -> None:
-        """Start the kubelet on its written configuration."""
         self._start(
             "kubelet",
             "--config=/var/lib/kubelet/config.json",
@@ -101,13 +94,15 @@ class NodeProcesses:
             "--housekeeping-interval=3s",  # as often as the metrics server asks for use
             *(["--cloud-provider=external"] if self.state.cloud else []),
         )
+        if self.state.disks:
+            self._start_disks()
 
     def start_kube_proxy(self) -> None:
-        """Start kube-proxy on its written configuration."""
+        """Start kube-proxy; the API server has the roles that it needs by now."""
         self._start("kube-proxy", "--config=/var/lib/kube-proxy/config.json", f"--hostname-override={self.node.name}")
 
-    def start_disks(self) -> None:
-        """Start the node's part of the driver of volumes, which the kubelet then finds."""
+    def _start_disks(self) -> None:
+        """The node's part of the driver, which the kubelet then finds."""
         kubelet = Path("/var/lib/kubelet")
         self._start(
             "disks",

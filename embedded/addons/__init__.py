@@ -42,7 +42,9 @@ FEDERATED = ("clusterset",)
 ALL = (*FEDERATED, *NAMES, *DISRUPTIVE)
 """All there are, in that order."""
 
-FIRST = ("clusterset", "cloud", "dns")
+WITH_NODES = ("cloud",)
+"""Programs alone, whose user may do anything: they start with the nodes, while the API server still makes its roles."""
+FIRST = (*WITH_NODES, "clusterset", "dns")
 """What nodes and nearly all pods wait for: the many objects and pods of the others come once it is there."""
 
 ESTABLISHED = 20.0

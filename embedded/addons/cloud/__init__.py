@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ...builder import Artifacts
-from ...controlplane import PATIENT, PLACE, kubeconfig
+from ...controlplane import PLACE, manager_flags
 from ...pki import Authority
 from ...process import Component, start
 from ...state import ClusterState
@@ -19,19 +19,15 @@ PROGRAM = "cloud-controller-manager"
 
 
 def _start(cluster: ClusterState, artifacts: Artifacts) -> Iterable[Component]:
-    config = kubeconfig(cluster, Authority(cluster.pki, "ca"), PROGRAM, PROGRAM, ["system:masters"])
     flags = [
-        "--bind-address=127.0.0.1",
-        f"--kubeconfig={config}",
-        f"--authentication-kubeconfig={config}",
-        f"--authorization-kubeconfig={config}",
-        *PATIENT,
+        *manager_flags(cluster, Authority(cluster.pki, "ca"), PROGRAM, PROGRAM, ["system:masters"]),
         "--cloud-provider=embedded",
         f"--cloud-config={cluster.folder / 'state.json'}",
         f"--load-balancer-network={cluster.balancer_network}",
         f"--cluster-name={cluster.name}",
         "--allocate-node-cidrs=false",
         "--configure-cloud-routes=false",
+        "--webhook-secure-port=0",  # it has no webhooks, and would make keys for them
         "--node-monitor-period=2s",
         "--concurrent-node-syncs=4",
         "--concurrent-service-syncs=4",
