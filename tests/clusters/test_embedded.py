@@ -103,10 +103,10 @@ def test_kubelets_and_api_server_refuse_strangers(up: Cluster) -> None:
 
 
 def test_managers_have_certificates_of_the_cluster(up: Cluster) -> None:
-    """Controller manager, cloud and scheduler MUST each show a certificate that the cluster's authority vouches for."""
+    """Controller manager and scheduler MUST each show a certificate that the cluster's authority vouches for."""
     inside = ["nsenter", f"--net=/run/netns/clusterproof-{up.name}-control-plane"]
     ask = [*inside, "curl", "--silent", "--show-error", "--cacert", str(up.folder / "pki/ca.crt")]
-    seen = {port: up.machine.run(*ask, f"https://127.0.0.1:{port}/healthz") for port in (10257, 10258, 10259)}
+    seen = {port: up.machine.run(*ask, f"https://127.0.0.1:{port}/healthz") for port in (10257, 10259)}
 
     assert {port: done.stdout or done.stderr for port, done in seen.items()} == dict.fromkeys(seen, "ok")
 

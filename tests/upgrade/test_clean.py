@@ -14,6 +14,8 @@ from .observation import Judged, Observation, clusterproof
 
 BUDGET = "api=120,watch=120,service=30,dns=30,ingress=90,balancer=90"
 """Seconds, for a machine with much else to do. Its one ingress controller is moved with the pods it knows of."""
+API = ("api read, new", "api read, one", "api write")
+"""How the names of the probes that ask the API server begin."""
 
 
 def test_whole_use(old: state.ClusterState, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -22,7 +24,8 @@ def test_whole_use(old: state.ClusterState, tmp_path: Path, capsys: pytest.Captu
     observation.prepare()
 
     with observation.monitored() as first:
-        _await_text(observation, '"vantage": "observer"', 6)
+        for probe in API:
+            _await_text(observation, f'"probe": "{probe}', 1)
         first.kill()  # as a machine that is restarted
     killed = time.time()
     time.sleep(4)
@@ -63,7 +66,7 @@ def _accounted(judged: Judged, killed: float) -> None:
     balancer = judged.probe("observer", "balancer, new")
     assert not balancer["observers_own_outages"], f"pods were answered by the API all the while: {balancer}"
     assert [each for each in balancer["outages"] if each["end"] - each["start"] > 2], f"it led nowhere: {balancer}"
-    for name in ("api read, new", "api read, one", "api write"):
+    for name in API:
         seen = judged.probe("observer", name)
         own = [each for each in seen["observers_own_outages"] if each["end"] - each["start"] > 3]
         assert own, f"{name}: the observer was cut off for 5 s, and pods were not: {seen}"
