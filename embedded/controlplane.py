@@ -187,10 +187,7 @@ class _Pki:
         self.api_server = self.cluster.issue("apiserver", user="kube-apiserver", server=self._api_server_names())
         self.kubelet_client = self.cluster.issue("kubelet-client", user="kube-apiserver", groups=["system:masters"])
         self.front_proxy_client = self.front_proxy.issue("front-proxy-client", user="front-proxy-client")
-        self.kubeconfig("admin", "kubernetes-admin", groups=["system:masters"], path=state.kubeconfig)
-
-    def kubeconfig(self, name: str, user: str, groups: Sequence[str] = (), path: Path | None = None) -> Path:
-        return kubeconfig(self._state, self.cluster, name, user, groups, path)
+        kubeconfig(state, self.cluster, "admin", "kubernetes-admin", ["system:masters"], state.kubeconfig)
 
     def _api_server_names(self) -> list[str]:
         service = "kubernetes.default.svc.cluster.local"
