@@ -17,7 +17,7 @@ from . import cgroups, imagestore
 from .builder import Artifacts
 from .network import forwards
 from .pki import Authority, write_kubeconfig
-from .process import BIN, Component, start, start_anchor
+from .process import BIN, STARTS, Component, start, start_anchor
 from .state import ClusterState, Node, namespace_name
 
 CNI_BIN = "/opt/cni/bin"
@@ -42,6 +42,7 @@ _KERNEL = {
 }
 
 _PREPARE = """
+disk=$(stat -c %m .)  # where the disk is mounted on which the node's folder is
 mount --bind tmp /tmp
 mount --bind log /var/log
 mount --bind opt /opt
@@ -56,6 +57,7 @@ for file in sysctl/*/* sysctl/*/*/*; do
 done
 if [ -d ../../disks ]; then mount --bind ../../disks lib/disks; fi
 mount --rbind lib /var/lib
+mkdir -p "$disk"  # by now another folder of the same disk: the kubelet looks there how full it is
 """
 
 
@@ -84,7 +86,8 @@ class NodeProcesses:
     def start_kubelet(self) -> None:
         """Start the kubelet, and with it the driver of volumes where there is one; the API server answers by now."""
         (containerd,) = self.components
-        containerd.await_said("containerd successfully booted")  # without it the kubelet gives up at once
+        # Without it the kubelet gives up at once.
+        containerd.await_said("containerd successfully booted", STARTS * self.state.timeout_scale)
         self._start(
             "kubelet",
             "--config=/var/lib/kubelet/config.json",

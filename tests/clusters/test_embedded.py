@@ -48,6 +48,23 @@ def test_every_node_is_ready(up: Cluster) -> None:
     assert "Serving securely" in up.machine.must("logs", "--name", up.name, "kube-apiserver")
 
 
+def test_clusters_may_have_a_disk_of_their_own(shared: Machine) -> None:
+    """Nodes MUST become Ready where a disk is mounted that has nothing but clusters: kubelets look how full it is."""
+    disk, name = shared.folder / "tmp/disk", shared.name("disk")
+    disk.mkdir()
+    with disk.with_suffix(".img").open("wb") as image:
+        image.truncate(3 << 30)
+    assert shared.run("mkfs.ext4", "-q", image.name).returncode == 0
+    assert shared.run("mount", "-o", "loop", image.name, disk).returncode == 0
+    try:
+        shared.must("up", "--name", name, "--nodes", "1", "--addons", "none", CLUSTERPROOF_STATE=str(disk))
+        shared.must("down", "--name", name, CLUSTERPROOF_STATE=str(disk))
+    finally:
+        shared.run("umount", disk)
+        disk.rmdir()
+        Path(image.name).unlink()
+
+
 def test_secrets_are_their_owners(up: Cluster) -> None:
     """Every private key and every kubeconfig of a cluster MUST be readable by nobody but its owner."""
     keys = {path: path.stat().st_mode for path in _files(up.folder) if _is_secret(path)}
