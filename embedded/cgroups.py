@@ -33,6 +33,11 @@ def controllers() -> set[str]:
     return {name for path in MOUNT.iterdir() if path.is_dir() for name in path.name.split(",")}
 
 
+def needed() -> set[str]:
+    """Names of the controllers without which a kubelet does not start, or does not hold pods to their limits."""
+    return {"cpu", "memory", "pids"} if is_v2() else {"cpu", "cpuset", "memory", "pids"}
+
+
 def path_of(cluster: str, node: str) -> str:
     """A node's control group, as the kubelet's `cgroupRoot` wants it."""
     return f"/{TOP}/{cluster}/{node}"

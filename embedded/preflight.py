@@ -26,7 +26,6 @@ TOOLS = {
 _ISOLATED = ("unshare", "--net", "--mount", "--pid", "--fork")
 """What comes before a command that may change a network, which is nobody else's."""
 _INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
-CONTROLLERS = {"cpu", "cpuset", "memory", "pids"}
 BUILD_DISK = 6 << 30
 """Bytes that a first build needs where its results are kept."""
 CLUSTER_DISK = 1 << 30
@@ -89,7 +88,9 @@ def _kernel_problems(missing: set[str]) -> Iterator[str]:
     ):
         help = "in a container, run it --privileged; else: modprobe -a veth bridge"
         yield f"namespaces, veth links or bridges are refused ({said}): {help}"
-    if not missing & {"iptables", "util-linux"} and (said := _refused(*_ISOLATED, "iptables", "-t", "nat", "-L", "-n")):
+    # Some kernels list a table that they cannot have rules in.
+    translate = ("iptables", "-t", "nat", "-A", "POSTROUTING", "-m", "comment", "--comment", "ours", "-j", "MASQUERADE")
+    if not missing & {"iptables", "util-linux"} and (said := _refused(*_ISOLATED, *translate)):
         help = "modprobe -a iptable_nat xt_comment xt_conntrack xt_statistic"
         yield f"iptables cannot translate addresses ({said}): {help}"
     if "overlay" not in Path("/proc/filesystems").read_text():
@@ -131,7 +132,7 @@ def _refused(*command: str) -> str:
 
 
 def _cgroup_problems(*, writable: bool) -> Iterator[str]:
-    missing = CONTROLLERS - cgroups.controllers()
+    missing = cgroups.needed() - cgroups.controllers()
     if missing:
         yield (
             f"cgroup controllers are missing ({', '.join(sorted(missing))}): boot with cgroup_enable=memory, "
