@@ -45,6 +45,8 @@ class Shape:
 
     A provider may leave out what nobody asks for.
     """
+    timeout_scale: float = 1.0
+    """What the seconds are multiplied with that the cluster may take to be there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -25,7 +26,7 @@ from . import addons, builder, cgroups, clusterset, images, loops, network, pref
 from .components import DEFAULT_KUBERNETES, kubernetes_versions
 from .controlplane import ControlPlane
 from .node import NodeProcesses
-from .process import Component
+from .process import SLOWER, Component
 from .state import CannotStart, ClusterState, EmbeddedError, Node
 
 BASE = ("kubernetes", "etcd", "containerd", "cni-plugins")
@@ -36,6 +37,12 @@ READY = "/readyz"
 SERVES = kinds.CONFIG_MAP.path("kube-system", "extension-apiserver-authentication")
 """What an API server that is not ready yet answers to an administrator. It still makes the roles that others need;
 kubelets need none."""
+API_SERVER = 60.0
+"""Seconds for it to answer."""
+NODES = 60.0
+"""Seconds for all of them to be Ready."""
+ADDON = 120.0
+"""Seconds for each to be ready."""
 WINDOW = 2.0
 """Seconds after which a program that has ended is noticed."""
 
@@ -55,6 +62,8 @@ class Plan:
     """Images beyond those that every cluster and the add-ons need."""
     owner: int = 0
     """Process id of the run that the cluster ends with; 0 for one that stays until `down`."""
+    timeout_scale: float = 1.0
+    """What the seconds are multiplied with that programs, nodes and add-ons may take."""
 
 
 def build(plan: Plan, progress: Progress) -> tuple[builder.Artifacts, Path]:
@@ -74,6 +83,7 @@ def up(plan: Plan, progress: Progress) -> ClusterState:
     check(plan)
     artifacts, store = build(plan, progress)
     cluster = state.allocate(plan.name, plan.kubernetes_version, plan.nodes, plan.owner)
+    cluster.timeout_scale = plan.timeout_scale
     try:
         Launch(cluster, artifacts, store, progress).run(plan.addons)
     except BaseException:
@@ -92,6 +102,8 @@ def check(plan: Plan) -> None:
         wrong.append(str(error))
     if plan.kubernetes_version.removeprefix("v") not in (known := kubernetes_versions()):
         wrong.append(f"Kubernetes {plan.kubernetes_version} cannot be had here; choose from: {', '.join(known)}")
+    if not 0 < plan.timeout_scale < math.inf:
+        wrong.append(f"--timeout-scale={plan.timeout_scale:g} has to be a finite number that is more than 0")
     if wrong:
         raise CannotStart("\n  ".join(wrong if len(wrong) == 1 else ["no such cluster can be started:", *wrong]))
     refused = [f"add-on {addon.name}: {reason}" for addon in chosen if (reason := addon.refused())]
@@ -207,7 +219,8 @@ class Launch:
         self._control_plane.prepare()
         return self._control_plane
 
-    def _await_api_server(self, control_plane: ControlPlane, path: str, within: float = 60.0) -> Client:
+    def _await_api_server(self, control_plane: ControlPlane, path: str) -> Client:
+        within = API_SERVER * self.cluster.timeout_scale
         client = administrator(self.cluster)
         deadline = time.monotonic() + within
         while True:
@@ -221,10 +234,11 @@ class Launch:
             self._check_programs()
             if time.monotonic() > deadline:
                 last_words = control_plane.components[-1].last_words
-                raise EmbeddedError(f"kube-apiserver is not ready after {within:g} s: {seen}; {last_words}")
+                raise EmbeddedError(f"kube-apiserver is not ready after {within:g} s {SLOWER}: {seen}; {last_words}")
             time.sleep(0.05)
 
-    def _await_nodes(self, client: Client, within: float = 60.0) -> None:
+    def _await_nodes(self, client: Client) -> None:
+        within = NODES * self.cluster.timeout_scale
         wanted = {node.name for node in self.cluster.nodes}
         nodes = Selection(client, kinds.NODE)
         try:
@@ -233,7 +247,8 @@ class Launch:
             kubelets = [one.last_words for node in self._nodes for one in node.components if "kubelet" in one.name]
             raise EmbeddedError(f"nodes are not Ready after {within:g} s: {late}; {kubelets[0]}") from late
 
-    def _await_addons(self, client: Client, chosen: Sequence[addons.Addon], within: float = 120.0) -> None:
+    def _await_addons(self, client: Client, chosen: Sequence[addons.Addon]) -> None:
+        within = ADDON * self.cluster.timeout_scale
         for addon in chosen:
             try:
                 self._await(partial(addons.await_ready, addon, client), within)

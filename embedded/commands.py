@@ -43,13 +43,21 @@ class Up:
             metavar="VERSION",
             help=f"Kubernetes version (default: {DEFAULT_KUBERNETES})",
         )
+        parser.add_argument(
+            "--timeout-scale",
+            type=float,
+            default=1.0,
+            metavar="FACTOR",
+            help="multiply what its programs, nodes and add-ons may take, for a slow machine (default: 1)",
+        )
 
     def run(self, args: argparse.Namespace) -> int:
         names = addons.usual() if args.addons is None else _listed(args.addons)
         # Whoever ends this politely leaves nothing of the cluster, as with Ctrl-C.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
-            made = cluster.up(cluster.Plan(args.name, args.nodes, args.kubernetes_version, names), _say)
+            plan = cluster.Plan(args.name, args.nodes, args.kubernetes_version, names, timeout_scale=args.timeout_scale)
+            made = cluster.up(plan, _say)
         except state.CannotStart as error:
             raise pytest.UsageError(str(error)) from error
         print(f"cluster {made.name} is ready: export KUBECONFIG={made.kubeconfig}")

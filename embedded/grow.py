@@ -52,7 +52,7 @@ def add(cluster: ClusterState, *, claim: str = "", taints: Sequence[Taint] = ())
 def await_ready(cluster: ClusterState, added: Node) -> None:
     """Wait until a node is Ready; EmbeddedError says what is missing."""
     try:
-        eventually(Object(administrator(cluster), kinds.NODE, added.name), ready, within=READY)
+        eventually(Object(administrator(cluster), kinds.NODE, added.name), ready, within=READY * cluster.timeout_scale)
     except NeverHappened as late:
         log = process.tail(cluster.log(f"{added.name}/kubelet"))
         raise EmbeddedError(f"{late}; the log of its kubelet ends with:\n{log}") from late

@@ -24,6 +24,9 @@ BIN = "/opt/clusterproof/bin"
 HOST = "host"
 """What stands for a node's name where a program runs that starts and ends nodes: only its network is the cluster's."""
 
+STARTS = 20.0
+"""Seconds in which a program says that it has started."""
+SLOWER = "(for a slower machine raise --timeout-scale)"
 PATIENCE = 30.0
 """Seconds for processes to end that were told to."""
 
@@ -136,13 +139,15 @@ class Component:
         """The last lines of its log, for messages: the log itself goes when a start fails."""
         return f"its log ends with:\n{tail(self._log)}"
 
-    def await_said(self, phrase: str, within: float = 20.0) -> None:
+    def await_said(self, phrase: str, within: float) -> None:
         """Wait until its log has a phrase: for ports that cannot be reached from here."""
         deadline = time.monotonic() + within
         while phrase not in self._log.read_text(errors="replace"):
             self.check()
             if time.monotonic() > deadline:
-                raise EmbeddedError(f"{self.name} did not say {phrase!r} within {within:g} s; {self.last_words}")
+                raise EmbeddedError(
+                    f"{self.name} did not say {phrase!r} within {within:g} s {SLOWER}; {self.last_words}"
+                )
             time.sleep(0.02)
 
 

@@ -32,7 +32,7 @@ class Embedded:
         owner = 0 if shape.keep else os.getpid()
         # All images, whatever is started: nodes of all runs begin with the same store of them.
         everything = tuple(image for addon in addons.named(offered) for image in addon.images)
-        plan = cluster.Plan(shape.name, shape.nodes, version, chosen, everything, owner)
+        plan = cluster.Plan(shape.name, shape.nodes, version, chosen, everything, owner, shape.timeout_scale)
         return access(up_with_peer(plan) if shape.peered else cluster.up(plan, print))
 
     def delete(self, access: Access) -> None:

@@ -104,6 +104,8 @@ class ClusterState:
     """The process that starts it, as `identity` has it."""
     peers: list[str] = field(default_factory=list)
     """Names of the clusters that it was joined with to a ClusterSet."""
+    timeout_scale: float = 1.0
+    """What the seconds are multiplied with that its programs and nodes may take, on this machine."""
 
     @property
     def abandoned(self) -> bool:

@@ -146,7 +146,8 @@ class _Change:
 
     def _drain(self, node: str) -> int:
         """Evict what may be moved, as often as budgets refuse it, and wait until it has gone; the number of pods."""
-        deadline = time.monotonic() + DRAIN
+        within = DRAIN * self._cluster.timeout_scale
+        deadline = time.monotonic() + within
         there = Selection(self._client, kinds.POD, fields=f"spec.nodeName={node}")
         moved = [pod for pod in there.read() if _movable(pod)]
         waiting = moved
@@ -155,7 +156,7 @@ class _Change:
             waiting = list(refused)
             if waiting and time.monotonic() > deadline:
                 told = "; ".join(f"{pod}: {why}" for pod, why in refused.items())
-                raise EmbeddedError(f"{node} was not drained within {DRAIN:g} s: {told}; it takes pods again")
+                raise EmbeddedError(f"{node} was not drained within {within:g} s: {told}; it takes pods again")
             if waiting:
                 time.sleep(0.5)
         uids = {pod.uid for pod in moved}
@@ -187,19 +188,20 @@ class _Change:
     def _works(self, program: str) -> None:
         """Wait until a program answers at the new version."""
         place, _, name = program.rpartition("/")
+        within = COMES_UP * self._cluster.timeout_scale
         try:
             match name:
                 case "kube-apiserver":
-                    eventually(self._served_version, self._is_new, within=COMES_UP)
+                    eventually(self._served_version, self._is_new, within=within)
                 case "kubelet":
                     node = Object(self._client, kinds.NODE, place)
-                    eventually(node, lambda seen: self._is_new(_version(seen)) or ready(seen), within=COMES_UP)
+                    eventually(node, lambda seen: self._is_new(_version(seen)) or ready(seen), within=within)
                 case "kube-proxy":
                     address = self._cluster.node(place).address
-                    eventually(lambda: _health(f"http://{address}:10256/healthz"), equals(200), within=COMES_UP)
+                    eventually(lambda: _health(f"http://{address}:10256/healthz"), equals(200), within=within)
                 case _:
                     lease = Object(self._client, kinds.LEASE, name, "kube-system")
-                    eventually(lease, _led, within=COMES_UP)
+                    eventually(lease, _led, within=within)
         except (NeverHappened, ApiError, SurroundingsError) as error:
             log = "clusterproof logs --name " + self._cluster.name
             raise EmbeddedError(f"{program} does not work at {self._to}: {error} (see: {log} {program})") from error

@@ -83,7 +83,7 @@ class InContainers:
 
     def _manager(self, record: state.Record, layout: shapes.Layout, shape: Shape) -> managers.Manager:
         version = shape.kubernetes_version.removeprefix("v")
-        return self.manager.of(record.name, record.kubeconfig, layout, self._image(shape), version)
+        return self.manager.of(record.name, record.kubeconfig, layout, self._image(shape), version, shape.timeout_scale)
 
     def _of(self, record: state.Record) -> managers.Manager:
         return self.manager.of(record.name, record.kubeconfig, shapes.layout(Shape(record.name, nodes=1)))
@@ -97,7 +97,7 @@ class InContainers:
         record.save()
         manager.write_kubeconfig()
         manager.layout = shapes.layout(Shape(shape.name, nodes=1))  # it may have any number of nodes
-        if problem := manager.lacking(managers.READY):
+        if problem := manager.lacking():
             raise SurroundingsError(f"{problem}; to start afresh, remove it: {self._removal(record)}")
         self._load_images(manager)
         return self._access(record)

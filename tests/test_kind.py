@@ -148,6 +148,12 @@ def test_what_the_programs_are_asked(
     assert not (tmp_path / "kubeconfig").exists()
 
 
+def test_a_slower_machine_has_longer(said: Path) -> None:
+    with pytest.raises(SurroundingsError, match="was made and is not ready"):
+        K3d().create(Shape("x", nodes=1, timeout_scale=0.5))
+    assert "|--timeout=300s|" in said.read_text()
+
+
 def test_what_a_program_said_is_in_the_error(said: Path, tmp_path: Path) -> None:
     (said.parent / "bin/kind").write_text("#!/bin/sh\necho no space left >&2\nexit 3\n")
     with pytest.raises(SurroundingsError, match="`kind create cluster` of cluster it's mine ended with 3:\n  no space"):

@@ -218,6 +218,7 @@ def shape(settings: Settings, run_id: str, needs: frozenset[str] | None = None) 
         peered=settings.peer == NEW,
         namespaces=settings.namespaces,
         needs=None if settings.keeps_cluster else needs,
+        timeout_scale=settings.timeout_scale,
     )
 
 

@@ -127,7 +127,7 @@ def apply(
                 eventually(
                     Object(client, kinds.CUSTOM_RESOURCE_DEFINITION, definition),
                     has_condition("Established"),
-                    within=ESTABLISHED,
+                    within=ESTABLISHED * cluster.timeout_scale,
                 )
             client.post(kind.path(manifest["metadata"].get("namespace", "")), manifest)
             if kind == kinds.CUSTOM_RESOURCE_DEFINITION:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from clusterproof.embedded import cluster
 
+from clusterproof import catalog
+
 from .machine import Machine, Started
 
 
@@ -152,6 +154,23 @@ def test_nothing_is_left_of_a_start_that_failed(
         f"clusterproof: {component.format(name=name)} exited with 7; its log ends with:",
         *(f"  no such luck {line}" for line in (1, 2, 3)),
     ]
+    assert shared.left_since(before) == []
+
+
+def test_nothing_is_left_of_a_start_that_took_too_long(shared: Machine, tmp_path: Path) -> None:
+    """Who gives a start less time than it needs, by `up` or by a run, MUST hear what was late and what to raise."""
+    before, less = shared.snapshot(), "--timeout-scale=0.001"
+
+    by_hand = shared.clusterproof("up", "--name", shared.name("late"), "--addons", "none", less)
+    health = [catalog.root() / "health", "-p", "no:cacheprovider", f"--reports-dir={tmp_path}"]
+    by_run = shared.run(shared.program("pytest"), *health, less)
+
+    late = (
+        "etcd did not say 'ready to serve client requests' within 0.02 s (for a slower machine raise --timeout-scale)"
+    )
+    assert late in by_hand.stderr
+    assert late in by_run.stdout + by_run.stderr
+    assert (by_hand.returncode, by_run.returncode) == (1, 4)
     assert shared.left_since(before) == []
 
 

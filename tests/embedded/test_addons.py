@@ -66,13 +66,14 @@ def test_what_the_machine_cannot_run_is_left_out_unless_it_is_named() -> None:
 def test_all_that_is_wrong_with_a_plan_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CLUSTERPROOF_STATE", str(tmp_path))
     with pytest.raises(CannotStart) as caught:
-        cluster.check(cluster.Plan("A_B", 0, "1.20", ("nosuch",)))
+        cluster.check(cluster.Plan("A_B", 0, "1.20", ("nosuch",), timeout_scale=0))
     assert [line.split(":")[0] for line in str(caught.value).splitlines()] == [
         "no such cluster can be started",
         "  --name=A_B",
         "  --nodes=0",
         "  --addons",
         "  Kubernetes 1.20 cannot be had here; choose from",
+        "  --timeout-scale=0 has to be a finite number that is more than 0",
     ]
     with pytest.raises(CannotStart, match=r"^--nodes=128: an embedded cluster has 1 to 127 nodes$"):
         cluster.check(cluster.Plan("some", 128, addons=("dns",)))
