@@ -38,6 +38,17 @@ def needed() -> set[str]:
     return {"cpu", "memory", "pids"} if is_v2() else {"cpu", "cpuset", "memory", "pids"}
 
 
+def is_crowded() -> bool:
+    """v2, in a container: processes are in its topmost group, which then gives no controllers to groups below it.
+
+    Source: https://docs.kernel.org/admin-guide/cgroup-v2.html#no-internal-process-constraint
+    """
+    if not is_v2() or not (MOUNT / "cgroup.type").exists():  # the kernel's own topmost group has no type, and may
+        return False
+    given = (MOUNT / "cgroup.subtree_control").read_text().split()
+    return not needed() <= {*given} and bool((MOUNT / "cgroup.procs").read_text().strip())
+
+
 def path_of(cluster: str, node: str) -> str:
     """A node's control group, as the kubelet's `cgroupRoot` wants it."""
     return f"/{TOP}/{cluster}/{node}"

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from clusterproof.embedded import cgroups
+from clusterproof.embedded import cgroups, preflight
 
 CLUSTER = "cgroups-test"
 SIZE = 8 << 20
@@ -36,6 +36,32 @@ def test_a_cluster_that_goes_takes_along_what_its_processes_have_read_or_written
     assert before == SIZE
     assert _in_memory(file) < SIZE / 4  # the kernel may spare what it has just looked at
     assert not [each for each in cgroups.hierarchies() if (each / cgroups.TOP / CLUSTER).exists()]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_topmost_group_of_version_2_is_emptied_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a container sees it: what is topmost there has a group above it. Without controllers, where v1 has them."""
+    subprocess.run(["mount", "-t", "cgroup2", "cgroup2", str(tmp_path)], check=True)
+    top = tmp_path / CLUSTER
+    monkeypatch.setattr(cgroups, "MOUNT", top)
+    monkeypatch.setattr(cgroups, "controllers", cgroups.needed)
+    try:
+        top.mkdir()
+        before = cgroups.is_crowded()
+        with subprocess.Popen(["sleep", "60"]) as process:
+            (top / "cgroup.procs").write_text(str(process.pid))
+            problems = list(preflight._cgroup_problems(writable=True))
+            for problem in problems:
+                subprocess.run(
+                    ["sh", "-ec", problem.rpartition(": ")[2].replace("/sys/fs/cgroup", str(top))], check=False
+                )
+            after = cgroups.is_crowded()
+            process.kill()
+        assert (before, len(problems), after) == (False, 1, False), problems
+    finally:
+        for group in (top / "init", top):
+            cgroups._remove_group(group)
+        subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def _in_memory(file: Path) -> int:
