@@ -266,6 +266,7 @@ def _watched(source: Object | Selection, deadline: float) -> Iterator[tuple[Any,
             events = feed.start(deadline)
             started = True
             yield feed.state(), None
+            left = deadline - time.monotonic()
             for event in events or feed.watch(deadline):
                 pause = FIRST_PAUSE
                 if feed.apply(event):

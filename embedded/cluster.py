@@ -44,7 +44,7 @@ NODES = 60.0
 ADDON = 120.0
 """Seconds for each to be ready."""
 WINDOW = 2.0
-"""Seconds after which a program that has ended is noticed."""
+"""Seconds after which a program that has ended is noticed, and for one answer of the API server."""
 
 Progress = Callable[[str], None]
 T = TypeVar("T")
@@ -225,7 +225,7 @@ class Launch:
         deadline = time.monotonic() + within
         while True:
             try:
-                answer = client.request("GET", path, timeout=2)
+                answer = client.request("GET", path, timeout=WINDOW * self.cluster.timeout_scale)
                 if answer.status == 200:
                     return client
                 seen = answer.text
@@ -257,16 +257,19 @@ class Launch:
             self._said(f"{addon.name} ready")
 
     def _await(self, wait: Callable[[float], object], within: float) -> None:
-        """Wait in windows of a few seconds, and between them look whether a program has ended."""
+        """Wait in windows of a few seconds, and between them look whether a program has ended.
+
+        An API server that does not answer meanwhile may just be busy. NeverHappened when time is up.
+        """
         deadline = time.monotonic() + within
         while True:
             try:
-                wait(min(WINDOW, within))
+                wait(min(WINDOW * self.cluster.timeout_scale, within))
                 return
-            except NeverHappened:
+            except (NeverHappened, SurroundingsError) as late:
                 self._check_programs()
                 if time.monotonic() > deadline:
-                    raise
+                    raise NeverHappened(str(late)) from late
 
     def _check_programs(self) -> None:
         """Raise EmbeddedError for the first program that has ended."""

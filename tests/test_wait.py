@@ -186,6 +186,15 @@ def test_a_connection_that_stays_lost_is_trouble_of_the_surroundings(client: Cli
         wait.eventually(Object(nobody, kinds.CONFIG_MAP, "one", "ns"), says("yes"), within=0.5)
 
 
+def test_a_state_that_was_told_late_was_seen(api: FakeApi, client: Client) -> None:
+    """A server that needs all of the time to tell what there is has been reached: what it told is what is missing."""
+    api.initial_events = "refused"
+    api.put(f"{MAPS}/one", config_map(word="no"))
+    api.overrides[f"GET {MAPS}"] = lambda handler: bool(time.sleep(0.8))
+    with pytest.raises(NeverHappened, match="its word is no"):
+        wait.eventually(Object(client, kinds.CONFIG_MAP, "one", "ns"), says("yes"), within=1.2)
+
+
 def test_a_refused_read_ends_the_wait_at_once(api: FakeApi, client: Client) -> None:
     def refuse(handler: Any) -> bool:
         handler.fail(403, "Forbidden")

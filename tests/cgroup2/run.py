@@ -47,6 +47,7 @@ PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "depmod": "kmod", "busybox"
 BEFORE_FILES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
 """Modules without which there are no files, and so no other modules."""
 MEMORY = "12G"
+"""All that it writes is in it."""
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import ssl
@@ -13,8 +14,9 @@ from ipaddress import IPv4Address, IPv4Network, ip_address
 from pathlib import Path
 
 import pytest
+from clusterproof.embedded import cluster
 
-from clusterproof import conditions, kinds
+from clusterproof import conditions, kinds, wait
 from clusterproof.objects import Object
 
 from .machine import Cluster, Machine, machine
@@ -46,6 +48,19 @@ def test_every_node_is_ready(up: Cluster) -> None:
     assert all(f"  node {node.name}: 10.201.0." in told for node in up.nodes())
     assert f"{up.name}-node-3/kubelet" in up.machine.must("logs", "--name", up.name).splitlines()
     assert "Serving securely" in up.machine.must("logs", "--name", up.name, "kube-apiserver")
+
+
+def test_a_busy_api_server_is_waited_for(shared: Machine) -> None:
+    """A start MUST go on when the API server has not answered for some seconds while add-ons become ready."""
+    name = shared.name("busy")
+    with shared.start(shared.program("clusterproof"), "up", "--name", name, "--addons", "dns") as running:
+        running.reaches(lambda: "2 nodes Ready" in running.output)
+        (found,) = (entry for entry in (shared.root / "proc").glob("[0-9]*") if _runs(entry, "kube-apiserver"))
+        shared.run(
+            "sh", "-c", f"kill -STOP {found.name}; sleep {wait.BEGINNING + 2 * cluster.WINDOW}; kill -CONT {found.name}"
+        )
+        assert running.wait() == 0, running.output
+    shared.must("down", "--name", name)
 
 
 def test_clusters_may_have_a_disk_of_their_own(shared: Machine) -> None:
@@ -227,3 +242,10 @@ def _addresses(one: Cluster) -> set[str]:
     nodes = {value for node in raw["nodes"] for value in (node["address"], node["pods"])}
     services = one.ask(lambda client: Object(client, kinds.SERVICE, "kubernetes", "default").read())
     return nodes | {services.spec["clusterIP"]}
+
+
+def _runs(entry: Path, program: str) -> bool:
+    """Whether that is the folder of a process of a program."""
+    with contextlib.suppress(OSError):  # it ended meanwhile
+        return (entry / "comm").read_text().strip() == program
+    return False
