@@ -30,18 +30,15 @@ from clusterproof.errors import SurroundingsError
 from clusterproof.outcome import Outcome
 
 HERE = Path(__file__).parent
-ADDONS = ("dns", "metrics")
+ADDONS = ("dns",)
 SELECTION = (
     "nodes/test_runtime.py::test_cgroups",
     "pods/test_resources.py::test_control_group",
     "pods/test_resources.py::test_cpu_limit",
-    "pods/test_resources.py::test_cpu_request",
     "pods/test_resources.py::test_memory_limit",
-    "pods/test_resources.py::test_pod_limit",
     "pods/test_resources.py::test_resize",
-    "scale/test_scale.py::test_metrics",
 )
-"""Of the suites: what is held by control groups, or measured by them."""
+"""Of the suites: what is held by control groups."""
 PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "depmod": "kmod", "busybox": "busybox-static"}
 """What this needs, each with its Debian package."""
 BEFORE_FILES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
