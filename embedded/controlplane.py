@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .builder import Artifacts
 from .pki import Authority, signing_key, write_kubeconfig
-from .process import STARTS, Component, start, start_anchor
+from .process import Component, start, start_anchor
 from .state import ClusterState
 
 ETCD = "https://127.0.0.1:2379"
@@ -33,9 +33,7 @@ class ControlPlane:
         """The namespace's anchor and etcd; etcd answers when this returns."""
         state = self.state
         state.anchors[PLACE] = start_anchor(f"{state.name}-control-plane", state.control_plane, state.folder)
-        self._start("etcd", *self._etcd_flags()).await_said(
-            "ready to serve client requests", STARTS * state.timeout_scale
-        )
+        self._start("etcd", *self._etcd_flags()).await_said("ready to serve client requests")
 
     def start_api_server(self) -> None:
         """Start the API server; it answers some seconds later."""

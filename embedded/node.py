@@ -17,7 +17,7 @@ from . import cgroups, imagestore
 from .builder import Artifacts
 from .network import forwards
 from .pki import Authority, write_kubeconfig
-from .process import BIN, STARTS, Component, start, start_anchor
+from .process import BIN, Component, start, start_anchor
 from .state import ClusterState, Node, namespace_name
 
 CNI_BIN = "/opt/cni/bin"
@@ -86,8 +86,7 @@ class NodeProcesses:
     def start_kubelet(self) -> None:
         """Start the kubelet, and with it the driver of volumes where there is one; the API server answers by now."""
         (containerd,) = self.components
-        # Without it the kubelet gives up at once.
-        containerd.await_said("containerd successfully booted", STARTS * self.state.timeout_scale)
+        containerd.await_said("containerd successfully booted")  # without it the kubelet gives up at once
         self._start(
             "kubelet",
             "--config=/var/lib/kubelet/config.json",

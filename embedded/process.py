@@ -27,6 +27,7 @@ HOST = "host"
 STARTS = 20.0
 """Seconds in which a program says that it has started."""
 SLOWER = "(for a slower machine raise --timeout-scale)"
+"""What to do about a start that took too long."""
 PATIENCE = 30.0
 """Seconds for processes to end that were told to."""
 
@@ -102,7 +103,7 @@ def start(state: ClusterState, name: str, command: Sequence[str | Path], *, on: 
     _started[process.pid] = process
     program.pid = process.pid
     state.programs[name] = program
-    return Component(name, process, state.log(name))
+    return Component(name, process, state.log(name), STARTS * state.timeout_scale)
 
 
 def _environment() -> dict[str, str]:
@@ -123,10 +124,11 @@ def _environment() -> dict[str, str]:
 class Component:
     """A program that this process started, with the log that says how it is doing."""
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path, within: float) -> None:
         self.name = name
         self._process = process
         self._log = log
+        self._within = within
 
     def check(self) -> None:
         """Raise EmbeddedError with exit and last log lines when it has ended."""
@@ -139,14 +141,14 @@ class Component:
         """The last lines of its log, for messages: the log itself goes when a start fails."""
         return f"its log ends with:\n{tail(self._log)}"
 
-    def await_said(self, phrase: str, within: float) -> None:
+    def await_said(self, phrase: str) -> None:
         """Wait until its log has a phrase: for ports that cannot be reached from here."""
-        deadline = time.monotonic() + within
+        deadline = time.monotonic() + self._within
         while phrase not in self._log.read_text(errors="replace"):
             self.check()
             if time.monotonic() > deadline:
                 raise EmbeddedError(
-                    f"{self.name} did not say {phrase!r} within {within:g} s {SLOWER}; {self.last_words}"
+                    f"{self.name} did not say {phrase!r} within {self._within:g} s {SLOWER}; {self.last_words}"
                 )
             time.sleep(0.02)
 
