@@ -47,8 +47,6 @@ class Manager(AClusterManager):  # type: ignore[misc]  # pytest-kubernetes has n
     """Image of the nodes; empty for the program's own choice."""
     version_asked = ""
     """Kubernetes version; empty for the program's own choice."""
-    timeout_scale = 1.0
-    """What the seconds are multiplied with that the cluster may take to be there."""
 
     @classmethod
     def of(
@@ -58,13 +56,12 @@ class Manager(AClusterManager):  # type: ignore[misc]  # pytest-kubernetes has n
         layout: Layout,
         image: str = "",
         version: str = "",
-        timeout_scale: float = 1.0,
+        within: float = CREATE,
     ) -> Manager:
-        """A manager for one cluster, whose kubeconfig is (or will be) in that file."""
+        """A manager for one cluster, whose kubeconfig is (or will be) in that file; made within so many seconds."""
         manager = cls(name, None, kubeconfig)
-        manager._cluster_options.cluster_timeout = round(CREATE * timeout_scale)
+        manager._cluster_options.cluster_timeout = round(within)
         manager.layout, manager.image, manager.version_asked = layout, image, version
-        manager.timeout_scale = timeout_scale
         return manager
 
     def _set_cluster_name(self, cluster_name: str | None, provider_config: str | None) -> str:
@@ -113,19 +110,18 @@ class Manager(AClusterManager):  # type: ignore[misc]  # pytest-kubernetes has n
         return int(found["major"]), int(str(found["minor"]).rstrip("+"))
 
     def ready(self, timeout: float = READY) -> bool:
-        """Whether, within that many seconds of a usual machine, all nodes and DNS are Ready."""
+        """Whether, within that many seconds, all nodes and DNS are Ready."""
         return not self.lacking(timeout)
 
-    def lacking(self, timeout: float = READY) -> str:
-        """What keeps the cluster from being ready after that many seconds of a usual machine; empty when it is."""
-        within = timeout * self.timeout_scale
+    def lacking(self, timeout: float) -> str:
+        """What keeps the cluster from being ready after that many seconds; empty when it is."""
         if not self.kubeconfig or not self.kubeconfig.exists() or not self.kubeconfig.read_text().strip():
             return "it has no kubeconfig"
         try:
             client = Client.from_kubeconfig(self.kubeconfig)
-            eventually(Selection(client, kinds.NODE), self._all_nodes, within=within)
+            eventually(Selection(client, kinds.NODE), self._all_nodes, within=timeout)
             names = Selection(client, kinds.POD, "kube-system", labels="k8s-app=kube-dns")
-            eventually(names, _some_ready, within=within, describe="DNS is Ready")
+            eventually(names, _some_ready, within=timeout, describe="DNS is Ready")
         except (ApiError, NeverHappened, SurroundingsError, ConfigException, OSError) as error:
             return str(error)
         return ""
@@ -204,13 +200,8 @@ class K3d(Manager, K3dManagerBase):  # type: ignore[misc]
 
     def _on_create(self, cluster_options: ClusterOptions, **kwargs: object) -> None:
         image = self.image or (f"rancher/k3s:v{self.version_asked}-k3s1" if self.version_asked else "")
-        arguments = [
-            "cluster",
-            "create",
-            self.cluster_name,
-            "--wait",
-            f"--timeout={self._cluster_options.cluster_timeout}s",
-        ]
+        within = self._cluster_options.cluster_timeout
+        arguments = ["cluster", "create", self.cluster_name, "--wait", f"--timeout={within}s"]
         arguments += ["--kubeconfig-update-default=false", "--kubeconfig-switch-context=false"]
         arguments += [f"--servers={self.layout.control_planes}"]
         arguments += [f"--agents={self.layout.nodes - self.layout.control_planes}"]

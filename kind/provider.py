@@ -35,7 +35,7 @@ class InContainers:
             return self._reused(record, manager, shape)
         record.save()
         try:
-            manager.create()
+            manager.create(timeout=managers.READY * shape.timeout_scale)
             self._load_images(manager)
         except BaseException:
             manager.delete()
@@ -83,7 +83,8 @@ class InContainers:
 
     def _manager(self, record: state.Record, layout: shapes.Layout, shape: Shape) -> managers.Manager:
         version = shape.kubernetes_version.removeprefix("v")
-        return self.manager.of(record.name, record.kubeconfig, layout, self._image(shape), version, shape.timeout_scale)
+        within = managers.CREATE * shape.timeout_scale
+        return self.manager.of(record.name, record.kubeconfig, layout, self._image(shape), version, within)
 
     def _of(self, record: state.Record) -> managers.Manager:
         return self.manager.of(record.name, record.kubeconfig, shapes.layout(Shape(record.name, nodes=1)))
@@ -97,7 +98,7 @@ class InContainers:
         record.save()
         manager.write_kubeconfig()
         manager.layout = shapes.layout(Shape(shape.name, nodes=1))  # it may have any number of nodes
-        if problem := manager.lacking():
+        if problem := manager.lacking(managers.READY * shape.timeout_scale):
             raise SurroundingsError(f"{problem}; to start afresh, remove it: {self._removal(record)}")
         self._load_images(manager)
         return self._access(record)
