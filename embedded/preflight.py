@@ -25,7 +25,6 @@ TOOLS = {
 
 _ISOLATED = ("unshare", "--net", "--mount", "--pid", "--fork")
 """What comes before a command that may change a network, which is nobody else's."""
-_MAKE_ROOM = f"cd {cgroups.MOUNT} && mkdir init && for p in $(cat cgroup.procs); do echo $p >init/cgroup.procs; done"
 _INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 BUILD_DISK = 6 << 30
 """Bytes that a first build needs where its results are kept."""
@@ -142,7 +141,8 @@ def _cgroup_problems(*, writable: bool) -> Iterator[str]:
     elif writable and not os.access(cgroups.hierarchies()[0], os.W_OK):
         yield "cgroups cannot be written: in a container, run it --privileged --cgroupns=host"
     elif cgroups.is_crowded():
-        yield f"processes are in the topmost cgroup, which then gives no controllers to others: {_MAKE_ROOM}"
+        help = f"cd {cgroups.MOUNT} && mkdir init && for p in $(cat cgroup.procs); do echo $p >init/cgroup.procs; done"
+        yield f"processes are in the topmost cgroup, which then gives no controllers to others: {help}"
 
 
 def _disk_problems(folder: Path, wanted: int) -> Iterator[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import ssl
 import stat
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -55,10 +55,9 @@ def test_a_busy_api_server_is_waited_for(shared: Machine) -> None:
     name = shared.name("busy")
     with shared.start(shared.program("clusterproof"), "up", "--name", name, "--addons", "dns") as running:
         running.reaches(lambda: "2 nodes Ready" in running.output)
-        (found,) = (entry for entry in (shared.root / "proc").glob("[0-9]*") if _runs(entry, "kube-apiserver"))
-        shared.run(
-            "sh", "-c", f"kill -STOP {found.name}; sleep {wait.BEGINNING + 2 * cluster.WINDOW}; kill -CONT {found.name}"
-        )
+        shared.kill("kube-apiserver", "STOP")
+        time.sleep(wait.BEGINNING + 2 * cluster.WINDOW)
+        shared.kill("kube-apiserver", "CONT")
         assert running.wait() == 0, running.output
     shared.must("down", "--name", name)
 
@@ -242,10 +241,3 @@ def _addresses(one: Cluster) -> set[str]:
     nodes = {value for node in raw["nodes"] for value in (node["address"], node["pods"])}
     services = one.ask(lambda client: Object(client, kinds.SERVICE, "kubernetes", "default").read())
     return nodes | {services.spec["clusterIP"]}
-
-
-def _runs(entry: Path, program: str) -> bool:
-    """Whether that is the folder of a process of a program."""
-    with contextlib.suppress(OSError):  # it ended meanwhile
-        return (entry / "comm").read_text().strip() == program
-    return False

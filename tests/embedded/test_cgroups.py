@@ -52,9 +52,7 @@ def test_a_topmost_group_of_version_2_is_emptied_first(tmp_path: Path, monkeypat
             (top / "cgroup.procs").write_text(str(process.pid))
             problems = list(preflight._cgroup_problems(writable=True))
             for problem in problems:
-                subprocess.run(
-                    ["sh", "-ec", problem.rpartition(": ")[2].replace("/sys/fs/cgroup", str(top))], check=False
-                )
+                subprocess.run(["sh", "-ec", problem.rpartition(": ")[2]], check=False)
             after = cgroups.is_crowded()
             process.kill()
         assert (before, len(problems), after) == (False, 1, False), problems
